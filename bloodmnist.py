@@ -1,0 +1,165 @@
+"""BloodMNIST in memory: load, split into folds, and serve normalised batches.
+
+Yang et al., "MedMNIST v2", Scientific Data 2023; images of Acevedo et al., Data in Brief 2020,
+CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.model_selection import KFold, StratifiedKFold
+from torch import Tensor
+
+import fetch
+import synthetic_cells
+from command_line import UserError
+
+CLASS_NAMES = (
+    "basophil",
+    "eosinophil",
+    "erythroblast",
+    "immature granulocyte",
+    "lymphocyte",
+    "monocyte",
+    "neutrophil",
+    "platelet",
+)
+SPLITS = ("train", "val", "test")
+Folds = list[tuple[np.ndarray, np.ndarray]]  # (training rows, held-out rows) of each fold
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (N, size, size, 3), and their labels, int64 (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def class_counts(self) -> np.ndarray:
+        """Images of each class, int64 (classes,)."""
+        return np.bincount(self.labels, minlength=len(CLASS_NAMES))
+
+    def of_class(self, label: int) -> np.ndarray:
+        """The images of one class."""
+        return self.images[self.labels == label]
+
+    def __add__(self, other: Split) -> Split:
+        return Split(
+            np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels])
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three official splits, or a generated set in their place."""
+
+    train: Split
+    val: Split
+    test: Split
+    size: int
+    source: str
+    md5: str | None
+    synthetic: bool
+
+    def splits(self) -> dict[str, Split]:
+        return {name: getattr(self, name) for name in SPLITS}
+
+    def count_table(self) -> list[list]:
+        """Images by class and split, as rows of cells: a header, the classes, the totals."""
+        columns = [split.class_counts() for split in self.splits().values()]
+        columns.append(sum(columns))
+        rows = zip(CLASS_NAMES, *columns, strict=True)
+        totals = [column.sum() for column in columns]
+        return [["class", *SPLITS, "all"], *map(list, rows), ["all classes", *totals]]
+
+    def describe(self) -> dict:
+        """The `dataset` entry of `metrics.json`."""
+        return {
+            "name": "synthetic cells" if self.synthetic else "BloodMNIST",
+            "size": self.size,
+            "md5": self.md5,
+            "synthetic": self.synthetic,
+            "counts": {name: len(split) for name, split in self.splits().items()},
+        }
+
+
+def load(data_root: Path | None = None, size: int = 28, synthetic: bool = False) -> Dataset:
+    """Load the data set of `size` pixels, downloading it if this machine has no copy.
+
+    Raises `UserError` if the file is wrong or cannot be had.
+    """
+    if synthetic:
+        splits = {name: Split(*arrays) for name, arrays in synthetic_cells.make(size).items()}
+        source, md5 = "generated images, not real cells", None
+    else:
+        path, origin = fetch.find_or_download(data_root, size)
+        splits = {name: read_split(path, name, size) for name in SPLITS}
+        source, md5 = f"{path} ({origin}, MD5 verified)", fetch.official("MD5", size)
+    return Dataset(**splits, size=size, source=source, md5=md5, synthetic=synthetic)
+
+
+def read_split(path: Path, name: str, size: int) -> Split:
+    """One split of a verified file, through medmnist."""
+    import medmnist
+
+    split = medmnist.BloodMNIST(split=name, root=str(path.parent), size=size)
+    return checked_split(path, split.imgs, split.labels, size)
+
+
+def checked_split(path: Path, images: np.ndarray, labels: np.ndarray, size: int) -> Split:
+    """A `Split` of arrays as medmnist stores them, labels (N, 1). Raises `UserError`."""
+    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
+        raise UserError(f"{path}: images are {images.dtype} {images.shape}, not {size} px RGB")
+    if labels.shape != (len(images), 1):
+        raise UserError(f"{path}: {len(images)} images but labels of shape {labels.shape}")
+    labels = labels[:, 0].astype(np.int64)
+    if not np.isin(labels, range(len(CLASS_NAMES))).all():
+        raise UserError(f"{path}: a label is outside 0..{len(CLASS_NAMES) - 1}")
+    return Split(images, labels)
+
+
+def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
+    """Seeded folds with the classes in equal proportion. Raises `UserError` for too many."""
+    smallest = np.bincount(labels, minlength=len(CLASS_NAMES)).min()
+    if folds > smallest:
+        raise UserError(f"--folds {folds}: the smallest class has only {smallest} images")
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(labels, labels))
+
+
+def plain_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
+    """Seeded folds that do not look at the classes."""
+    return list(KFold(folds, shuffle=True, random_state=seed).split(labels))
+
+
+def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A split as tensors on `device`: images uint8 (N, size, size, 3), labels int64 (N,)."""
+    return torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1: mean 0.5 and std 0.5 of 0..1.
+
+    The result keeps the pixels' order in memory (`channels_last`), which convolutions like best.
+    """
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def batches(
+    images: Tensor, labels: Tensor, batch_size: int, generator: torch.Generator | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised batches; in random order if `generator` (on the CPU) is given, else in turn."""
+    if generator is None:
+        order = torch.arange(len(labels))
+    else:
+        order = torch.randperm(len(labels), generator=generator)
+    for rows in order.to(labels.device).split(batch_size):
+        yield normalise(images[rows]), labels[rows]

@@ -1,0 +1,199 @@
+"""What all scripts share on the command line: flags, presets, one-line errors, exit codes.
+
+Only the standard library is imported here, so that `--help` and a mistyped flag answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+PRESETS = ROOT / ".config"
+SIZES = (28, 64, 128, 224)
+
+
+class UserError(Exception):
+    """Something that the user can mend: shown as one line on stderr, exit code 2."""
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the docstring's lines and ends each flag's help with the default, where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose complaints are one line, without the usage block."""
+
+    def error(self, message: str):
+        raise UserError(message)
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """A parser type: an integer of at least `low`."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        return value
+
+    return convert
+
+
+def positive(text: str) -> float:
+    """A parser type: a finite number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+    return value
+
+
+def make_parser(doc: str, preset: str) -> Parser:
+    """A parser with the flags common to all scripts; `doc` is the script's docstring.
+
+    `preset` names the file of `.config/` that sets the defaults when `--config` is not given.
+    """
+    parser = Parser(
+        description=doc,
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="folder of bloodmnist.npz; without it: $MEDMNIST_ROOT, ~/.medmnist, then a download",
+    )
+    data.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
+    data.add_argument(
+        "--synthetic",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="use a small generated set instead of BloodMNIST (demos and tests only)",
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--config",
+        default=preset,
+        metavar="FILE.toml",
+        help="preset that sets the defaults: a file, or a name from .config/",
+    )
+    run.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder to write to (default: plots/<run>)"
+    )
+    run.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+    )
+    run.add_argument("--seed", type=whole_number(0), default=0, help="seed of every random choice")
+    run.add_argument(
+        "--figure-format", choices=("png", "pdf", "svg"), default="png", help="figure file type"
+    )
+    return parser
+
+
+def add_training_flags(parser: Parser) -> None:
+    """Add the flags of the scripts that train."""
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--protocol",
+        choices=("cross-validation", "as-published"),
+        default="cross-validation",
+        help="honest folds of train + validation, or the published code's pooled (leaking) folds",
+    )
+    group.add_argument("--folds", type=whole_number(2), default=5, help="folds")
+    group.add_argument("--epochs", type=whole_number(1), default=5, help="epochs a fold")
+    group.add_argument("--batch-size", type=whole_number(1), default=128, help="images a step")
+    group.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam")
+
+
+def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line over the preset's defaults; the command line wins.
+
+    Raises `UserError` for an unknown flag, value, preset file or preset key.
+    """
+    first = Parser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", default=parser.get_default("config"))
+    path = preset_path(first.parse_known_args(argv)[0].config)
+    parser.set_defaults(**read_preset(parser, path))
+    args = parser.parse_args(argv)
+    args.config = path
+    if args.output is None:
+        args.output = ROOT / "plots" / run_name(args)
+    return args
+
+
+def preset_path(name: str) -> Path:
+    """The file of a preset given as a path or as a name from `.config/`."""
+    for path in (Path(name), PRESETS / f"{name}.toml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
+    raise UserError(f"--config {name}: no such file; the presets of .config/ are {known}")
+
+
+def read_preset(parser: Parser, path: Path) -> dict:
+    """The defaults that a preset sets: each key is read as the flag of the same name."""
+    try:
+        preset = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not a readable TOML file: {error}") from error
+    flags = vars(parser.parse_args([])).keys() - {"config", "output"}
+    as_flags = []
+    for key, value in preset.items():
+        name = key.replace("-", "_")
+        if name not in flags:
+            close = difflib.get_close_matches(name, flags, n=1)
+            hint = f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""
+            raise UserError(f"{path}: unknown key '{key}'{hint}")
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            as_flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            as_flags += [flag, *map(str, value)]
+        else:
+            as_flags.append(f"{flag}={value}")
+    try:
+        values = vars(parser.parse_args(as_flags))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return {key.replace("-", "_"): values[key.replace("-", "_")] for key in preset}
+
+
+def run_name(args: argparse.Namespace) -> str:
+    """The run's folder name under `plots/`: the preset, then whatever sets the run apart."""
+    parts = [args.config.stem]
+    if args.size != 28:
+        parts.append(str(args.size))
+    if getattr(args, "protocol", None) == "as-published":
+        parts.append("as-published")
+    if args.synthetic:
+        parts.append("synthetic")
+    return "-".join(parts)
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main` and exit: 0 done, 2 the user's mistake, 130 on Ctrl-C."""
+    try:
+        main()
+    except UserError as error:
+        message = " ".join(str(error).split())
+        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: no result was written", file=sys.stderr)
+        sys.exit(130)

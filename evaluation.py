@@ -1,0 +1,169 @@
+"""Metrics, intervals and paired tests, from saved arrays of probabilities and labels.
+
+Averages over classes are macro averages. `std` is the spread over runs (n - 1); `low` and `high`
+bound the 95 % interval of test sampling. The two answer different questions and are kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+METRICS = (
+    "accuracy",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "auc_macro",
+    "balanced_accuracy",
+    "mcc",
+)
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+
+def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Every metric of `METRICS` for one model: labels (N,), probabilities (N, classes)."""
+    once = np.ones((1, len(labels)))
+    return {name: float(v[0]) for name, v in weighted_scores(labels, probabilities, once).items()}
+
+
+def weighted_scores(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Every metric, (B,), under B weightings of the images, `weights` (B, N).
+
+    A bootstrap resample is a weighting by how often each image was drawn, so that all resamples
+    are scored by a few matrix products. A class without images is left out of the averages.
+    """
+    classes = probabilities.shape[1]
+    predicted = probabilities.argmax(1)
+    cells = np.eye(classes**2)[labels * classes + predicted]
+    confusion = (weights @ cells).reshape(-1, classes, classes)  # (B, truth, prediction)
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    truths, predictions, total = confusion.sum(2), confusion.sum(1), weights.sum(1)
+
+    seen = truths > 0
+    precision = np.divide(hits, predictions, out=np.zeros_like(hits), where=predictions > 0)
+    recall = np.divide(hits, truths, out=np.full_like(hits, np.nan), where=seen)
+    f1 = 2 * hits / np.where(seen, truths + predictions, np.nan)
+    agreement = hits.sum(1) * total - (truths * predictions).sum(1)
+    spread = (total**2 - (truths**2).sum(1)) * (total**2 - (predictions**2).sum(1))
+    aucs = [weighted_auc(labels == c, probabilities[:, c], weights) for c in range(classes)]
+    return {
+        "accuracy": hits.sum(1) / total,
+        "precision_macro": np.nanmean(np.where(seen, precision, np.nan), axis=1),
+        "recall_macro": np.nanmean(recall, axis=1),
+        "f1_macro": np.nanmean(f1, axis=1),
+        "auc_macro": np.nanmean(aucs, axis=0),
+        "balanced_accuracy": np.nanmean(recall, axis=1),
+        "mcc": np.divide(
+            agreement, np.sqrt(spread), out=np.zeros_like(agreement), where=spread > 0
+        ),
+    }
+
+
+def weighted_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, (B,), of a score (N,) under weightings (B, N); NaN if undefined.
+
+    It is the chance that a positive outranks a negative, a tie counting one half.
+    """
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # first of each run of ties
+    up = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
+    down = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
+    below = np.cumsum(down, axis=1) - down / 2
+    pairs = up.sum(1) * down.sum(1)
+    won = (up * below).sum(1)
+    return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+
+
+def summarise(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> dict[str, dict]:
+    """{metric: {mean, std, low, high}} over runs: labels (N,), probabilities (runs, N, classes).
+
+    The interval is the percentile bootstrap (Efron 1979) over test images of the mean over runs:
+    all runs see the same resample. `std` is None for a single run.
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), RESAMPLES)
+    weights = np.vstack([np.ones(len(labels)), draws])
+    runs = [weighted_scores(labels, p, weights) for p in probabilities]
+    tail = (1 - CONFIDENCE) / 2
+    summary = {}
+    for name in METRICS:
+        values = np.array([run[name] for run in runs])  # (runs, 1 + resamples)
+        low, high = np.quantile(values[:, 1:].mean(0), [tail, 1 - tail])
+        summary[name] = {
+            "mean": float(values[:, 0].mean()),
+            "std": float(values[:, 0].std(ddof=1)) if len(values) > 1 else None,
+            "low": float(low),
+            "high": float(high),
+        }
+    return summary
+
+
+def per_class(labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> list[dict]:
+    """A row a class: precision, recall and F1 as means over runs, and the recall's interval.
+
+    Precision is None for a class that no run predicts.
+    """
+    confusion = confusion_matrix(labels, probabilities)
+    rows = []
+    for c, name in enumerate(names):
+        hits, support = confusion[c, c], int((labels == c).sum())
+        predicted = confusion[:, c].sum()
+        low, high = wilson_interval(hits, support)
+        rows.append(
+            {
+                "class": name,
+                "support": support,
+                "precision": float(hits / predicted) if predicted else None,
+                "recall": float(hits / support) if support else None,
+                "f1": float(2 * hits / (predicted + support)) if predicted + support else None,
+                "recall_low": low,
+                "recall_high": high,
+            }
+        )
+    return rows
+
+
+def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Images by truth (row) and prediction (column), float (classes, classes), mean over runs."""
+    classes = probabilities.shape[2]
+    cells = labels * classes + probabilities.argmax(2)  # (runs, N)
+    counts = np.bincount(cells.ravel(), minlength=classes**2).reshape(classes, classes)
+    return counts / len(probabilities)
+
+
+def wilson_interval(hits: float, count: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927), fit for small counts and shares near one.
+
+    `hits` may be a mean over runs; each run sees the same `count` images.
+    """
+    if count == 0:
+        return 0.0, 1.0
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    share = hits / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def majority_floor(train_labels: np.ndarray, test_labels: np.ndarray) -> float:
+    """Test accuracy of always naming the most frequent training class."""
+    return float((test_labels == np.bincount(train_labels).argmax()).mean())
+
+
+def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
+    """McNemar's exact test of two models' predictions (N,) on the same images.
+
+    Returns how many images only the first and only the second got right, and the two-sided p of
+    that split if both were equally good.
+    """
+    only_first = int(((first == labels) & (second != labels)).sum())
+    only_second = int(((first != labels) & (second == labels)).sum())
+    changed = only_first + only_second
+    p = stats.binomtest(only_first, changed).pvalue if changed else 1.0
+    return {"only_first": only_first, "only_second": only_second, "p": float(p)}

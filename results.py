@@ -1,0 +1,132 @@
+"""From trained runs to a run folder: metrics, history, predictions, config and figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import evaluation
+import figures
+import run_folder
+from bloodmnist import CLASS_NAMES, Dataset, Split
+from models import count_parameters
+from training import Run
+
+LEAKS = "as published: most of these test images were trained on"
+SYNTHETIC = "generated images: not a result"
+NOT_CONFIG = ("config", "output", "data_root")  # paths of one machine
+
+
+def mark(args: argparse.Namespace) -> str | None:
+    """What every figure of this run must say, if anything."""
+    marks = [SYNTHETIC] * args.synthetic
+    marks += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
+    return "; ".join(marks) or None
+
+
+def config(args: argparse.Namespace) -> dict:
+    """Every setting that the run's figures depend on; as TOML it is a preset of the same run."""
+    return {k: v for k, v in sorted(vars(args).items()) if k not in NOT_CONFIG}
+
+
+def write(
+    args: argparse.Namespace,
+    dataset: Dataset,
+    model: nn.Module,
+    runs: list[Run],
+    device: torch.device,
+) -> None:
+    """Score the runs, write the run folder `args.output` and print its table."""
+    labels = dataset.test.labels
+    tested = np.stack([r.test_probabilities for r in runs if r.test_probabilities is not None])
+    content = {
+        "dataset": dataset.describe(),
+        "model": {"name": type(model).__name__, "parameters": count_parameters(model)},
+        "config": config(args),
+        "environment": run_folder.environment(device.type),
+        "leaks_test_images": args.protocol == "as-published",
+        "runs": [scored_run(run, labels) for run in runs],
+        "test": evaluation.summarise(labels, tested),
+        "test_per_class": evaluation.per_class(labels, tested, CLASS_NAMES),
+        "test_confusion_matrix": evaluation.confusion_matrix(labels, tested).tolist(),
+        "test_majority_class_accuracy": evaluation.majority_floor(dataset.train.labels, labels),
+    }
+    history = [row for run in runs for row in run.history]
+
+    def fill(folder: Path) -> None:
+        run_folder.write_json(folder / "metrics.json", content)
+        run_folder.write_toml(folder / "config.toml", content["config"])
+        rows = [list(history[0]), *(list(row.values()) for row in history)]
+        run_folder.write_csv(folder / "history.csv", rows)
+        arrays = {"probabilities": tested, "labels": labels, "split": "test"}
+        np.savez_compressed(folder / "predictions.npz", **arrays)
+        draw(folder, args, content, history, dataset.test, tested)
+
+    run_folder.write(args.output, fill)
+    print(table(content))
+    print(f"wrote {args.output}")
+
+
+def scored_run(run: Run, test_labels: np.ndarray) -> dict:
+    """A row of the `runs` of `metrics.json`."""
+    test = run.test_probabilities
+    return {
+        "seed": run.seed,
+        "fold": run.fold,
+        "train_seconds": run.train_seconds,
+        "val": evaluation.scores(run.val_labels, run.val_probabilities),
+        "test": None if test is None else evaluation.scores(test_labels, test),
+    }
+
+
+def draw(
+    folder: Path,
+    args: argparse.Namespace,
+    content: dict,
+    history: list[dict],
+    test: Split,
+    tested: np.ndarray,
+) -> None:
+    """The run's figures; `tested` holds the test probabilities, (runs, N, classes)."""
+
+    def path(name: str) -> Path:
+        return folder / f"{name}.{args.figure_format}"
+
+    style = mark(args)
+    counts = np.array(content["test_confusion_matrix"])
+    figures.learning_curves(path("learning_curves"), history, style)
+    figures.confusion_matrix(path("confusion_matrix"), counts, CLASS_NAMES, style)
+    figures.class_recall(path("class_recall"), content["test_per_class"], style)
+    figures.confident_mistakes(
+        path("confident_mistakes"), test.images, test.labels, tested.mean(0), CLASS_NAMES, style
+    )
+
+
+def table(content: dict) -> str:
+    """The run's test metrics and its classes, for the console."""
+    runs = sum(run["test"] is not None for run in content["runs"])
+    lines = [
+        f"{content['model']['name']} on {content['dataset']['counts']['test']:,} test images, "
+        f"{runs} run{'s' * (runs > 1)}: mean, standard deviation over runs, "
+        "95 % interval of test sampling"
+    ]
+    for name, value in content["test"].items():
+        spread = "" if value["std"] is None else f"+- {value['std']:.4f}"
+        interval = f"[{value['low']:.4f}, {value['high']:.4f}]"
+        lines.append(f"  {name:18} {value['mean']:.4f}  {spread:9}  {interval}")
+    floor = content["test_majority_class_accuracy"]
+    lines.append(f"  {'majority class':18} {floor:.4f}  (accuracy of always naming it)")
+    lines.append(f"  {'class':20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
+    for row in content["test_per_class"]:
+        values = (row["precision"], row["recall"], row["f1"])
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        lines.append("  {:20} {:6} {:>9} {:>7} {:>7}".format(row["class"], row["support"], *cells))
+    if content["leaks_test_images"]:
+        lines.append(f"NOTE {LEAKS}; only the last fold's model is scored.")
+    if content["dataset"]["synthetic"]:
+        lines.append(f"NOTE {SYNTHETIC}.")
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""A run folder: what a script writes under `plots/`, and how it is read back.
+
+`metrics.json` is written last, so a folder without it holds no finished run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from command_line import ROOT, UserError
+
+PACKAGES = ("torch", "torchvision", "medmnist", "numpy", "scikit-learn", "scipy", "matplotlib")
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A finished run read from its folder."""
+
+    folder: Path
+    metrics: dict
+    labels: np.ndarray  # int64 (N,)
+    probabilities: np.ndarray  # float32 (runs, N, classes)
+
+
+def prepare(folder: Path) -> None:
+    """Make sure that results can be written, before hours are spent on them. Raises `UserError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"--output {folder}: cannot write there: {reason}; pass a writable folder"
+        ) from error
+
+
+def write(folder: Path, fill: Callable[[Path], None]) -> list[str]:
+    """Let `fill` write its files into a scratch folder, then move them all into `folder`.
+
+    An interruption before the moves leaves `folder` as it was; one between them leaves it without
+    `metrics.json`. Files that `fill` does not write are left alone. Returns the names moved.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+            fill(Path(scratch))
+            names = sorted(os.listdir(scratch), key=lambda name: (name == "metrics.json", name))
+            (folder / "metrics.json").unlink(missing_ok=True)
+            for name in names:
+                os.replace(Path(scratch) / name, folder / name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error
+    return names
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_toml(path: Path, settings: dict) -> None:
+    """Flags and their values as a preset; a JSON string, number or boolean is valid TOML."""
+    lines = [f"{key.replace('_', '-')} = {json.dumps(value)}" for key, value in settings.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: list[Sequence]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def read(folder: Path) -> SavedRun:
+    """Read a finished run. Raises `UserError` if it is missing or damaged."""
+    try:
+        run = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+            return SavedRun(folder, run, arrays["labels"], arrays["probabilities"])
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no finished run there ({error.filename} is missing)") from error
+    except Exception as error:  # a damaged archive or text raises one of many kinds
+        raise UserError(f"{folder}: the saved run is damaged: {error}") from error
+
+
+def environment(device: str) -> dict:
+    """The `environment` entry of `metrics.json`: what the figures were made with."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if device == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": processor(),
+        "device": gpu or device,
+        "threads": torch.get_num_threads(),
+        "git_commit": git_commit(),
+    }
+
+
+def processor() -> str:
+    """The processor's own name, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with "+" if it was changed since; None outside a git checkout."""
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        return None
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    status = [*git, "status", "--porcelain", "--untracked-files=no", "--", "*.py", ".config"]
+    changed = subprocess.run(status, capture_output=True, text=True).stdout.strip()
+    return None if head.returncode else head.stdout.strip() + "+" * bool(changed)
