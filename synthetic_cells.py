@@ -58,39 +58,41 @@ def make(size: int = 28, seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarra
 
 def draw_cell(cell: CellType, size: int, rng: np.random.Generator) -> np.ndarray:
     """One image, uint8 (size, size, 3), of a randomly turned, moved, scaled and tinted cell."""
-    axis = (np.arange(size) + 0.5) / size - 0.5
-    x, y = np.meshgrid(axis, axis)
     image = np.empty((size, size, 3))
     image[:] = BACKGROUND
     for angle in rng.uniform(0, 2 * np.pi, 3):  # red cells look in from the rim
-        paint(image, x - 0.52 * np.cos(angle), y - 0.52 * np.sin(angle), 0.16, 0.16, PINK)
+        paint(image, 0.52 * np.exp(1j * angle), 0.16, 0.16, 0, PINK)
 
+    middle = complex(*rng.normal(0, 0.03, 2))
     angle, scale = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.15)
-    x, y = x - rng.normal(0, 0.03), y - rng.normal(0, 0.03)
-    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    x, y = cos * x + sin * y, cos * y - sin * x
-    paint(image, x, y, cell.radius, cell.radius, cell.cytoplasm)
-    for lobe_x, lobe_y, radius_x, radius_y in cell.lobes:
-        paint(image, x - lobe_x, y - lobe_y, radius_x, radius_y, PURPLE)
+    turn = scale * np.exp(1j * angle)
+    paint(image, middle, scale * cell.radius, scale * cell.radius, 0, cell.cytoplasm)
+    for x, y, radius_x, radius_y in cell.lobes:
+        at = middle + turn * complex(x, y)
+        paint(image, at, scale * radius_x, scale * radius_y, angle, PURPLE)
     for _ in range(cell.granules):
-        distance = cell.radius * np.sqrt(rng.uniform(0, 0.8))
-        angle = rng.uniform(0, 2 * np.pi)
-        at = x - distance * np.cos(angle), y - distance * np.sin(angle)
-        paint(image, *at, 0.025, 0.025, cell.granule_colour)
+        distance = scale * cell.radius * np.sqrt(rng.uniform(0, 0.8))
+        at = middle + distance * np.exp(1j * rng.uniform(0, 2 * np.pi))
+        paint(image, at, 0.025, 0.025, 0, cell.granule_colour)
 
     image = image * rng.normal(1, 0.05) + rng.normal(0, 8, 3) + rng.normal(0, 6, image.shape)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def paint(
-    image: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    radius_x: float,
-    radius_y: float,
-    colour: Colour,
+    image: np.ndarray, at: complex, radius_x: float, radius_y: float, angle: float, colour: Colour
 ) -> None:
-    """Blend an ellipse round x = y = 0 into `image`; its edge is about a pixel of 28 wide."""
-    depth = (1 - np.hypot(x / radius_x, y / radius_y)) * min(radius_x, radius_y)
+    """Blend an ellipse, turned by `angle`, into `image`; its edge is about a pixel of 28 wide.
+
+    `at` is its middle, x + iy: with complex numbers for points, a turn is a product.
+    """
+    reach = max(radius_x, radius_y) + 1 / 28
+    rows, columns = (
+        slice(max(0, int((c - reach + 0.5) * len(image))), int((c + reach + 0.5) * len(image)) + 1)
+        for c in (at.imag, at.real)
+    )
+    axis = (np.arange(len(image)) + 0.5) / len(image) - 0.5
+    points = (axis[columns] + 1j * axis[rows, None] - at) * np.exp(-1j * angle)
+    depth = (1 - np.hypot(points.real / radius_x, points.imag / radius_y)) * min(radius_x, radius_y)
     alpha = np.clip(0.5 + depth * 28, 0, 1)[..., None]
-    image += alpha * (np.asarray(colour) - image)
+    image[rows, columns] += alpha * (np.asarray(colour) - image[rows, columns])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,7 +53,22 @@ def choose_device(name: str) -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available[name]:
         raise UserError(f"--device {name}: this machine or this build of torch has none; use cpu")
+    if name == "cpu":
+        keep_freed_memory()
     return torch.device(name)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library reuse a step's memory for the next step, where it is glibc.
+
+    By default it hands large blocks back to the system and pays for new pages in every step: a
+    third of the paper's CNN's training time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_threshold = -1, -3  # names of malloc.h
+        mallopt(m_mmap_threshold, 2**30)
+        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def train_epoch(
@@ -74,7 +91,7 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+def predict(model: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
     """Class probabilities, float32 (N, classes) on the CPU, of uint8 images (N, H, W, 3)."""
     model.eval()
     parts = [model(bloodmnist.normalise(part)).float() for part in images.split(batch_size)]

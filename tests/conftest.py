@@ -1,0 +1,83 @@
+"""What the tests share: a way to run a script in this process, real data, and finished runs."""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import command_line
+
+ROOT = Path(__file__).parents[1]
+QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a script's command line in this process, which has torch loaded already."""
+
+    def call(script: str, *flags: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+        capfd.readouterr()
+        try:
+            command_line.run_script(importlib.import_module(Path(script).stem).main)
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        return Outcome(code or 0, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def fails(run):
+    """Run a command line that is the user's mistake; returns its one line on stderr."""
+
+    def call(script: str, *flags: object) -> str:
+        outcome = run(script, *flags)
+        assert outcome.code == 2, outcome
+        lines = [line for line in outcome.err.splitlines() if "downloading from" not in line]
+        assert len(lines) == 1, outcome.err
+        assert lines[0].startswith(f"{script}: error: ")
+        return lines[0]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def real_file() -> Path:
+    """The real 28 px file. In CI a test that needs it fails without it; elsewhere it is skipped."""
+    import fetch
+
+    try:
+        return fetch.find_or_download(None, 28)[0]
+    except command_line.UserError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no BloodMNIST file: {error}")
+
+
+@pytest.fixture(scope="session")
+def real_dataset(real_file):
+    import bloodmnist
+
+    return bloodmnist.load(real_file.parent)
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory) -> Path:
+    """The folder of a finished run of model_baseline.py on generated images."""
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["model_baseline.py", *QUICK, "--output", str(folder)])
+        importlib.import_module("model_baseline").main()
+    return folder

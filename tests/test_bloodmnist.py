@@ -1,0 +1,115 @@
+"""The data in memory: real counts, folds, normalisation, batches, and the generated stand-in."""
+
+import medmnist
+import numpy as np
+import pytest
+import torch
+from torchvision import transforms
+
+import bloodmnist
+import synthetic_cells
+from bloodmnist import Split
+from command_line import UserError
+
+
+def test_class_names_are_medmnists():
+    official = medmnist.INFO["bloodmnist"]["label"]
+    for label, name in enumerate(bloodmnist.CLASS_NAMES):
+        assert official[str(label)].startswith(name)
+
+
+def test_real_counts(real_dataset):
+    assert real_dataset.describe() == {
+        "name": "BloodMNIST",
+        "size": 28,
+        "md5": "7053d0359d879ad8a5505303e11de1dc",
+        "synthetic": False,
+        "counts": {"train": 11959, "val": 1712, "test": 3421},
+    }
+    rows = real_dataset.count_table()
+    assert rows[0] == ["class", "train", "val", "test", "all"]
+    assert rows[1] == ["basophil", 852, 122, 244, 1218]
+    assert rows[-1] == ["all classes", 11959, 1712, 3421, 17092]
+    assert real_dataset.test.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "says"),
+    [
+        (np.zeros((4, 28, 28), np.uint8), np.zeros((4, 1)), "not 28 px RGB"),
+        (np.zeros((4, 28, 28, 3), np.float32), np.zeros((4, 1)), "not 28 px RGB"),
+        (np.zeros((4, 28, 28, 3), np.uint8), np.zeros(4), "labels of shape"),
+        (np.zeros((4, 28, 28, 3), np.uint8), np.zeros((3, 1)), "labels of shape"),
+        (np.zeros((4, 28, 28, 3), np.uint8), np.full((4, 1), 8), "a label is outside 0..7"),
+        (np.zeros((4, 28, 28, 3), np.uint8), np.full((4, 1), -1), "a label is outside 0..7"),
+    ],
+)
+def test_wrong_arrays(images, labels, says, tmp_path):
+    with pytest.raises(UserError, match=says):
+        bloodmnist.checked_split(tmp_path / "bloodmnist.npz", images, labels, 28)
+
+
+def test_folds_part_the_pool_and_keep_class_shares():
+    labels = np.repeat(np.arange(8), [80, 40, 40, 20, 20, 40, 40, 120])
+    folds = bloodmnist.stratified_folds(labels, 5, seed=0)
+    held_out = np.concatenate([rows for _, rows in folds])
+    assert sorted(held_out) == list(range(len(labels)))
+    for train, held in folds:
+        assert not set(train) & set(held)
+        assert len(train) + len(held) == len(labels)
+        assert (np.bincount(labels[held]) * 5 == np.bincount(labels)).all()
+    again = bloodmnist.stratified_folds(labels, 5, seed=0)
+    other = bloodmnist.stratified_folds(labels, 5, seed=1)
+    assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
+    assert any((a[1] != b[1]).any() for a, b in zip(folds, other, strict=True))
+
+
+def test_more_folds_than_images_of_a_class():
+    with pytest.raises(UserError, match="smallest class has only 3 images"):
+        bloodmnist.stratified_folds(np.repeat(np.arange(8), 3), 5, seed=0)
+
+
+def test_normalise_is_the_papers_transform():
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), dtype=np.uint8)
+    usual = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)])
+    expected = torch.stack([usual(image) for image in images])
+    torch.testing.assert_close(bloodmnist.normalise(torch.from_numpy(images)), expected)
+
+
+def test_batches_serve_every_image_once_in_a_seeded_order():
+    images = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 2, 2, 3)
+    labels = torch.arange(10)
+
+    def served(generator):
+        parts = list(bloodmnist.batches(images, labels, 4, generator))
+        assert [len(part[1]) for part in parts] == [4, 4, 2]
+        for pixels, label in parts:  # image and label stay together
+            torch.testing.assert_close((pixels[:, 0, 0, 0] + 1) * 127.5, label.float())
+        return torch.cat([label for _, label in parts]).tolist()
+
+    assert served(None) == list(range(10))
+    first = served(torch.Generator().manual_seed(1))
+    assert sorted(first) == list(range(10))
+    assert first == served(torch.Generator().manual_seed(1))
+    assert first != served(torch.Generator().manual_seed(2))
+
+
+def test_splits_join():
+    split = Split(np.zeros((2, 4, 4, 3), np.uint8), np.array([1, 2]))
+    joined = split + split
+    assert len(joined) == 4
+    assert joined.labels.tolist() == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("size", [28, 64])
+def test_generated_cells(size):
+    first, again = synthetic_cells.make(size), synthetic_cells.make(size)
+    for name, count in synthetic_cells.COUNTS.items():
+        images, labels = first[name]
+        assert images.shape == (count, size, size, 3)
+        assert images.dtype == np.uint8
+        assert (np.bincount(labels) == count // 8).all()
+        assert (images == again[name][0]).all()
+    dataset = bloodmnist.load(size=size, synthetic=True)
+    assert dataset.describe()["synthetic"] is True
+    assert dataset.md5 is None

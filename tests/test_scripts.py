@@ -1,0 +1,173 @@
+"""What the scripts write, through their own command lines, on generated images."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import QUICK, ROOT
+
+FIGURES = ["class_recall", "confident_mistakes", "confusion_matrix", "learning_curves"]
+
+
+def test_run_folder(quick_run):
+    names = {path.name for path in quick_run.iterdir()}
+    assert names == {
+        "metrics.json",
+        "history.csv",
+        "predictions.npz",
+        "config.toml",
+        *(f"{name}.png" for name in FIGURES),
+    }
+    metrics = json.loads((quick_run / "metrics.json").read_text())
+    assert metrics["dataset"]["synthetic"] is True
+    assert metrics["dataset"]["counts"] == {"train": 480, "val": 96, "test": 192}
+    assert metrics["model"] == {"name": "Baseline", "parameters": 18824}
+    assert metrics["config"]["epochs"] == 1
+    assert not {"output", "data_root", "config"} & metrics["config"].keys()
+    assert metrics["environment"]["torch"]
+    assert metrics["leaks_test_images"] is False
+    assert [(run["seed"], run["fold"]) for run in metrics["runs"]] == [(0, 0), (0, 1)]
+    for value in metrics["test"].values():
+        assert value["low"] <= value["mean"] <= value["high"]
+    values = [run["test"]["accuracy"] for run in metrics["runs"]]
+    assert metrics["test"]["accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert metrics["test"]["accuracy"]["std"] == pytest.approx(np.std(values, ddof=1))
+
+    with np.load(quick_run / "predictions.npz") as saved:
+        assert saved["probabilities"].dtype == np.float32
+        assert saved["probabilities"].shape == (2, 192, 8)
+        assert saved["labels"].shape == (192,)
+        assert str(saved["split"]) == "test"
+        accuracy = (saved["probabilities"].argmax(2) == saved["labels"]).mean(1)
+    np.testing.assert_allclose(accuracy, values)
+
+    with (quick_run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["fold"], row["epoch"]) for row in rows] == [("0", "1"), ("1", "1")]
+    assert not [name for name in rows[0] if "test" in name]
+
+
+def test_saved_config_repeats_the_run(run, quick_run, tmp_path):
+    outcome = run("model_baseline.py", "--config", quick_run / "config.toml", "--output", tmp_path)
+    assert outcome.code == 0
+    first, again = (json.loads((f / "metrics.json").read_text()) for f in (quick_run, tmp_path))
+    for metrics in (first, again):
+        for row in metrics["runs"]:
+            assert row.pop("train_seconds") > 0
+    assert first == again
+
+
+@pytest.mark.parametrize("protocol", ["cross-validation", "as-published"])
+def test_cnn_console(run, tmp_path, protocol):
+    outcome = run("model_cnn.py", *QUICK, "--protocol", protocol, "--output", tmp_path / "out")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0] == "ConvNet on cpu; data: generated images, not real cells"
+    assert lines[1].startswith("fold 1/2 epoch 1/1: loss ")
+    assert lines[-1] == f"wrote {tmp_path / 'out'}"
+    assert "NOTE generated images: not a result." in lines
+    leaks = protocol == "as-published"
+    assert any("trained on" in line for line in lines) == leaks
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["leaks_test_images"] == leaks
+    assert [row["test"] is None for row in metrics["runs"]] == [leaks, False]
+    assert (metrics["test"]["accuracy"]["std"] is None) == leaks
+
+
+@pytest.mark.parametrize("kind", ["pdf", "svg"])
+def test_figure_format(run, tmp_path, kind):
+    flags = [*QUICK, "--figure-format", kind, "--output", tmp_path, "--protocol", "as-published"]
+    assert run("model_baseline.py", *flags).code == 0
+    assert {path.stem for path in tmp_path.glob(f"*.{kind}")} == set(FIGURES)
+    if kind == "svg":
+        for name in FIGURES:
+            text = (tmp_path / f"{name}.svg").read_text()
+            assert "generated images: not a result; as published: most of these test" in text
+
+
+def test_data_visualization(run, tmp_path):
+    outcome = run("data_visualization.py", "--synthetic", "--output", tmp_path, "--montage", "2")
+    assert outcome.code == 0
+    assert "all classes" in outcome.out
+    audit = json.loads((tmp_path / "audit.json").read_text())
+    assert audit["exact_duplicate_groups"] == audit["conflicting_groups"] == []
+    assert audit["dataset"]["synthetic"] is True
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "audit.json",
+        "label_counts.csv",
+        "montage_2x2.png",
+        "label_distribution.png",
+        "split_distribution.png",
+        "class_examples.png",
+        "mean_images.png",
+        "duplicates.png",
+    }
+    with (tmp_path / "label_counts.csv").open() as file:
+        assert list(csv.reader(file))[-1] == ["all classes", "480", "96", "192", "768"]
+
+
+def test_other_files_of_the_folder_are_left_alone(run, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert run("model_baseline.py", *QUICK, "--output", tmp_path).code == 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_a_result_that_cannot_be_written_leaves_the_last_one(run, quick_run, tmp_path, monkeypatch):
+    for path in quick_run.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("figures.class_recall", full)
+    outcome = run("model_baseline.py", *QUICK, "--seed", "1", "--output", tmp_path)
+    assert outcome.code == 2
+    assert "No space left on device" in outcome.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_ctrl_c(tmp_path):
+    flags = [*QUICK, "--epochs", "10000", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "model_baseline.py", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("Baseline on cpu")
+    assert process.stdout.readline().startswith("fold 1/2 epoch 1/10000")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == "interrupted: no result was written"
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_runs_from_another_folder_and_on_a_terminal_shows_a_bar(tmp_path):
+    pty, termios = map(pytest.importorskip, ("pty", "termios"))  # not on Windows
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    script = [sys.executable, str(ROOT / "model_baseline.py")]
+    flags = [*QUICK, "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [*script, *flags], cwd=tmp_path, stderr=theirs, stdout=subprocess.PIPE, text=True
+    )
+    out, _ = process.communicate(timeout=120)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a closed terminal's output with an error
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"2/2" in shown
+    assert "fold 1/2 epoch" not in out
