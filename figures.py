@@ -66,7 +66,7 @@ def learning_curves(path: Path, history: list[dict], mark: str | None = None) ->
                 at = (4, 5 if name == upper else -5)
                 axes.annotate(name, (epochs[-1], value), at, textcoords="offset points",
                               color=colour, va="center")  # fmt: skip
-            axes.set(xlabel="epoch", ylabel=f"{quantity}, mean and range of the folds")
+            axes.set(xlabel="epoch (line: mean of the folds, band: their range)", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
 
 

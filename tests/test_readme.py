@@ -1,0 +1,42 @@
+"""The README's own commands work, and what it points at is there."""
+
+import re
+
+import pytest
+from conftest import QUICK, ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for block in BLOCKS
+        for line in block.splitlines()
+        if re.match(r"python \w+\.py", line) and "report.py" not in line
+    }
+)
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs_on_generated_images(run, tmp_path, command):
+    script, *flags = command.split()[1:]
+    quick = ["--synthetic"] if script == "data_visualization.py" else QUICK
+    outcome = run(script, *flags, *quick, "--output", tmp_path)
+    assert outcome.code == 0
+    assert outcome.out.endswith(f"wrote {tmp_path}\n")
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", "\n".join(BLOCKS), re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_links_and_pictures_are_there():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
