@@ -9,6 +9,9 @@ import numpy as np
 
 from bloodmnist import CLASS_NAMES, Dataset
 
+TRANSFORMS = [  # of the pair's first image, in the order of `turn`
+    f"{mirror}rotated {angle}" for mirror in ("", "mirrored, ") for angle in (0, 90, 180, 270)
+]
 BLOCK = 2048  # images compared with all others at once
 
 
@@ -30,7 +33,7 @@ def audit(dataset: Dataset, threshold: float) -> dict:
     near = [
         {
             "rms_difference": round(rms, 3),
-            "transform": transform,
+            "transform": TRANSFORMS[transform],
             "images": [records[i], records[j]],
         }
         for i, j, transform, rms in near_pairs(images, threshold)
@@ -87,7 +90,7 @@ def turn(images: np.ndarray, transform: int) -> np.ndarray:
 
 
 def near_pairs(images: np.ndarray, threshold: float) -> list[tuple[int, int, int, float]]:
-    """Pairs (i, j, transform, RMS) with i < j, RMS <= threshold and not equal, nearest first.
+    """Pairs (i, j, transform, RMS) with i < j and RMS <= threshold, nearest first, less equal ones.
 
     Averaging over square blocks never raises the root-mean-square difference, so images that
     differ by more after averaging to 7 x 7 or 8 x 8 need no closer look: none is missed.
@@ -111,8 +114,9 @@ def near_pairs(images: np.ndarray, threshold: float) -> list[tuple[int, int, int
                     difference = turn(pair[0], transform).astype(np.float32) - pair[1]
                     rms = float(np.sqrt((difference**2).mean()))
                     best[i, j] = min(best.get((i, j), (np.inf, 0)), (rms, transform))
-    pairs = [(int(i), int(j), t, rms) for (i, j), (rms, t) in best.items() if 0 < rms <= threshold]
-    return sorted(pairs, key=lambda pair: pair[3])
+    pairs = [(int(i), int(j), t, rms) for (i, j), (rms, t) in best.items()]
+    near = [pair for pair in pairs if pair[3] <= threshold and (pair[2] or pair[3])]
+    return sorted(near, key=lambda pair: pair[3])
 
 
 def captioned_pairs(dataset: Dataset, found: dict) -> list[tuple[np.ndarray, np.ndarray, str]]:

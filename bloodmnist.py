@@ -136,7 +136,9 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
 
 
 def plain_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
-    """Seeded folds that do not look at the classes."""
+    """Seeded folds that do not look at the classes. Raises `UserError` for too many."""
+    if folds > len(labels):
+        raise UserError(f"--folds {folds}: there are only {len(labels)} images")
     return list(KFold(folds, shuffle=True, random_state=seed).split(labels))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -16,6 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 PRESETS = ROOT / ".config"
 SIZES = (28, 64, 128, 224)
+LEAKS = "as published: most of these test images were trained on"
+SYNTHETIC = "generated images: not a result"
+# settings that no figure depends on, or that the folder's name shows in words
+NOT_RESULTS = ("config", "output", "data_root", "device", "figure_format", "synthetic", "protocol")
 
 
 class UserError(Exception):
@@ -36,16 +41,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def whole_number(low: int) -> Callable[[str], int]:
-    """A parser type: an integer of at least `low`."""
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A parser type: an integer of `low` to `high`."""
 
     def convert(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = low - 1
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {low} to {high}")
         return value
 
     return convert
@@ -99,7 +104,9 @@ def make_parser(doc: str, preset: str) -> Parser:
     run.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
-    run.add_argument("--seed", type=whole_number(0), default=0, help="seed of every random choice")
+    run.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of folds and training"
+    )
     run.add_argument(
         "--figure-format", choices=("png", "pdf", "svg"), default="png", help="figure file type"
     )
@@ -115,9 +122,11 @@ def add_training_flags(parser: Parser) -> None:
         default="cross-validation",
         help="honest folds of train + validation, or the published code's pooled (leaking) folds",
     )
-    group.add_argument("--folds", type=whole_number(2), default=5, help="folds")
-    group.add_argument("--epochs", type=whole_number(1), default=5, help="epochs a fold")
-    group.add_argument("--batch-size", type=whole_number(1), default=128, help="images a step")
+    group.add_argument("--folds", type=whole_number(2, 20), default=5, help="folds")
+    group.add_argument("--epochs", type=whole_number(1, 10**6), default=5, help="epochs a fold")
+    group.add_argument(
+        "--batch-size", type=whole_number(1, 2**20), default=128, help="images a step"
+    )
     group.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam")
 
 
@@ -133,14 +142,14 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     args = parser.parse_args(argv)
     args.config = path
     if args.output is None:
-        args.output = ROOT / "plots" / run_name(args)
+        args.output = ROOT / "plots" / run_name(parser, args)
     return args
 
 
 def preset_path(name: str) -> Path:
     """The file of a preset given as a path or as a name from `.config/`."""
-    for path in (Path(name), PRESETS / f"{name}.toml"):
-        if path.is_file():
+    for path in (PRESETS / f"{name}.toml", Path(name)):
+        if os.path.isfile(path):
             return path
     known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
     raise UserError(f"--config {name}: no such file; the presets of .config/ are {known}")
@@ -174,20 +183,32 @@ def read_preset(parser: Parser, path: Path) -> dict:
     return {key.replace("-", "_"): values[key.replace("-", "_")] for key in preset}
 
 
-def run_name(args: argparse.Namespace) -> str:
-    """The run's folder name under `plots/`: the preset, then whatever sets the run apart."""
+def run_name(parser: Parser, args: argparse.Namespace) -> str:
+    """The run's folder name under `plots/`: the preset, then whatever departs from it.
+
+    So an experiment on the command line never takes the folder of the preset's own run.
+    """
     parts = [args.config.stem]
-    if args.size != 28:
-        parts.append(str(args.size))
-    if getattr(args, "protocol", None) == "as-published":
-        parts.append("as-published")
-    if args.synthetic:
-        parts.append("synthetic")
+    for key, value in vars(args).items():
+        if key in NOT_RESULTS or value == parser.get_default(key):
+            continue
+        text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
+        parts.append(f"{key.replace('_', '-')}-{text}")
+    # these two say what a run is worth, so they show even if the preset itself sets them
+    parts += ["as-published"] * (getattr(args, "protocol", None) == "as-published")
+    parts += ["synthetic"] * args.synthetic
     return "-".join(parts)
 
 
+def warning(args: argparse.Namespace) -> str | None:
+    """What every figure of the run must say, lest it be taken for a result."""
+    warnings = [SYNTHETIC] * args.synthetic
+    warnings += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
+    return "; ".join(warnings) or None
+
+
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main` and exit: 0 done, 2 the user's mistake, 130 on Ctrl-C."""
+    """Run a script's `main` and exit: 0 done, 2 a user's mistake, 130 Ctrl-C, 141 closed pipe."""
     try:
         main()
     except UserError as error:
@@ -197,3 +218,6 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted: no result was written", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, say `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

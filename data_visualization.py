@@ -12,7 +12,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import make_parser, parse, positive, run_script, whole_number
+from command_line import make_parser, parse, positive, run_script, warning, whole_number
 
 if TYPE_CHECKING:
     from bloodmnist import Dataset
@@ -23,14 +23,14 @@ def main() -> None:
     group = parser.add_argument_group("figures and audit")
     group.add_argument(
         "--montage",
-        type=whole_number(1),
+        type=whole_number(1, 100),
         nargs="+",
         default=[1, 20, 40],
         metavar="SIDE",
         help="draw a montage of SIDE x SIDE training images, for each SIDE",
     )
     group.add_argument(
-        "--examples", type=whole_number(1), default=10, help="examples drawn of each class"
+        "--examples", type=whole_number(1, 50), default=10, help="examples drawn of each class"
     )
     group.add_argument(
         "--near-duplicate",
@@ -60,7 +60,7 @@ def main() -> None:
         run_folder.write_json(folder / "audit.json", found)
         draw(folder, args, dataset, found)
 
-    run_folder.write(args.output, fill)
+    run_folder.write(args.output, fill, last="audit.json")
     for name, count in found["summary"].items():
         print(f"  {name.replace('_', ' '):40} {count:5}")
     print(f"wrote {args.output}")
@@ -69,14 +69,13 @@ def main() -> None:
 def draw(folder: Path, args: Namespace, dataset: Dataset, found: dict) -> None:
     """Every figure of the data, into `folder`."""
     import figures
-    import results
     from audit import captioned_pairs
     from bloodmnist import CLASS_NAMES
 
     def path(name: str) -> Path:
         return folder / f"{name}.{args.figure_format}"
 
-    mark, train = results.mark(args), dataset.train
+    mark, train = warning(args), dataset.train
     images = {name: train.of_class(label) for label, name in enumerate(CLASS_NAMES)}
     shares = {name: s.class_counts() / len(s) for name, s in dataset.splits().items()}
     for side in args.montage:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
+from sklearn import metrics
 
 METRICS = (
     "accuracy",
@@ -107,26 +108,36 @@ def summarise(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> d
 def per_class(labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> list[dict]:
     """A row a class: precision, recall and F1 as means over runs, and the recall's interval.
 
-    Precision is None for a class that no run predicts.
+    As in the macro averages, a class that a run never predicts has precision 0 in that run.
     """
-    confusion = confusion_matrix(labels, probabilities)
+    predicted = probabilities.argmax(2)
+    precision, recall, f1, _ = np.mean(
+        [class_scores(labels, run, len(names)) for run in predicted], axis=0
+    )
+    support = np.bincount(labels, minlength=len(names))
     rows = []
     for c, name in enumerate(names):
-        hits, support = confusion[c, c], int((labels == c).sum())
-        predicted = confusion[:, c].sum()
-        low, high = wilson_interval(hits, support)
+        low, high = wilson_interval(recall[c] * support[c], support[c])
         rows.append(
             {
                 "class": name,
-                "support": support,
-                "precision": float(hits / predicted) if predicted else None,
-                "recall": float(hits / support) if support else None,
-                "f1": float(2 * hits / (predicted + support)) if predicted + support else None,
+                "support": int(support[c]),
+                "precision": float(precision[c]),
+                "recall": float(recall[c]),
+                "f1": float(f1[c]),
                 "recall_low": low,
                 "recall_high": high,
             }
         )
     return rows
+
+
+def class_scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Precision, recall, F1 and support of each class, (4, classes), of one run's predictions."""
+    scores = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=range(classes), zero_division=0
+    )
+    return np.array(scores)
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

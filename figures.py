@@ -116,7 +116,10 @@ def confident_mistakes(
     names: Sequence[str],
     mark: str | None = None,
 ) -> None:
-    """The 24 misread images with the highest probability, (N, classes), for the wrong class."""
+    """The 24 misread images with the highest probability, (N, classes), for the wrong class.
+
+    `probabilities` may be the mean over runs' models.
+    """
     names = short(names)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
@@ -131,6 +134,7 @@ def confident_mistakes(
                 f"{confidence[index]:.2f}, no. {index}",
                 size=6.5,
             )
+        figure.supxlabel("probability: mean over the runs' models; no.: test image", size=7)
 
 
 def montage(path: Path, images: np.ndarray, side: int, mark: str | None = None) -> None:
@@ -180,7 +184,7 @@ def class_examples(path: Path, images: dict[str, np.ndarray], mark: str | None =
     """A row a class: its first images, {class: uint8 (columns, H, W, 3)}."""
     columns = max(map(len, images.values()))
     with page(path, 0.62 * columns + 1.3, 0.62 * len(images), mark) as figure:
-        grid = figure.subplots(len(images), columns)
+        grid = figure.subplots(len(images), columns, squeeze=False)
         for axes_row, (name, row) in zip(grid, images.items(), strict=True):
             for axes in axes_row:
                 axes.axis("off")

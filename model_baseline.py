@@ -25,6 +25,7 @@ def main() -> None:
     import training
 
     device = training.choose_device(args.device)
+    environment = run_folder.environment(device.type)  # of the code as it is now
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     print(f"Baseline on {device}; data: {dataset.source}")
@@ -34,7 +35,7 @@ def main() -> None:
     runs = training.cross_validate(
         build, dataset, args.protocol, args.folds, recipe, args.seed, device
     )
-    results.write(args, dataset, build(), runs, device)
+    results.score_and_save(args, dataset, build(), runs, environment)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python model_cnn.py                             # the paper's CNN, honest protocol
     python model_cnn.py --protocol as-published     # as the published code did: leaks
-    python model_cnn.py --epochs 10 --lr 5e-4 --output plots/my-run
+    python model_cnn.py --epochs 10 --lr 5e-4       # an experiment, in a folder of its own
 
 Each fold's model is scored on its held-out fold after every epoch, and on the official test split
 once, at the end. Metrics, history, predictions and figures go to plots/cnn-paper/.
@@ -29,6 +29,7 @@ def main() -> None:
     if args.model not in models.MODELS:
         raise UserError(f"--model {args.model}: models.py has {', '.join(models.MODELS)}")
     device = training.choose_device(args.device)
+    environment = run_folder.environment(device.type)  # of the code as it is now
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     print(f"{args.model} on {device}; data: {dataset.source}")
@@ -38,7 +39,7 @@ def main() -> None:
     runs = training.cross_validate(
         build, dataset, args.protocol, args.folds, recipe, args.seed, device
     )
-    results.write(args, dataset, build(), runs, device)
+    results.score_and_save(args, dataset, build(), runs, environment)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """`nn.Dropout` drawing one random byte a value; `p` is rounded to a multiple of 1/256.
+    """`nn.Dropout` that draws one random byte a value on the CPU; `p` is a multiple of 1/256.
 
     The CPU draws random numbers one after the other, which took a third of `ConvNet`'s training
     time with `nn.Dropout`. Each 64-bit number drawn here serves eight values.
@@ -22,6 +22,8 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
+        if x.device.type != "cpu":  # GPUs draw in parallel
+            return nn.functional.dropout(x, self.dropped / 256)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
         words.random_(torch.iinfo(torch.int64).min, None)  # the whole range: all 64 bits vary
         kept = words.view(torch.uint8)[: x.numel()] >= self.dropped

@@ -1,7 +1,7 @@
 """Print the paper's table beside ours from the run folders, and write it into the README.
 
     python report.py            # reads plots/, prints the table, rewrites the README's marked block
-    python report.py --check    # changes nothing; exit code 1 if the README's block is out of date
+    python report.py --check    # changes nothing; exit code 2 if the README's block is old
 
 Every figure is read from metrics.json and predictions.npz of finished runs.
 """
@@ -9,10 +9,10 @@ Every figure is read from metrics.json and predictions.npz of finished runs.
 from __future__ import annotations
 
 import argparse
-import sys
+import tomllib
 from pathlib import Path
 
-from command_line import ROOT, Parser, UserError, run_script
+from command_line import PRESETS, ROOT, Parser, UserError, run_script
 
 # Hobelsberger et al., "Optimizing Blood Cell Classification with Convolutional Neural Networks"
 PUBLISHED = {
@@ -50,12 +50,9 @@ def main() -> None:
     before = read_readme(args.readme)
     after = replace_block(before, block, args.readme)
     if args.check and after != before:
-        print(f"{args.readme} is out of date: run python report.py", file=sys.stderr)
-        sys.exit(1)
+        raise UserError(f"{args.readme} is out of date: run python report.py")
     if after != before:
-        part = args.readme.with_suffix(".part")
-        part.write_text(after, encoding="utf-8")
-        part.replace(args.readme)
+        write_readme(args.readme, after)
         print(f"wrote the table into {args.readme}")
 
 
@@ -109,12 +106,13 @@ def explanation(honest: dict, leaking: dict) -> str:
 
 def comparison(honest: dict) -> str:
     """CNN against baseline on the same test images, fold by fold."""
+    import numpy as np
+
     from evaluation import mcnemar
 
     cnn, baseline = honest["CNN"], honest["baseline"]
-    if (cnn.labels != baseline.labels).any() or len(cnn.probabilities) != len(
-        baseline.probabilities
-    ):
+    same_folds = cnn.probabilities.shape == baseline.probabilities.shape
+    if not same_folds or not np.array_equal(cnn.labels, baseline.labels):
         raise UserError("the CNN's and the baseline's runs are of different images or folds")
     tests = [
         mcnemar(cnn.labels, first.argmax(1), second.argmax(1))
@@ -141,16 +139,32 @@ def read_run(plots: Path, name: str, suffix: str):
     run = run_folder.read(folder)
     if run.metrics["dataset"]["synthetic"]:
         raise UserError(f"{folder}: a run on generated images never enters a table")
-    if run.metrics["leaks_test_images"] != bool(suffix):
-        raise UserError(f"{folder}: not a run of python {SCRIPTS[name]}{protocol}")
+    preset = PRESETS / f"{FOLDERS[name]}.toml"
+    expected = {"size": 28, **tomllib.loads(preset.read_text(encoding="utf-8"))}
+    expected["protocol"] = "as-published" if suffix else "cross-validation"
+    for key, value in expected.items():
+        if run.metrics["config"].get(key.replace("-", "_")) != value:
+            raise UserError(
+                f"{folder}: {key} is not {value} as the table demands; make the run again with "
+                f"python {SCRIPTS[name]}{protocol}"
+            )
     return run
 
 
 def read_readme(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--readme {path}: cannot be read: {error}") from error
+
+
+def write_readme(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     except OSError as error:
-        raise UserError(f"--readme {path}: {error.strerror}") from error
+        raise UserError(f"--readme {path}: cannot be written: {error}") from error
 
 
 def replace_block(text: str, block: str, path: Path) -> str:

@@ -6,26 +6,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 import evaluation
 import figures
 import run_folder
 from bloodmnist import CLASS_NAMES, Dataset, Split
+from command_line import LEAKS, SYNTHETIC, warning
 from models import count_parameters
 from training import Run
 
-LEAKS = "as published: most of these test images were trained on"
-SYNTHETIC = "generated images: not a result"
 NOT_CONFIG = ("config", "output", "data_root")  # paths of one machine
-
-
-def mark(args: argparse.Namespace) -> str | None:
-    """What every figure of this run must say, if anything."""
-    marks = [SYNTHETIC] * args.synthetic
-    marks += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
-    return "; ".join(marks) or None
 
 
 def config(args: argparse.Namespace) -> dict:
@@ -33,12 +24,12 @@ def config(args: argparse.Namespace) -> dict:
     return {k: v for k, v in sorted(vars(args).items()) if k not in NOT_CONFIG}
 
 
-def write(
+def score_and_save(
     args: argparse.Namespace,
     dataset: Dataset,
     model: nn.Module,
     runs: list[Run],
-    device: torch.device,
+    environment: dict,
 ) -> None:
     """Score the runs, write the run folder `args.output` and print its table."""
     labels = dataset.test.labels
@@ -47,7 +38,7 @@ def write(
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "parameters": count_parameters(model)},
         "config": config(args),
-        "environment": run_folder.environment(device.type),
+        "environment": environment,
         "leaks_test_images": args.protocol == "as-published",
         "runs": [scored_run(run, labels) for run in runs],
         "test": evaluation.summarise(labels, tested),
@@ -66,7 +57,7 @@ def write(
         np.savez_compressed(folder / "predictions.npz", **arrays)
         draw(folder, args, content, history, dataset.test, tested)
 
-    run_folder.write(args.output, fill)
+    run_folder.write(args.output, fill, last="metrics.json")
     print(table(content))
     print(f"wrote {args.output}")
 
@@ -96,7 +87,7 @@ def draw(
     def path(name: str) -> Path:
         return folder / f"{name}.{args.figure_format}"
 
-    style = mark(args)
+    style = warning(args)
     counts = np.array(content["test_confusion_matrix"])
     figures.learning_curves(path("learning_curves"), history, style)
     figures.confusion_matrix(path("confusion_matrix"), counts, CLASS_NAMES, style)
@@ -122,9 +113,10 @@ def table(content: dict) -> str:
     lines.append(f"  {'majority class':18} {floor:.4f}  (accuracy of always naming it)")
     lines.append(f"  {'class':20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
     for row in content["test_per_class"]:
-        values = (row["precision"], row["recall"], row["f1"])
-        cells = ["-" if value is None else f"{value:.3f}" for value in values]
-        lines.append("  {:20} {:6} {:>9} {:>7} {:>7}".format(row["class"], row["support"], *cells))
+        lines.append(
+            f"  {row['class']:20} {row['support']:6} {row['precision']:9.3f} "
+            f"{row['recall']:7.3f} {row['f1']:7.3f}"
+        )
     if content["leaks_test_images"]:
         lines.append(f"NOTE {LEAKS}; only the last fold's model is scored.")
     if content["dataset"]["synthetic"]:

@@ -1,6 +1,6 @@
 """A run folder: what a script writes under `plots/`, and how it is read back.
 
-`metrics.json` is written last, so a folder without it holds no finished run.
+`metrics.json` is moved in last, so a folder without it holds no finished run.
 """
 
 from __future__ import annotations
@@ -47,22 +47,21 @@ def prepare(folder: Path) -> None:
         ) from error
 
 
-def write(folder: Path, fill: Callable[[Path], None]) -> list[str]:
+def write(folder: Path, fill: Callable[[Path], None], last: str) -> None:
     """Let `fill` write its files into a scratch folder, then move them all into `folder`.
 
     An interruption before the moves leaves `folder` as it was; one between them leaves it without
-    `metrics.json`. Files that `fill` does not write are left alone. Returns the names moved.
+    the file `last`, which marks a finished run. Files that `fill` does not write are left alone.
     """
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
             fill(Path(scratch))
-            names = sorted(os.listdir(scratch), key=lambda name: (name == "metrics.json", name))
-            (folder / "metrics.json").unlink(missing_ok=True)
+            names = sorted(os.listdir(scratch), key=lambda name: (name == last, name))
+            (folder / last).unlink(missing_ok=True)
             for name in names:
                 os.replace(Path(scratch) / name, folder / name)
     except OSError as error:
         raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error
-    return names
 
 
 def write_json(path: Path, content: object) -> None:
@@ -85,7 +84,10 @@ def read(folder: Path) -> SavedRun:
     try:
         run = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-            return SavedRun(folder, run, arrays["labels"], arrays["probabilities"])
+            saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"])
+        if missing := {"dataset", "model", "config", "test", "leaks_test_images"} - run.keys():
+            raise KeyError(f"metrics.json lacks {', '.join(sorted(missing))}")
+        return saved
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no finished run there ({error.filename} is missing)") from error
     except Exception as error:  # a damaged archive or text raises one of many kinds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -53,8 +54,6 @@ def choose_device(name: str) -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available[name]:
         raise UserError(f"--device {name}: this machine or this build of torch has none; use cpu")
-    if name == "cpu":
-        keep_freed_memory()
     return torch.device(name)
 
 
@@ -67,8 +66,9 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         m_trim_threshold, m_mmap_threshold = -1, -3  # names of malloc.h
-        mallopt(m_mmap_threshold, 2**30)
-        mallopt(m_trim_threshold, 2**31 - 1)
+        # older releases take no more than 32 MiB, and a refused first call must end it
+        if mallopt(m_mmap_threshold, 2**30) or mallopt(m_mmap_threshold, 2**25):
+            mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def train_epoch(
@@ -115,6 +115,10 @@ def fit(
         start = time.perf_counter()
         batches = bloodmnist.batches(*train, recipe.batch_size, generator)
         train_loss, train_accuracy = train_epoch(model, optimizer, batches)
+        if not math.isfinite(train_loss):
+            raise UserError(
+                f"training diverged: the loss is {train_loss} in epoch {epoch}; lower --lr"
+            )
         seconds = time.perf_counter() - start  # training alone, without the scoring below
         val_loss, val_accuracy = loss_and_accuracy(predict(model, images), labels.cpu())
         yield {
@@ -161,6 +165,7 @@ def cross_validate(
     Under "as-published" only the last fold's model reads it. Each fold seeds torch afresh from
     (seed, fold), so it does not depend on the folds before it.
     """
+    keep_freed_memory()
     pool, split_rows = protocol_folds(protocol, dataset, folds, seed)
     images, labels = bloodmnist.to_device(pool, device)
     test_images, _ = bloodmnist.to_device(dataset.test, device)

@@ -18,8 +18,9 @@ def planted():
     images[12] = images[3]  # val 2 equals train 3
     images[25] = images[4]  # test 5 equals train 4, under another label
     images[21] = np.rot90(images[7][:, ::-1], 3).clip(1, 254) + 1  # test 1 is train 7 turned
+    images[22] = np.rot90(images[8])  # test 2 is train 8 turned, pixel by pixel
     labels = np.arange(30) % 8
-    labels[12], labels[21] = labels[3], labels[7]
+    labels[12], labels[21], labels[22] = labels[3], labels[7], labels[8]
     parts = [Split(images[i : i + 10], labels[i : i + 10]) for i in (0, 10, 20)]
     return Dataset(*parts, size=28, source="", md5=None, synthetic=True)
 
@@ -31,14 +32,18 @@ def test_planted_duplicates_are_found(planted):
         [{"split": "train", "index": 4, "label": 4}, {"split": "test", "index": 5, "label": 1}],
     ]
     assert found["conflicting_groups"] == found["exact_duplicate_groups"][1:]
-    (near,) = found["near_duplicate_pairs"]
+    turned, near = found["near_duplicate_pairs"]
+    assert [record["index"] for record in turned["images"]] == [8, 2]
+    assert (turned["rms_difference"], turned["transform"]) == (0, "rotated 90")
     assert [record["index"] for record in near["images"]] == [7, 1]
+    assert near["transform"] == "mirrored, rotated 270"
     assert 0 < near["rms_difference"] < 2
-    assert found["summary"]["test_images_with_a_twin_elsewhere"] == 2
+    assert found["summary"]["test_images_with_a_twin_elsewhere"] == 3
     pairs = audit.captioned_pairs(planted, found)
     assert [caption.split("\n")[0] for *_, caption in pairs] == [
         "train 3 = val 2",
         "train 4 = test 5",
+        "train 8 ~ test 2",
         "train 7 ~ test 1",
     ]
 
@@ -55,7 +60,7 @@ def test_search_misses_no_pair(size):
         for j in range(i + 1, len(images)):
             turned = [audit.turn(first[None], t)[0].astype(float) for t in range(8)]
             rms = min(np.sqrt(((t - images[j]) ** 2).mean()) for t in turned)
-            if 0 < rms <= threshold:
+            if rms <= threshold:
                 expected[i, j] = rms
     found = {(i, j): rms for i, j, _, rms in audit.near_pairs(images, threshold)}
     assert len(expected) > 10

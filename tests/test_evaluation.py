@@ -86,16 +86,27 @@ def test_wilson_interval_is_scipys():
 
 def test_per_class_rows():
     labels = np.array([0, 0, 1, 1, 2])
-    probabilities = np.eye(3)[[[0, 1, 1, 1, 1]]]
+    probabilities = np.eye(3)[[[0, 1, 1, 1, 1], [0, 0, 1, 1, 2]]]
     first, second, third = evaluation.per_class(labels, probabilities, ["a", "b", "c"])
-    assert (first["precision"], first["recall"], first["support"]) == (1, 0.5, 2)
-    assert (second["precision"], second["recall"]) == (0.5, 1)
-    assert (third["precision"], third["recall"], third["f1"]) == (None, 0, 0)
+    assert (first["precision"], first["recall"], first["support"]) == (1, 0.75, 2)
+    assert (second["precision"], second["recall"]) == (0.75, 1)
+    assert (third["precision"], third["recall"], third["f1"]) == (0.5, 0.5, 0.5)
+    assert (first["recall_low"], first["recall_high"]) == evaluation.wilson_interval(1.5, 2)
     assert evaluation.confusion_matrix(labels, probabilities).tolist() == [
-        [1, 1, 0],
+        [1.5, 0.5, 0],
         [0, 2, 0],
-        [0, 1, 0],
+        [0, 0.5, 0.5],
     ]
+
+
+def test_per_class_rows_average_to_the_macro_scores(example):
+    labels, probabilities = example
+    runs = np.stack([probabilities, np.roll(probabilities, 1, axis=0)])
+    rows = evaluation.per_class(labels, runs, [str(c) for c in range(8)])
+    summary = evaluation.summarise(labels, runs)
+    for name in ("precision", "recall", "f1"):
+        mean = np.mean([row[name] for row in rows])
+        assert mean == pytest.approx(summary[f"{name}_macro"]["mean"], abs=1e-9)
 
 
 def test_mcnemar():
@@ -103,7 +114,7 @@ def test_mcnemar():
     first = np.array([0] * 18 + [1] * 2)
     second = np.array([1] * 9 + [0] * 10 + [1])
     outcome = evaluation.mcnemar(labels, first, second)
-    assert outcome["only_first"], outcome["only_second"] == (9, 1)
+    assert (outcome["only_first"], outcome["only_second"]) == (9, 1)
     assert outcome["p"] == pytest.approx(2 * (1 + 10) / 2**10)  # both tails of 1 or fewer in 10
     assert evaluation.mcnemar(labels, first, first)["p"] == 1
 

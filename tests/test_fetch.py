@@ -51,7 +51,11 @@ def official(tmp_path, monkeypatch):
 def no_pip(monkeypatch):
     """pip finds nothing."""
 
-    def refuse(command, **_):
+    real = subprocess.run
+
+    def refuse(command, **options):
+        if "pip" not in command:
+            return real(command, **options)
         raise subprocess.CalledProcessError(1, command, stderr="ERROR: No matching distribution")
 
     monkeypatch.setattr(subprocess, "run", refuse)
@@ -93,14 +97,14 @@ def test_corrupt_download_leaves_nothing(tmp_path, official, no_pip):
     assert os.listdir(tmp_path / "root") == []
 
 
-def test_interrupted_download_leaves_nothing(tmp_path, official, monkeypatch):
+def test_interrupted_download_leaves_nothing(run, tmp_path, official, monkeypatch):
     def partly(url, root, filename, md5):
         (Path(root) / filename).write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", partly)
-    with pytest.raises(KeyboardInterrupt):
-        fetch.find_or_download(tmp_path / "root", 28)
+    outcome = run("model_cnn.py", "--data-root", tmp_path / "root", "--output", tmp_path / "out")
+    assert outcome.code == 130
     assert os.listdir(tmp_path / "root") == []
 
 
@@ -153,7 +157,7 @@ def test_larger_sizes_have_their_own_file(tmp_path, no_pip, monkeypatch):
     with pytest.raises(UserError, match=r"bloodmnist_64\.npz") as caught:
         fetch.find_or_download(tmp_path, 64)
     assert medmnist.INFO["bloodmnist"]["MD5_64"] in str(caught.value)
-    assert "carries 28 px only" in str(caught.value)
+    assert "the mirror" not in str(caught.value)  # it carries 28 px only
 
 
 def truncated(path: Path) -> None:
@@ -177,6 +181,14 @@ def incomplete(path: Path) -> None:
     np.savez(path, val_images=np.zeros((5, 28, 28, 3), np.uint8))
 
 
+def other_pixels(path: Path) -> None:
+    arrays = {}
+    for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
+        arrays[f"{split}_images"] = np.zeros((count, 28, 28, 3), np.uint8)
+        arrays[f"{split}_labels"] = np.zeros((count, 1), np.uint8)
+    np.savez_compressed(path, **arrays)
+
+
 def mislabelled(path: Path) -> None:
     arrays = {}
     for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
@@ -193,6 +205,7 @@ def mislabelled(path: Path) -> None:
         (no_archive, "no .npz"),
         (misshapen, "train_images is uint8 (5, 28, 28, 3), not uint8 (11959, 28, 28, 3)"),
         (incomplete, "an array is missing"),
+        (other_pixels, "its pixels or labels differ"),
         (mislabelled, "train_labels holds label 8, outside 0..7"),
     ],
 )
@@ -214,6 +227,15 @@ def test_data_root_that_is_a_file(fails, tmp_path):
     assert "is a file: pass the folder that holds it" in line
 
 
+@pytest.mark.parametrize("root", ["x" * 5000, "~nobody-of-that-name/x"])
+def test_odd_data_root(run, tmp_path, official, no_pip, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    official.unlink()
+    outcome = run("model_cnn.py", "--data-root", root, "--output", tmp_path / "out")
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+
+
 def test_unwritable_data_root(fails, tmp_path, official):
     (tmp_path / "file").touch()
     root = tmp_path / "file" / "root"
@@ -225,7 +247,7 @@ def test_check_is_remembered_but_a_changed_file_is_noticed(tmp_path, official, m
     path = put(tmp_path / "root", official)
     fetch.verify(path, 28)
     with monkeypatch.context() as patch:
-        patch.setattr(fetch.hashlib, "file_digest", None)  # would fail if it were read again
+        patch.setattr(fetch, "difference", None)  # would fail if it were read again
         fetch.verify(path, 28)
     status = path.stat()
     content = bytearray(path.read_bytes())

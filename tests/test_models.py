@@ -1,5 +1,6 @@
 """The networks: their shapes, their sizes, and that they compute what the paper says."""
 
+import os
 import subprocess
 import sys
 
@@ -53,6 +54,17 @@ def test_dropout_drops_its_share_evenly_and_keeps_the_mean(memory_format):
     for place in range(8):  # each byte of the 64 random bits is as good as the others
         assert (flat[place::8] == 0).float().mean().item() == pytest.approx(0.25, abs=0.005)
     assert dropout.eval()(x) is x
+
+
+def test_no_import_writes_or_prints(tmp_path):
+    names = sorted(path.stem for path in ROOT.glob("*.py"))
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(names)}"
+    environment = {**os.environ, "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path / "mpl")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert {path.name for path in tmp_path.iterdir()} <= {"mpl"}
 
 
 def test_import_does_nothing_else(tmp_path):

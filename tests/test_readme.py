@@ -1,6 +1,8 @@
 """The README's own commands work, and what it points at is there."""
 
+import json
 import re
+from collections import Counter
 
 import pytest
 from conftest import QUICK, ROOT
@@ -28,6 +30,24 @@ def test_command_runs_on_generated_images(run, tmp_path, command):
     outcome = run(script, *flags, *quick, "--output", tmp_path)
     assert outcome.code == 0
     assert outcome.out.endswith(f"wrote {tmp_path}\n")
+
+
+def test_audit_sentences_are_what_the_audit_found():
+    text = " ".join(README.split())
+    found = json.loads((ROOT / "plots/data/audit.json").read_text())
+    summary = found["summary"]
+    with_test = [g for g in found["exact_duplicate_groups"] if "test" in [r["split"] for r in g]]
+    repeats = Counter(r["split"] for group in with_test for r in group)
+    for sentence in (
+        f"{summary['exact_duplicate_groups']} pairs of images are equal byte for byte, and "
+        f"{summary['exact_duplicate_groups_across_splits']} of them cross the splits: "
+        f"{repeats['train']} test images repeat a training image and {repeats['val']} a validation",
+        f"{summary['near_duplicate_pairs']} more pairs differ by at most 12 grey levels",
+        f"In all, {summary['test_images_with_a_twin_elsewhere']} of 3,421 test images have a twin",
+    ):
+        assert sentence in text
+    assert summary["conflicting_groups"] == 1
+    assert summary["test_images_with_a_twin_elsewhere"] / 3421 < 0.003
 
 
 def test_make_targets_exist():

@@ -18,7 +18,9 @@ def plots(quick_run, tmp_path):
         for suffix in ("", "-as-published"):
             folder = tmp_path / "plots" / (name + suffix)
             shutil.copytree(quick_run, folder)
-            change(folder, dataset={"synthetic": False}, leaks_test_images=bool(suffix))
+            protocol = "as-published" if suffix else "cross-validation"
+            config = {"protocol": protocol, "folds": 5, "epochs": 5, "model": "ConvNet"}
+            change(folder, dataset={"synthetic": False}, config=config)
     return tmp_path / "plots"
 
 
@@ -44,7 +46,7 @@ def test_table_is_written_between_the_markers(run, plots, readme):
     accuracy = {"mean": 0.87654, "std": 0.01234, "low": 0.85, "high": 0.9}
     change(plots / "cnn-paper", test={"accuracy": accuracy})
     flags = ["--plots", plots, "--readme", readme]
-    assert run("report.py", *flags, "--check").code == 1
+    assert run("report.py", *flags, "--check").code == 2
     assert "old" in readme.read_text()
     outcome = run("report.py", *flags)
     assert outcome.code == 0
@@ -77,7 +79,10 @@ def test_comparison_counts_images(plots):
         (lambda f: (f / "metrics.json").write_text("{"), "the saved run is damaged"),
         (lambda f: (f / "predictions.npz").write_bytes(b"PK"), "the saved run is damaged"),
         (lambda f: change(f, dataset={"synthetic": True}), "never enters a table"),
-        (lambda f: change(f, leaks_test_images=True), "not a run of python model_cnn.py"),
+        (lambda f: change(f, config={"protocol": "as-published"}), "protocol is not cross-val"),
+        (lambda f: change(f, config={"epochs": 1}), "epochs is not 5 as the table demands"),
+        (lambda f: change(f, config={"model": "Baseline"}), "model is not ConvNet"),
+        (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json lacks config"),
     ],
 )
 def test_unfit_runs_are_named(fails, plots, readme, spoil, says):
@@ -93,6 +98,8 @@ def test_readme_without_markers(fails, plots, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("no table here")
     assert "are missing" in fails("report.py", "--plots", plots, "--readme", path)
+    path.write_bytes(b"\xff\xfe")
+    assert "cannot be read" in fails("report.py", "--plots", plots, "--readme", path)
     assert "--readme" in fails("report.py", "--plots", plots, "--readme", tmp_path / "none.md")
 
 

@@ -53,10 +53,13 @@ def test_run_folder(quick_run):
     assert not [name for name in rows[0] if "test" in name]
 
 
-def test_saved_config_repeats_the_run(run, quick_run, tmp_path):
-    outcome = run("model_baseline.py", "--config", quick_run / "config.toml", "--output", tmp_path)
-    assert outcome.code == 0
-    first, again = (json.loads((f / "metrics.json").read_text()) for f in (quick_run, tmp_path))
+@pytest.mark.parametrize("script", ["model_baseline.py", "model_cnn.py"])
+def test_saved_config_repeats_the_run(run, tmp_path, script):
+    folders = tmp_path / "first", tmp_path / "again"
+    assert run(script, *QUICK, "--seed", "7", "--output", folders[0]).code == 0
+    config = folders[0] / "config.toml"
+    assert run(script, "--config", config, "--output", folders[1]).code == 0
+    first, again = (json.loads((f / "metrics.json").read_text()) for f in folders)
     for metrics in (first, again):
         for row in metrics["runs"]:
             assert row.pop("train_seconds") > 0
@@ -132,6 +135,28 @@ def test_a_result_that_cannot_be_written_leaves_the_last_one(run, quick_run, tmp
     assert outcome.code == 2
     assert "No space left on device" in outcome.err
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_other_results_in_the_folder_are_left_alone(run, tmp_path):
+    (tmp_path / "metrics.json").write_text("mine")
+    flags = ["--synthetic", "--montage", "1", "--examples", "1", "--output", tmp_path]
+    assert run("data_visualization.py", *flags).code == 0
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+
+
+def test_diverged_training_is_no_result(fails, tmp_path):
+    line = fails("model_cnn.py", *QUICK, "--epochs", "3", "--lr", "1e30", "--output", tmp_path)
+    assert "training diverged: the loss is nan in epoch" in line
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_closed_pipe_ends_quietly(tmp_path):
+    command = (
+        f"{sys.executable} -u model_baseline.py {' '.join(QUICK)} --output {tmp_path} | head -1"
+    )
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("Baseline on cpu")
+    assert done.stderr == ""
 
 
 def test_ctrl_c(tmp_path):
