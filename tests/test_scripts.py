@@ -167,6 +167,8 @@ def test_ctrl_c(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # tests started in the background ignore the signal, and their children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline().startswith("Baseline on cpu")
     assert process.stdout.readline().startswith("fold 1/2 epoch 1/10000")
