@@ -1,9 +1,9 @@
-# make setup | reproduce | test | test-lowest | lock. PYTHON= picks the interpreter (3.11 or newer).
+# make setup | reproduce | test | bench | test-lowest | lock. PYTHON= picks the interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup reproduce test test-lowest lock clean
+.PHONY: setup reproduce test bench test-lowest lock clean
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python bench.py
 
 # The lower bounds of requirements.txt, tested: the oldest versions that they allow.
 test-lowest:

@@ -6,7 +6,6 @@ CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,15 +152,3 @@ def normalise(images: Tensor) -> Tensor:
     The result keeps the pixels' order in memory (`channels_last`), which convolutions like best.
     """
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def batches(
-    images: Tensor, labels: Tensor, batch_size: int, generator: torch.Generator | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised batches; in random order if `generator` (on the CPU) is given, else in turn."""
-    if generator is None:
-        order = torch.arange(len(labels))
-    else:
-        order = torch.randperm(len(labels), generator=generator)
-    for rows in order.to(labels.device).split(batch_size):
-        yield normalise(images[rows]), labels[rows]

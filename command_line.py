@@ -67,6 +67,17 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A parser type: a number of 0 to 1, 1 left out."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 to 1, 1 left out")
+    return value
+
+
 def make_parser(doc: str, preset: str) -> Parser:
     """A parser with the flags common to all scripts; `doc` is the script's docstring.
 
@@ -118,16 +129,54 @@ def add_training_flags(parser: Parser) -> None:
     group = parser.add_argument_group("training")
     group.add_argument(
         "--protocol",
-        choices=("cross-validation", "as-published"),
+        choices=("cross-validation", "as-published", "official"),
         default="cross-validation",
-        help="honest folds of train + validation, or the published code's pooled (leaking) folds",
+        help="honest folds of train + validation, the published code's pooled (leaking) folds, "
+        "or the official splits",
     )
     group.add_argument("--folds", type=whole_number(2, 20), default=5, help="folds")
-    group.add_argument("--epochs", type=whole_number(1, 10**6), default=5, help="epochs a fold")
+    group.add_argument(
+        "--runs", type=whole_number(1, 100), default=5, help="seeds under the official protocol"
+    )
+    group.add_argument("--epochs", type=whole_number(1, 10**6), default=5, help="epochs a model")
     group.add_argument(
         "--batch-size", type=whole_number(1, 2**20), default=128, help="images a step"
     )
     group.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam")
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 where the device has it",
+    )
+
+
+def add_recipe_flags(parser: Parser) -> None:
+    """Add the flags of what goes beyond the paper's recipe; `recipe.Recipe` explains them."""
+    group = parser.add_argument_group("recipe")
+    yes_or_no = argparse.BooleanOptionalAction
+    group.add_argument(
+        "--optimizer", choices=("adam", "muon"), default="adam", help="muon: Muon and AdamW"
+    )
+    group.add_argument("--filter-lr", type=positive, default=0.05, help="learning rate of Muon")
+    group.add_argument("--weight-decay", type=share, default=0.0, help="of AdamW")
+    group.add_argument(
+        "--schedule", choices=("constant", "triangle"), default="constant", help="of the rates"
+    )
+    group.add_argument("--warmup", type=share, default=0.2, help="share of the triangle that rises")
+    group.add_argument("--label-smoothing", type=share, default=0.0, help="of the loss")
+    group.add_argument(
+        "--dihedral", action=yes_or_no, default=False, help="turn and mirror training images"
+    )
+    group.add_argument(
+        "--shift", type=whole_number(0, 14), default=0, help="most pixels of 28 to shift by"
+    )
+    group.add_argument(
+        "--cutout", type=whole_number(0, 28), default=0, help="side of the hidden square, of 28"
+    )
+    group.add_argument(
+        "--views", type=int, choices=(1, 2, 4, 8), default=1, help="views averaged in predictions"
+    )
 
 
 def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -47,7 +47,7 @@ def short(names: Sequence[str]) -> list[str]:
 
 
 def learning_curves(path: Path, history: list[dict], mark: str | None = None) -> None:
-    """Loss and accuracy by epoch: the mean over folds, in the band from lowest to highest fold."""
+    """Loss and accuracy by epoch: the mean over runs, in the band from lowest to highest run."""
     epochs = sorted({row["epoch"] for row in history})
     lines = (("train", "training", BLUE), ("val", "held out", ORANGE))
     with page(path, 7, 2.8, mark) as figure:
@@ -66,7 +66,7 @@ def learning_curves(path: Path, history: list[dict], mark: str | None = None) ->
                 at = (4, 5 if name == upper else -5)
                 axes.annotate(name, (epochs[-1], value), at, textcoords="offset points",
                               color=colour, va="center")  # fmt: skip
-            axes.set(xlabel="epoch (line: mean of the folds, band: their range)", ylabel=quantity)
+            axes.set(xlabel="epoch (line: mean of the runs, band: their range)", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
 
 

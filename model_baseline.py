@@ -7,6 +7,7 @@ Each fold's model is scored on its held-out fold after every epoch, and on the o
 once, at the end. Metrics, history, predictions and figures go to plots/baseline/.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from command_line import add_training_flags, make_parser, parse, run_script
@@ -20,9 +21,11 @@ def main() -> None:
     # torch takes seconds to load, so --help and mistakes are answered before it
     import bloodmnist
     import models
+    import protocols
     import results
     import run_folder
     import training
+    from recipe import Recipe
 
     device = training.choose_device(args.device)
     environment = run_folder.environment(device.type)  # of the code as it is now
@@ -31,10 +34,10 @@ def main() -> None:
     print(f"Baseline on {device}; data: {dataset.source}")
 
     build = partial(models.Baseline, image_size=args.size)
-    recipe = training.Recipe(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
-    runs = training.cross_validate(
-        build, dataset, args.protocol, args.folds, recipe, args.seed, device
-    )
+    precision = training.choose_precision(args.precision, device)
+    recipe = replace(Recipe.of(args), precision=precision)
+    plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
+    runs = protocols.train_all(build, dataset, plans, recipe, device)
     results.score_and_save(args, dataset, build(), runs, environment)
 
 

@@ -8,23 +8,34 @@ Each fold's model is scored on its held-out fold after every epoch, and on the o
 once, at the end. Metrics, history, predictions and figures go to plots/cnn-paper/.
 """
 
+from dataclasses import replace
 from functools import partial
 
-from command_line import UserError, add_training_flags, make_parser, parse, run_script
+from command_line import (
+    UserError,
+    add_recipe_flags,
+    add_training_flags,
+    make_parser,
+    parse,
+    run_script,
+)
 
 
 def main() -> None:
     parser = make_parser(__doc__, preset="cnn-paper")
     add_training_flags(parser)
+    add_recipe_flags(parser)
     parser.add_argument("--model", default="ConvNet", help="class of models.py to train")
     args = parse(parser)
 
     # torch takes seconds to load, so --help and mistakes are answered before it
     import bloodmnist
     import models
+    import protocols
     import results
     import run_folder
     import training
+    from recipe import Recipe
 
     if args.model not in models.MODELS:
         raise UserError(f"--model {args.model}: models.py has {', '.join(models.MODELS)}")
@@ -35,10 +46,10 @@ def main() -> None:
     print(f"{args.model} on {device}; data: {dataset.source}")
 
     build = partial(models.MODELS[args.model], image_size=args.size)
-    recipe = training.Recipe(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
-    runs = training.cross_validate(
-        build, dataset, args.protocol, args.folds, recipe, args.seed, device
-    )
+    precision = training.choose_precision(args.precision, device)
+    recipe = replace(Recipe.of(args), precision=precision)
+    plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
+    runs = protocols.train_all(build, dataset, plans, recipe, device)
     results.score_and_save(args, dataset, build(), runs, environment)
 
 

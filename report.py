@@ -143,7 +143,7 @@ def read_run(plots: Path, name: str, suffix: str):
     expected = {"size": 28, **tomllib.loads(preset.read_text(encoding="utf-8"))}
     expected["protocol"] = "as-published" if suffix else "cross-validation"
     for key, value in expected.items():
-        if run.metrics["config"].get(key.replace("-", "_")) != value:
+        if run.metrics["config"].get(key.replace("-", "_"), value) != value:
             raise UserError(
                 f"{folder}: {key} is not {value} as the table demands; make the run again with "
                 f"python {SCRIPTS[name]}{protocol}"

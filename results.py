@@ -14,7 +14,7 @@ import run_folder
 from bloodmnist import CLASS_NAMES, Dataset, Split
 from command_line import LEAKS, SYNTHETIC, warning
 from models import count_parameters
-from training import Run
+from protocols import Run
 
 NOT_CONFIG = ("config", "output", "data_root")  # paths of one machine
 
@@ -33,7 +33,11 @@ def score_and_save(
 ) -> None:
     """Score the runs, write the run folder `args.output` and print its table."""
     labels = dataset.test.labels
-    tested = np.stack([r.test_probabilities for r in runs if r.test_probabilities is not None])
+    scored = [run for run in runs if run.test_probabilities is not None]
+    arrays = {"probabilities": np.stack([run.test_probabilities for run in scored])}
+    if scored[0].test_one_view is not None:
+        arrays["probabilities_one_view"] = np.stack([run.test_one_view for run in scored])
+    tested = arrays["probabilities"]
     content = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "parameters": count_parameters(model)},
@@ -46,6 +50,10 @@ def score_and_save(
         "test_confusion_matrix": evaluation.confusion_matrix(labels, tested).tolist(),
         "test_majority_class_accuracy": evaluation.majority_floor(dataset.train.labels, labels),
     }
+    if "probabilities_one_view" in arrays:
+        content["test_one_view"] = evaluation.summarise(labels, arrays["probabilities_one_view"])
+    if args.protocol == "official" and len(tested) > 1:
+        content["test_ensemble"] = evaluation.summarise(labels, tested.mean(0, keepdims=True))
     history = [row for run in runs for row in run.history]
 
     def fill(folder: Path) -> None:
@@ -53,8 +61,7 @@ def score_and_save(
         run_folder.write_toml(folder / "config.toml", content["config"])
         rows = [list(history[0]), *(list(row.values()) for row in history)]
         run_folder.write_csv(folder / "history.csv", rows)
-        arrays = {"probabilities": tested, "labels": labels, "split": "test"}
-        np.savez_compressed(folder / "predictions.npz", **arrays)
+        np.savez_compressed(folder / "predictions.npz", labels=labels, split="test", **arrays)
         draw(folder, args, content, history, dataset.test, tested)
 
     run_folder.write(args.output, fill, last="metrics.json")
@@ -105,12 +112,12 @@ def table(content: dict) -> str:
         f"{runs} run{'s' * (runs > 1)}: mean, standard deviation over runs, "
         "95 % interval of test sampling"
     ]
-    for name, value in content["test"].items():
-        spread = "" if value["std"] is None else f"+- {value['std']:.4f}"
-        interval = f"[{value['low']:.4f}, {value['high']:.4f}]"
-        lines.append(f"  {name:18} {value['mean']:.4f}  {spread:9}  {interval}")
+    lines += [summary_line(name, value) for name, value in content["test"].items()]
+    for part, words in (("test_one_view", "one view"), ("test_ensemble", "all models")):
+        if part in content:
+            lines.append(summary_line(f"accuracy, {words}", content[part]["accuracy"]))
     floor = content["test_majority_class_accuracy"]
-    lines.append(f"  {'majority class':18} {floor:.4f}  (accuracy of always naming it)")
+    lines.append(f"  {'majority class':22} {floor:.4f}  (accuracy of always naming it)")
     lines.append(f"  {'class':20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
     for row in content["test_per_class"]:
         lines.append(
@@ -122,3 +129,9 @@ def table(content: dict) -> str:
     if content["dataset"]["synthetic"]:
         lines.append(f"NOTE {SYNTHETIC}.")
     return "\n".join(lines)
+
+
+def summary_line(name: str, value: dict) -> str:
+    """One metric's mean, spread and interval, aligned."""
+    spread = "" if value["std"] is None else f"+- {value['std']:.4f}"
+    return f"  {name:22} {value['mean']:.4f}  {spread:9}  [{value['low']:.4f}, {value['high']:.4f}]"

@@ -76,24 +76,6 @@ def test_normalise_is_the_papers_transform():
     torch.testing.assert_close(bloodmnist.normalise(torch.from_numpy(images)), expected)
 
 
-def test_batches_serve_every_image_once_in_a_seeded_order():
-    images = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 2, 2, 3)
-    labels = torch.arange(10)
-
-    def served(generator):
-        parts = list(bloodmnist.batches(images, labels, 4, generator))
-        assert [len(part[1]) for part in parts] == [4, 4, 2]
-        for pixels, label in parts:  # image and label stay together
-            torch.testing.assert_close((pixels[:, 0, 0, 0] + 1) * 127.5, label.float())
-        return torch.cat([label for _, label in parts]).tolist()
-
-    assert served(None) == list(range(10))
-    first = served(torch.Generator().manual_seed(1))
-    assert sorted(first) == list(range(10))
-    assert first == served(torch.Generator().manual_seed(1))
-    assert first != served(torch.Generator().manual_seed(2))
-
-
 def test_splits_join():
     split = Split(np.zeros((2, 4, 4, 3), np.uint8), np.array([1, 2]))
     joined = split + split

@@ -8,7 +8,7 @@ from conftest import QUICK, ROOT
 
 import command_line
 
-SCRIPTS = ["data_visualization.py", "model_baseline.py", "model_cnn.py", "report.py"]
+SCRIPTS = ["bench.py", "data_visualization.py", "model_baseline.py", "model_cnn.py", "report.py"]
 TRAINING = ["model_baseline.py", "model_cnn.py"]
 
 
@@ -109,7 +109,7 @@ def test_unknown_model_and_absent_device(fails, monkeypatch):
     assert "--device cuda" in fails("model_cnn.py", *QUICK, "--device", "cuda")
 
 
-@pytest.mark.parametrize("script", ["data_visualization.py", *TRAINING])
+@pytest.mark.parametrize("script", ["bench.py", "data_visualization.py", *TRAINING])
 def test_unwritable_output(fails, tmp_path, script):
     blocker = tmp_path / "file"
     blocker.touch()

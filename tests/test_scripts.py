@@ -72,7 +72,7 @@ def test_cnn_console(run, tmp_path, protocol):
     assert outcome.code == 0
     lines = outcome.out.splitlines()
     assert lines[0] == "ConvNet on cpu; data: generated images, not real cells"
-    assert lines[1].startswith("fold 1/2 epoch 1/1: loss ")
+    assert lines[1].startswith("run 1/2 epoch 1/1: loss ")
     assert lines[-1] == f"wrote {tmp_path / 'out'}"
     assert "NOTE generated images: not a result." in lines
     leaks = protocol == "as-published"
@@ -81,6 +81,31 @@ def test_cnn_console(run, tmp_path, protocol):
     assert metrics["leaks_test_images"] == leaks
     assert [row["test"] is None for row in metrics["runs"]] == [leaks, False]
     assert (metrics["test"]["accuracy"]["std"] is None) == leaks
+
+
+def test_official_protocol_with_every_ingredient(run, tmp_path):
+    """The whole recipe beyond the paper's, one epoch of it on generated images."""
+    flags = ["--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "1"]
+    flags += ["--model", "CellNet", "--optimizer", "muon", "--schedule", "triangle", "--dihedral"]
+    flags += ["--shift", "2", "--cutout", "6", "--label-smoothing", "0.1", "--weight-decay", "0.05"]
+    outcome = run("model_cnn.py", *flags, "--views", "8", "--output", tmp_path)
+    assert outcome.code == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [(row["seed"], row["fold"]) for row in metrics["runs"]] == [(0, None), (1, None)]
+    with np.load(tmp_path / "predictions.npz") as saved:
+        eight, one = saved["probabilities"], saved["probabilities_one_view"]
+        labels = saved["labels"]
+    assert eight.shape == one.shape == (2, 192, 8)
+    assert (eight != one).any()
+    for name, probabilities in (
+        ("test", eight),
+        ("test_one_view", one),
+        ("test_ensemble", eight.mean(0, keepdims=True)),
+    ):
+        accuracy = (probabilities.argmax(2) == labels).mean()
+        assert metrics[name]["accuracy"]["mean"] == pytest.approx(accuracy)
+    assert "accuracy, one view" in outcome.out
+    assert "accuracy, all models" in outcome.out
 
 
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
@@ -113,6 +138,20 @@ def test_data_visualization(run, tmp_path):
     }
     with (tmp_path / "label_counts.csv").open() as file:
         assert list(csv.reader(file))[-1] == ["all classes", "480", "96", "192", "768"]
+
+
+def test_bench(run, tmp_path):
+    outcome = run("bench.py", "--synthetic", "--repeats", "1", "--output", tmp_path)
+    assert outcome.code == 0
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert found["peak_gflops"]["float32"] > 0
+    by_name = {row["name"]: row for row in found["networks"]}
+    assert by_name.keys() == {"Baseline", "ConvNet", "CellNet"}
+    # multiply and add, forward and for the weights; the pixels need no gradient
+    assert by_name["Baseline"]["step_gflop"] == pytest.approx(128 * 2352 * 8 * 4 / 1e9)
+    assert all(row["share_of_peak"] > 0 for row in found["networks"])
+    assert found["usual_way"]["images"] == 480
+    assert "times as fast" in outcome.out
 
 
 def test_other_files_of_the_folder_are_left_alone(run, tmp_path):
@@ -171,7 +210,7 @@ def test_ctrl_c(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline().startswith("Baseline on cpu")
-    assert process.stdout.readline().startswith("fold 1/2 epoch 1/10000")
+    assert process.stdout.readline().startswith("run 1/2 epoch 1/10000")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -197,4 +236,4 @@ def test_runs_from_another_folder_and_on_a_terminal_shows_a_bar(tmp_path):
     os.close(ours)
     assert process.returncode == 0
     assert b"2/2" in shown
-    assert "fold 1/2 epoch" not in out
+    assert "run 1/2 epoch" not in out

@@ -8,8 +8,10 @@ import torch
 
 import bloodmnist
 import models
+import protocols
 import training
-from training import Recipe
+from augmentation import view
+from recipe import Recipe
 
 CPU = torch.device("cpu")
 
@@ -22,7 +24,8 @@ def cells():
 def cross_validate(dataset, protocol="cross-validation", seed=0, epochs=1):
     recipe = Recipe(epochs=epochs, batch_size=64, lr=1e-3)
     build = partial(models.Baseline, image_size=28)
-    return training.cross_validate(build, dataset, protocol, 2, recipe, seed, CPU)
+    plans = protocols.plan(protocol, dataset, folds=2, runs=2, seed=seed)
+    return protocols.train_all(build, dataset, plans, recipe, CPU)
 
 
 def test_learns():
@@ -55,37 +58,44 @@ def test_one_seed_gives_one_result(cells):
 
 def test_a_fold_does_not_depend_on_the_folds_before(cells, monkeypatch):
     whole = cross_validate(cells)
-    folds = training.protocol_folds
-    monkeypatch.setattr(
-        training, "protocol_folds", lambda *args: (folds(*args)[0], folds(*args)[1][:1])
-    )
+    plan = protocols.plan
+
+    def second_only(*args, **settings):
+        pool, plans = plan(*args, **settings)
+        return pool, plans[1:]
+
+    monkeypatch.setattr(protocols, "plan", second_only)
     (alone,) = cross_validate(cells)
-    assert (alone.test_probabilities == whole[0].test_probabilities).all()
+    assert (alone.test_probabilities == whole[1].test_probabilities).all()
 
 
 def test_honest_pool_has_no_test_image_and_the_published_one_has_all(cells):
-    pool, folds = training.protocol_folds("cross-validation", cells, 5, 0)
+    pool, plans = protocols.plan("cross-validation", cells, 5, 5, 0)
     assert len(pool) == len(cells.train) + len(cells.val)
     test = {image.tobytes() for image in cells.test.images}
     assert not test & {image.tobytes() for image in pool.images}
-    assert len(folds) == 5
-    pool, folds = training.protocol_folds("as-published", cells, 5, 0)
-    trained = {image.tobytes() for image in pool.images[folds[-1][0]]}
+    assert len(plans) == 5
+    assert all(plan.scored for plan in plans)
+    pool, plans = protocols.plan("as-published", cells, 5, 5, 0)
+    assert [plan.scored for plan in plans] == [False] * 4 + [True]
+    trained = {image.tobytes() for image in pool.images[plans[-1].train]}
     assert len(test & trained) / len(test) == pytest.approx(0.8, abs=0.1)
 
 
-@pytest.mark.parametrize(("protocol", "reads"), [("cross-validation", 2), ("as-published", 1)])
+@pytest.mark.parametrize(
+    ("protocol", "reads"), [("cross-validation", 2), ("as-published", 1), ("official", 2)]
+)
 def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
     cells, monkeypatch, protocol, reads
 ):
     events = []
     predict, train_epoch = training.predict, training.train_epoch
 
-    def spy_predict(model, images, *rest):
+    def spy_predict(model, images, *rest, **settings):
         if len(images) == len(cells.test):
             assert (images.numpy() == cells.test.images).all()
             events.append("test")
-        return predict(model, images, *rest)
+        return predict(model, images, *rest, **settings)
 
     def spy_train(*args):
         events.append("epoch")
@@ -102,11 +112,41 @@ def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
 
 def test_held_out_scores_are_of_the_rows_not_trained_on(cells):
     (run, _) = cross_validate(cells)
-    pool, folds = training.protocol_folds("cross-validation", cells, 2, 0)
-    assert (run.val_labels == pool.labels[folds[0][1]]).all()
+    pool, plans = protocols.plan("cross-validation", cells, 2, 5, 0)
+    assert (run.val_labels == pool.labels[plans[0].held_out]).all()
     accuracy = (run.val_probabilities.argmax(1) == run.val_labels).mean()
     assert run.history[-1]["val_accuracy"] == pytest.approx(accuracy)
     assert run.history[0].keys() & {"test_accuracy", "test_loss"} == set()
+
+
+def test_official_protocol_trains_on_train_and_holds_out_validation(cells):
+    pool, plans = protocols.plan("official", cells, folds=5, runs=3, seed=4)
+    assert [(plan.seed, plan.fold) for plan in plans] == [(4, None), (5, None), (6, None)]
+    for plan in plans:
+        assert (pool.images[plan.train] == cells.train.images).all()
+        assert (pool.labels[plan.held_out] == cells.val.labels).all()
+
+
+def test_prediction_over_views_is_the_mean_of_each(cells):
+    torch.manual_seed(0)
+    model = models.CellNet().eval()
+    images = torch.from_numpy(cells.val.images)
+    apart = [training.predict(model, view(images, which)) for which in range(8)]
+    together = training.predict(model, images, views=8)
+    torch.testing.assert_close(together, torch.stack(apart).mean(0))
+    assert (apart[0] - apart[5]).abs().max() > 1e-3
+
+
+def test_bfloat16_predicts_much_the_same(cells):
+    torch.manual_seed(0)
+    model = models.CellNet()
+    images = torch.from_numpy(cells.val.images[:16])
+    exact = training.predict(model, images)
+    rough = training.predict(model, images, precision="bfloat16")
+    torch.testing.assert_close(rough, exact, atol=0.03, rtol=0.1)
+    assert (rough != exact).any()
+    assert training.choose_precision("bfloat16", CPU) == "bfloat16"
+    assert training.choose_precision("auto", CPU) in ("float32", "bfloat16")
 
 
 def test_loss_of_a_certain_mistake_is_finite():

@@ -1,0 +1,104 @@
+"""Training batches, augmented by changes that keep the label and only move whole pixels.
+
+A stained cell has no up, down or handedness, so its eight rotations and reflections are equally
+likely images. Nothing here interpolates: the official images carry JPEG and resampling traces that
+interpolation would wipe out, and a network trained on wiped pixels fails on unwiped ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bloodmnist import normalise
+from recipe import Recipe
+
+VIEWS = 8
+
+
+def view(images: Tensor, which: int) -> Tensor:
+    """One of the eight views, 0..7, of square images (N, H, W, C); view 0 leaves them as they are.
+
+    Bits 0 and 1 reverse the rows and the columns, bit 2 then swaps them.
+    """
+    flips = [axis for axis, bit in ((1, 1), (2, 2)) if which & bit]
+    images = images.flip(flips) if flips else images
+    return images.transpose(1, 2) if which & 4 else images
+
+
+class Batches:
+    """Normalised training batches in random order, augmented as the recipe says.
+
+    Iterate once an epoch. With `dihedral`, each image starts at a random view and takes the next
+    one every epoch, so that eight epochs show all eight: the alternating flip of Jordan, "94% on
+    CIFAR-10 in 3.29 Seconds" (2024), widened from two views to eight.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator):
+        """`images` uint8 (N, H, H, 3) and `labels` (N,) on one device; `generator` on the CPU."""
+        self.side = images.shape[1]
+        self.shift = round(recipe.shift * self.side / 28)
+        self.cutout = round(recipe.cutout * self.side / 28)
+        # three channels and a spare byte make one 32-bit word a pixel, which is fast to gather
+        self.words = torch.nn.functional.pad(images, (0, 1)).view(torch.int32).flatten()
+        self.labels, self.device = labels, labels.device
+        self.batch_size, self.generator = recipe.batch_size, generator
+        self.first_view = self.draw(VIEWS, len(labels)) if recipe.dihedral else None
+        self.epoch = 0
+
+    def draw(self, below: int, count: int) -> Tensor:
+        """Random integers of 0..below-1, (count,)."""
+        numbers = torch.randint(below, (count,), generator=self.generator)
+        return numbers.to(self.device)
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
+        for rows in order.split(self.batch_size):
+            images = normalise(self.pixels(rows))
+            if self.cutout:
+                images.masked_fill_(self.squares(len(rows)), 0)
+            yield images, self.labels[rows]
+        self.epoch += 1
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """The images of `rows`, turned and shifted: uint8 (B, H, H, 3).
+
+        A turn, a reflection and a shift all map the two axes separately, then perhaps swap them,
+        so that one gather with a computed index does them all.
+        """
+        count, side = len(rows), self.side
+        axis = torch.arange(side, device=self.device)
+        y = x = axis.expand(count, side)
+        if self.shift:
+            y, x = (reflect(axis + self.offsets(count), side) for _ in range(2))
+        which = torch.zeros_like(rows)
+        if self.first_view is not None:
+            which = (self.first_view[rows] + self.epoch) % VIEWS
+        y = torch.where((which & 1).bool()[:, None], side - 1 - y, y)
+        x = torch.where((which & 2).bool()[:, None], side - 1 - x, x)
+        swap = (which & 4).bool()[:, None, None]
+        index = torch.where(swap, y[:, None, :], y[:, :, None]) * side
+        index = index + torch.where(swap, x[:, :, None], x[:, None, :])
+        words = self.words[rows[:, None, None] * side**2 + index]
+        return words.view(torch.uint8).view(count, side, side, 4)[..., :3]
+
+    def offsets(self, count: int) -> Tensor:
+        """A shift an image, (count, 1)."""
+        return self.draw(2 * self.shift + 1, count)[:, None] - self.shift
+
+    def squares(self, count: int) -> Tensor:
+        """True on one square an image, its middle anywhere in the image: (count, 1, H, H)."""
+        axis = torch.arange(self.side, device=self.device)
+        y, x = (self.draw(self.side, count)[:, None] - axis for _ in range(2))
+        y, x = (2 * d.abs() <= self.cutout for d in (y, x))
+        return (y[:, :, None] & x[:, None, :])[:, None]
+
+
+def reflect(index: Tensor, side: int) -> Tensor:
+    """Indices outside 0..side-1 mirrored at the border pixels."""
+    return (side - 1) - ((side - 1) - index.abs()).abs()

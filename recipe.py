@@ -1,0 +1,32 @@
+"""How a model is fitted: one record of every setting that training depends on."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The defaults are the paper's: Adam at a constant rate, no augmentation."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str = "adam"  # or "muon": Muon for the filters, AdamW for all other weights
+    filter_lr: float = 0.05  # Muon's rate
+    weight_decay: float = 0.0  # AdamW's, on matrices and filters
+    schedule: str = "constant"  # or "triangle": up during the warm-up, then down to zero
+    warmup: float = 0.2  # share of the steps
+    label_smoothing: float = 0.0
+    dihedral: bool = False  # show an image in its eight rotations and reflections, in turn
+    shift: int = 0  # pixels of 28, at most so far in each direction, mirrored at the border
+    cutout: int = 0  # pixels of 28, side of a square set to the mean
+    views: int = 1  # rotations and reflections that a prediction averages over
+    precision: str = "float32"  # or "bfloat16"
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Recipe:
+        """The recipe that the flags of the same names describe."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: getattr(args, name) for name in names if hasattr(args, name)})

@@ -1,0 +1,104 @@
+"""Training batches: every image once an epoch, turned and shifted as said, labels kept."""
+
+import pytest
+import torch
+
+from augmentation import VIEWS, Batches, reflect, view
+from bloodmnist import normalise
+from recipe import Recipe
+
+
+def random_images(count, side=28):
+    torch.manual_seed(0)
+    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8), torch.arange(count)
+
+
+def batches(images, labels, seed=0, batch_size=16, **augmentation):
+    recipe = Recipe(epochs=1, batch_size=batch_size, lr=1.0, **augmentation)
+    return Batches(images, labels, recipe, torch.Generator().manual_seed(seed))
+
+
+def epoch(source):
+    """One epoch's images and labels, in the order of the labels."""
+    images, labels = (torch.cat(parts) for parts in zip(*source, strict=True))
+    order = labels.argsort()
+    return images[order], labels[order]
+
+
+def test_without_augmentation_every_image_comes_once_as_it_is():
+    images, labels = random_images(50)
+    source = batches(images, labels)
+    assert [len(part[1]) for part in source] == [16, 16, 16, 2]
+    assert len(source) == 4
+    served, order = epoch(source)
+    torch.testing.assert_close(served, normalise(images), rtol=0, atol=0)
+    assert torch.equal(order, labels)
+
+
+def test_the_seed_sets_the_order():
+    images, labels = random_images(50)
+    first, again, other = (
+        torch.cat([label for _, label in batches(images, labels, seed)]) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_eight_views_are_the_rotations_and_reflections():
+    images, _ = random_images(3)
+    views = [view(images, which) for which in range(VIEWS)]
+    assert torch.equal(views[0], images)
+    assert len({v.contiguous().numpy().tobytes() for v in views}) == 8
+    for quarter in range(4):
+        for turned in (images, images.flip(2)):
+            turned = turned.rot90(quarter, (1, 2))
+            assert any(torch.equal(turned, v) for v in views)
+
+
+def test_dihedral_batches_are_views_and_take_turns():
+    images, labels = random_images(40)
+    source = batches(images, labels, dihedral=True)
+    seen = [set() for _ in labels]
+    for _ in range(VIEWS):
+        served, _ = epoch(source)
+        for index, image in enumerate(served):
+            found = [
+                which
+                for which in range(VIEWS)
+                if torch.equal(image, normalise(view(images[index][None], which))[0])
+            ]
+            assert len(found) == 1
+            seen[index].update(found)
+    assert all(views == set(range(VIEWS)) for views in seen)
+
+
+@pytest.mark.parametrize(("side", "most"), [(28, 2), (56, 4)])
+def test_shift_moves_whole_pixels_and_scales_with_the_size(side, most):
+    images, labels = random_images(64, side)
+    served, _ = epoch(batches(images, labels, shift=2))
+    padded = torch.nn.functional.pad(normalise(images), [most] * 4, mode="reflect")
+    moves = set()
+    for index, image in enumerate(served):
+        found = [
+            (y - most, x - most)
+            for y in range(2 * most + 1)
+            for x in range(2 * most + 1)
+            if torch.equal(image, padded[index, :, y : y + side, x : x + side])
+        ]
+        assert len(found) == 1
+        moves.update(found)
+    assert {y for y, _ in moves} == {x for _, x in moves} == set(range(-most, most + 1))
+
+
+def test_cutout_hides_a_square():
+    images, labels = random_images(64)
+    served, _ = epoch(batches(images, labels, cutout=8))
+    hidden = (served == 0).all(1) & (normalise(images) != 0).any(1)
+    assert (hidden.sum((1, 2)) <= 81).all()
+    assert hidden.sum((1, 2)).max() == 81  # the middle and four pixels to each side
+    kept = ~hidden[:, None].expand_as(served)
+    assert torch.equal(served[kept], normalise(images)[kept])
+
+
+def test_reflect():
+    assert reflect(torch.tensor([-2, -1, 0, 5, 9, 10, 11]), 10).tolist() == [2, 1, 0, 5, 9, 8, 7]

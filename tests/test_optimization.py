@@ -1,0 +1,71 @@
+"""The optimizers: who steps which weight, how fast, and what Muon's update is."""
+
+import pytest
+import torch
+from torch import nn
+
+import models
+import optimization
+from recipe import Recipe
+
+MUON = Recipe(epochs=1, batch_size=8, lr=0.01, optimizer="muon", schedule="triangle")
+
+
+@pytest.mark.parametrize("shape", [(8, 30), (30, 8), (16, 16)])
+def test_orthogonalised_matrix_has_singular_values_near_one(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    result = optimization.orthogonalise(matrix, steps=6)
+    values = torch.linalg.svdvals(result)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    assert nn.functional.cosine_similarity(result.flatten(), (left @ right).flatten(), 0) > 0.95
+
+
+def test_every_weight_has_exactly_one_optimizer():
+    model = models.CellNet()
+    adamw, muon = optimization.make_optimizers(model, MUON)
+    filters = {id(w) for g in muon.param_groups for w in g["params"]}
+    rest = {id(w) for g in adamw.param_groups for w in g["params"]}
+    assert filters | rest == {id(w) for w in model.parameters()}
+    assert not filters & rest
+    assert id(model.stem[0].weight) in rest  # filters on pixels
+    assert len(filters) == 6
+
+
+def test_triangle_rises_then_falls():
+    recipe = Recipe(epochs=1, batch_size=8, lr=1.0, schedule="triangle", warmup=0.25)
+    shares = [optimization.rate_share(recipe, step, 100) for step in range(100)]
+    assert shares[0] == pytest.approx(0.04)
+    assert shares[24] == pytest.approx(1)
+    assert shares == sorted(shares[:25]) + sorted(shares[25:], reverse=True)
+    assert 0 < shares[-1] < 0.02
+    assert optimization.rate_share(Recipe(1, 8, 1.0), 50, 100) == 1
+
+
+def test_schedule_reaches_every_optimizer():
+    model = models.CellNet()
+    steps = optimization.Optimization(model, MUON, steps=10)
+    first = [g["lr"] for o in steps.optimizers for g in o.param_groups]
+    assert first == pytest.approx([0.005, 0.005, 0.025])
+    model(torch.zeros(2, 3, 28, 28)).sum().backward()
+    steps.step()
+    steps.zero_grad()
+    assert [g["lr"] for o in steps.optimizers for g in o.param_groups] > first
+    assert all(w.grad is None for w in model.parameters())
+
+
+def test_muon_descends():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(6, 3, 3, 3))
+    target = torch.randn(6, 3, 3, 3)
+    muon = optimization.Muon([weight], lr=0.05)
+    losses = []
+    for _ in range(300):
+        loss = ((weight - target) ** 2).mean()
+        losses.append(loss.item())
+        muon.zero_grad()
+        loss.backward()
+        muon.step()
+    assert losses[-1] < losses[0] / 10
