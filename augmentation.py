@@ -93,9 +93,9 @@ class Batches:
 
     def squares(self, count: int) -> Tensor:
         """True on one square an image, its middle anywhere in the image: (count, 1, H, H)."""
-        axis = torch.arange(self.side, device=self.device)
-        y, x = (self.draw(self.side, count)[:, None] - axis for _ in range(2))
-        y, x = (2 * d.abs() <= self.cutout for d in (y, x))
+        axis = torch.arange(self.side, device=self.device) + self.cutout // 2
+        from_start = (axis - self.draw(self.side, count)[:, None] for _ in range(2))
+        y, x = ((place >= 0) & (place < self.cutout) for place in from_start)
         return (y[:, :, None] & x[:, None, :])[:, None]
 
 

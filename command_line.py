@@ -142,7 +142,7 @@ def add_training_flags(parser: Parser) -> None:
     group.add_argument(
         "--batch-size", type=whole_number(1, 2**20), default=128, help="images a step"
     )
-    group.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam")
+    group.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam or AdamW")
     group.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
@@ -244,7 +244,8 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
         text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
         parts.append(f"{key.replace('_', '-')}-{text}")
     # these two say what a run is worth, so they show even if the preset itself sets them
-    parts += ["as-published"] * (getattr(args, "protocol", None) == "as-published")
+    protocol = getattr(args, "protocol", "cross-validation")
+    parts += [protocol] * (protocol != "cross-validation")
     parts += ["synthetic"] * args.synthetic
     return "-".join(parts)
 

@@ -7,7 +7,6 @@ Each fold's model is scored on its held-out fold after every epoch, and on the o
 once, at the end. Metrics, history, predictions and figures go to plots/baseline/.
 """
 
-from dataclasses import replace
 from functools import partial
 
 from command_line import add_training_flags, make_parser, parse, run_script
@@ -34,8 +33,8 @@ def main() -> None:
     print(f"Baseline on {device}; data: {dataset.source}")
 
     build = partial(models.Baseline, image_size=args.size)
-    precision = training.choose_precision(args.precision, device)
-    recipe = replace(Recipe.of(args), precision=precision)
+    args.precision = training.choose_precision(args.precision, device)
+    recipe = Recipe.of(args)
     plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
     runs = protocols.train_all(build, dataset, plans, recipe, device)
     results.score_and_save(args, dataset, build(), runs, environment)

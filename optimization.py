@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
     """Muon of Keller Jordan et al. (2024), kellerjordan.github.io/posts/muon.
 
     Each filter bank, (out, in, height, width), is taken as a matrix of one row an output channel,
-    and its Nesterov momentum is replaced by the nearest matrix with orthonormal rows or columns.
+    and its Nesterov momentum is moved towards the nearest matrix with orthonormal rows or columns.
     For filters before a batch normalisation, whose length does not matter. (`torch.optim.Muon`
     takes matrices only.)
     """

@@ -70,7 +70,10 @@ def train_all(
     recipe: Recipe,
     device: torch.device,
 ) -> list[Run]:
-    """Train a new model for each plan; a scored one reads the test split once, when it is done."""
+    """Train a new model for each plan; a scored one reads the test split when it is done.
+
+    It is read for one result, the recipe's views; their first view is kept apart beside it.
+    """
     training.keep_freed_memory()
     pool, models = plans
     images, labels = bloodmnist.to_device(pool, device)
@@ -108,7 +111,10 @@ def train_all(
 
 
 def seed_all(part: Plan) -> torch.Generator:
-    """Seed torch from the plan's seed and fold, so that no model depends on those before it."""
+    """Seed torch from the plan's seed and fold, so that no model depends on those before it.
+
+    Returns the generator of the batches, which starts from the same seed as the weights.
+    """
     entropy = [part.seed] if part.fold is None else [part.seed, part.fold]
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
     return torch.Generator().manual_seed(torch.initial_seed())

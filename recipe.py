@@ -15,13 +15,13 @@ class Recipe:
     lr: float
     optimizer: str = "adam"  # or "muon": Muon for the filters, AdamW for all other weights
     filter_lr: float = 0.05  # Muon's rate
-    weight_decay: float = 0.0  # AdamW's, on matrices and filters
+    weight_decay: float = 0.0  # AdamW's, on its matrices and the filters on pixels
     schedule: str = "constant"  # or "triangle": up during the warm-up, then down to zero
     warmup: float = 0.2  # share of the steps
     label_smoothing: float = 0.0
     dihedral: bool = False  # show an image in its eight rotations and reflections, in turn
     shift: int = 0  # pixels of 28, at most so far in each direction, mirrored at the border
-    cutout: int = 0  # pixels of 28, side of a square set to the mean
+    cutout: int = 0  # pixels of 28, side of a square set to mid-grey
     views: int = 1  # rotations and reflections that a prediction averages over
     precision: str = "float32"  # or "bfloat16"
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import tomllib
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from command_line import PRESETS, ROOT, Parser, UserError, run_script
+from recipe import Recipe
 
 # Hobelsberger et al., "Optimizing Blood Cell Classification with Convolutional Neural Networks"
 PUBLISHED = {
@@ -53,7 +55,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     args = parser.parse_args()
 
-    block = paper_table(args.plots)
+    try:
+        block = paper_table(args.plots)
+    except KeyError as error:
+        raise UserError(
+            f"{args.plots}: a run's metrics.json lacks {error}; make it again"
+        ) from error
     print(block)
     before = read_readme(args.readme)
     after = replace_block(before, block, args.readme)
@@ -148,9 +155,12 @@ def read_run(plots: Path, name: str, suffix: str):
     if run.metrics["dataset"]["synthetic"]:
         raise UserError(f"{folder}: a run on generated images never enters a table")
     preset = PRESETS / f"{FOLDERS[name]}.toml"
-    expected = {"size": 28, **tomllib.loads(preset.read_text(encoding="utf-8"))}
+    expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
+    expected |= tomllib.loads(preset.read_text(encoding="utf-8"))
     expected["protocol"] = "as-published" if suffix else "cross-validation"
     for key, value in expected.items():
+        if value is MISSING:  # no default: the preset names it
+            continue
         if run.metrics["config"].get(key.replace("-", "_"), value) != value:
             raise UserError(
                 f"{folder}: {key} is not {value} as the table demands; make the run again with "

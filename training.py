@@ -127,13 +127,14 @@ def fit(
     for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
         train_loss, train_accuracy = train_epoch(model, batches, optimization, recipe)
-        if not math.isfinite(train_loss):
-            raise UserError(
-                f"training diverged: the loss is {train_loss} in epoch {epoch}; lower --lr"
-            )
         seconds = time.perf_counter() - start  # training alone, without the scoring below
         probabilities = predict(model, images, precision=recipe.precision)
         val_loss, val_accuracy = loss_and_accuracy(probabilities, labels.cpu())
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise UserError(
+                f"training diverged: in epoch {epoch} the loss is {train_loss} in training and "
+                f"{val_loss} on held-out images; lower --lr"
+            )
         yield {
             "epoch": epoch,
             "train_loss": train_loss,

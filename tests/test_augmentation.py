@@ -90,12 +90,15 @@ def test_shift_moves_whole_pixels_and_scales_with_the_size(side, most):
     assert {y for y, _ in moves} == {x for _, x in moves} == set(range(-most, most + 1))
 
 
-def test_cutout_hides_a_square():
+@pytest.mark.parametrize("cutout", [1, 7, 8])
+def test_cutout_hides_a_square(cutout):
     images, labels = random_images(64)
-    served, _ = epoch(batches(images, labels, cutout=8))
-    hidden = (served == 0).all(1) & (normalise(images) != 0).any(1)
-    assert (hidden.sum((1, 2)) <= 81).all()
-    assert hidden.sum((1, 2)).max() == 81  # the middle and four pixels to each side
+    served, _ = epoch(batches(images, labels, cutout=cutout))
+    hidden = (served == 0).all(1)
+    assert (hidden.sum((1, 2)) <= cutout**2).all()
+    assert hidden.sum((1, 2)).max() == cutout**2  # where the border cuts none of it off
+    rows = hidden.any(2).sum(1)
+    assert rows.max() == cutout
     kept = ~hidden[:, None].expand_as(served)
     assert torch.equal(served[kept], normalise(images)[kept])
 

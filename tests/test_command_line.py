@@ -90,6 +90,7 @@ def test_folder_names_tell_runs_apart():
         [],
         ["--size", "64"],
         ["--protocol", "as-published"],
+        ["--protocol", "official"],
         ["--synthetic", "--figure-format", "pdf"],
         ["--epochs", "7", "--lr", "0.01"],
     ]
@@ -98,6 +99,7 @@ def test_folder_names_tell_runs_apart():
         "baseline",
         "baseline-size-64",
         "baseline-as-published",
+        "baseline-official",
         "baseline-synthetic",
         "baseline-epochs-7-lr-0.01",
     ]

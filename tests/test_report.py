@@ -81,6 +81,7 @@ def test_comparison_counts_images(plots):
         (lambda f: change(f, dataset={"synthetic": True}), "never enters a table"),
         (lambda f: change(f, config={"protocol": "as-published"}), "protocol is not cross-val"),
         (lambda f: change(f, config={"epochs": 1}), "epochs is not 5 as the table demands"),
+        (lambda f: change(f, config={"dihedral": True}), "dihedral is not False"),
         (lambda f: change(f, config={"model": "Baseline"}), "model is not ConvNet"),
         (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json lacks config"),
     ],
@@ -92,6 +93,15 @@ def test_unfit_runs_are_named(fails, plots, readme, spoil, says):
     assert says in line
     assert str(plots / "cnn-paper") in line
     assert readme.read_text() == before
+
+
+def test_a_run_without_a_metric_of_the_table(fails, plots, readme):
+    path = plots / "cnn-paper" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["test_majority_class_accuracy"]
+    path.write_text(json.dumps(metrics))
+    line = fails("report.py", "--plots", plots, "--readme", readme)
+    assert "lacks 'test_majority_class_accuracy'" in line
 
 
 def test_readme_without_markers(fails, plots, tmp_path):

@@ -183,9 +183,12 @@ def test_other_results_in_the_folder_are_left_alone(run, tmp_path):
     assert (tmp_path / "metrics.json").read_text() == "mine"
 
 
-def test_diverged_training_is_no_result(fails, tmp_path):
-    line = fails("model_cnn.py", *QUICK, "--epochs", "3", "--lr", "1e30", "--output", tmp_path)
-    assert "training diverged: the loss is nan in epoch" in line
+@pytest.mark.parametrize("batch", [64, 100000])  # in between, and at the very last step
+def test_diverged_training_is_no_result(fails, tmp_path, batch):
+    flags = [*QUICK, "--lr", "1e30", "--batch-size", batch, "--output", tmp_path]
+    line = fails("model_cnn.py", *flags)
+    assert "training diverged: in epoch 1 the loss is" in line
+    assert "nan on held-out images; lower --lr" in line
     assert not (tmp_path / "metrics.json").exists()
 
 
