@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, fields
 
+from command_line import UserError
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,6 +26,19 @@ class Recipe:
     cutout: int = 0  # pixels of 28, side of a square set to mid-grey
     views: int = 1  # rotations and reflections that a prediction averages over
     precision: str = "float32"  # or "bfloat16"
+
+    def __post_init__(self) -> None:
+        """Refuse a setting that would do nothing: two runs that differ in it would be the same."""
+        partners = {
+            "filter_lr": ("optimizer", "muon"),
+            "weight_decay": ("optimizer", "muon"),
+            "warmup": ("schedule", "triangle"),
+        }
+        for name, (partner, needed) in partners.items():
+            changed = getattr(self, name) != getattr(Recipe, name)  # the class holds the defaults
+            if changed and getattr(self, partner) != needed:
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} does nothing without --{partner} {needed}")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Recipe:

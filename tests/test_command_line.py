@@ -105,6 +105,19 @@ def test_folder_names_tell_runs_apart():
     ]
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "partner"),
+    [
+        ("--filter-lr", "0.1", "--optimizer muon"),
+        ("--weight-decay", "0.1", "--optimizer muon"),
+        ("--warmup", "0.1", "--schedule triangle"),
+    ],
+)
+def test_a_setting_that_does_nothing_is_refused(fails, tmp_path, flag, value, partner):
+    line = fails("model_cnn.py", *QUICK, flag, value, "--output", tmp_path)
+    assert f"{flag} does nothing without {partner}" in line
+
+
 def test_unknown_model_and_absent_device(fails, monkeypatch):
     assert "models.py has Baseline, ConvNet" in fails("model_cnn.py", "--model", "ResNet", *QUICK)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
