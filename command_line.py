@@ -10,6 +10,7 @@ import difflib
 import math
 import os
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -161,7 +162,10 @@ def add_recipe_flags(parser: Parser) -> None:
     group.add_argument("--filter-lr", type=positive, default=0.05, help="learning rate of Muon")
     group.add_argument("--weight-decay", type=share, default=0.0, help="of AdamW")
     group.add_argument(
-        "--schedule", choices=("constant", "triangle"), default="constant", help="of the rates"
+        "--schedule",
+        choices=("constant", "triangle", "steps"),
+        default="constant",
+        help="of the rates; steps: a tenth at the half, a hundredth at three quarters",
     )
     group.add_argument("--warmup", type=share, default=0.2, help="share of the triangle that rises")
     group.add_argument("--label-smoothing", type=share, default=0.0, help="of the loss")
@@ -175,41 +179,72 @@ def add_recipe_flags(parser: Parser) -> None:
         "--cutout", type=whole_number(0, 28), default=0, help="side of the hidden square, of 28"
     )
     group.add_argument(
+        "--focus",
+        type=share,
+        default=0.0,
+        help="share of the images in a pass, half of it the hardest; 0: all of them",
+    )
+    group.add_argument(
         "--views", type=int, choices=(1, 2, 4, 8), default=1, help="views averaged in predictions"
+    )
+
+
+def add_model_flags(parser: Parser) -> None:
+    """Add the flags that `models.build` takes."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--model", default="ConvNet", help="class of models.py to train")
+    group.add_argument(
+        "--widths", type=whole_number(1, 4096), nargs=3, metavar="N", help="CellNet's channels"
     )
 
 
 def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line over the preset's defaults; the command line wins.
 
+    `started` of the result is the clock, `time.perf_counter()`, at the script's start.
     Raises `UserError` for an unknown flag, value, preset file or preset key.
     """
+    started = time.perf_counter()
     first = Parser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", default=parser.get_default("config"))
-    path = preset_path(first.parse_known_args(argv)[0].config)
+    path = preset_path(first.parse_known_args(argv)[0].config, "--config")
     parser.set_defaults(**read_preset(parser, path))
     args = parser.parse_args(argv)
     args.config = path
     if args.output is None:
         args.output = ROOT / "plots" / run_name(parser, args)
+    args.started = started
     return args
 
 
-def preset_path(name: str) -> Path:
-    """The file of a preset given as a path or as a name from `.config/`."""
+def preset_path(name: str, asked: str) -> Path:
+    """The file of a preset given as a path or as a name from `.config/`; `asked` says where."""
     for path in (PRESETS / f"{name}.toml", Path(name)):
         if os.path.isfile(path):
             return path
     known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
-    raise UserError(f"--config {name}: no such file; the presets of .config/ are {known}")
+    raise UserError(f"{asked} {name}: no such file; the presets of .config/ are {known}")
+
+
+def load_preset(path: Path) -> dict:
+    """A preset's keys and values over those of the preset that its key `base` names."""
+    layers, seen = [], set()
+    while path not in seen:
+        seen.add(path)
+        try:
+            layers.append(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{path}: not a readable TOML file: {error}") from error
+        base = layers[-1].pop("base", None)
+        if base is None:
+            return {key: value for layer in reversed(layers) for key, value in layer.items()}
+        path = preset_path(str(base), f"{path}: base")
+    raise UserError(f"{path}: it is its own base")
 
 
 def read_preset(parser: Parser, path: Path) -> dict:
     """The defaults that a preset sets: each key is read as the flag of the same name."""
-    try:
-        preset = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: not a readable TOML file: {error}") from error
+    preset = load_preset(path)
     flags = vars(parser.parse_args([])).keys() - {"config", "output"}
     as_flags = []
     for key, value in preset.items():
@@ -243,9 +278,9 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
             continue
         text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
         parts.append(f"{key.replace('_', '-')}-{text}")
-    # these two say what a run is worth, so they show even if the preset itself sets them
-    protocol = getattr(args, "protocol", "cross-validation")
-    parts += [protocol] * (protocol != "cross-validation")
+    # these two take away a run's worth, so they show even if the preset itself sets them
+    protocol, usual = getattr(args, "protocol", None), parser.get_default("protocol")
+    parts += [protocol] * (protocol != usual or protocol == "as-published")
     parts += ["synthetic"] * args.synthetic
     return "-".join(parts)
 

@@ -11,7 +11,7 @@ once, at the end. Metrics, history, predictions and figures go to plots/cnn-pape
 from functools import partial
 
 from command_line import (
-    UserError,
+    add_model_flags,
     add_recipe_flags,
     add_training_flags,
     make_parser,
@@ -24,7 +24,7 @@ def main() -> None:
     parser = make_parser(__doc__, preset="cnn-paper")
     add_training_flags(parser)
     add_recipe_flags(parser)
-    parser.add_argument("--model", default="ConvNet", help="class of models.py to train")
+    add_model_flags(parser)
     args = parse(parser)
 
     # torch takes seconds to load, so --help and mistakes are answered before it
@@ -36,20 +36,19 @@ def main() -> None:
     import training
     from recipe import Recipe
 
-    if args.model not in models.MODELS:
-        raise UserError(f"--model {args.model}: models.py has {', '.join(models.MODELS)}")
     device = training.choose_device(args.device)
+    args.precision = training.choose_precision(args.precision, device)
+    recipe = Recipe.of(args)
+    build = partial(models.build, args.model, args.size, args.widths)
+    model = build()
     environment = run_folder.environment(device.type)  # of the code as it is now
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     print(f"{args.model} on {device}; data: {dataset.source}")
 
-    build = partial(models.MODELS[args.model], image_size=args.size)
-    args.precision = training.choose_precision(args.precision, device)
-    recipe = Recipe.of(args)
     plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
     runs = protocols.train_all(build, dataset, plans, recipe, device)
-    results.score_and_save(args, dataset, build(), runs, environment)
+    results.score_and_save(args, dataset, model, runs, environment)
 
 
 if __name__ == "__main__":

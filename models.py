@@ -5,9 +5,13 @@ Every class takes `in_channels`, `num_classes` and `image_size`, and maps a floa
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from command_line import UserError
 
 
 class Dropout(nn.Module):
@@ -138,7 +142,35 @@ class CellNet(nn.Module):
         return self.classifier(x.amax((2, 3)))  # the strongest response anywhere
 
 
-MODELS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (Baseline, ConvNet, CellNet)}
+class ResNet18(ResNet):
+    """MedMNIST v2's reference network: ResNet-18 (He et al., 2016) with a stem for small images.
+
+    11,172,936 parameters for RGB. Its first convolution keeps the size, and no pooling follows.
+    """
+
+    def __init__(self, in_channels: int = 3, num_classes: int = 8, image_size: int = 28):
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes)
+        self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.maxpool = nn.Identity()
+
+
+NETWORKS = (Baseline, ConvNet, CellNet, ResNet18)
+MODELS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in NETWORKS}
+
+
+def build(name: str, image_size: int, widths: Sequence[int] | None = None) -> nn.Module:
+    """A new network of `MODELS`; `widths` of None means its own.
+
+    Raises `UserError` for an unknown name, and for widths where the network has none to choose.
+    """
+    if name not in MODELS:
+        raise UserError(f"--model {name}: models.py has {', '.join(MODELS)}")
+    if widths is None:
+        return MODELS[name](image_size=image_size)
+    if name != CellNet.__name__:
+        raise UserError(f"--widths: {name} has none to choose, only CellNet; leave it out")
+    return CellNet(image_size=image_size, widths=tuple(widths))
 
 
 def count_parameters(model: nn.Module) -> int:

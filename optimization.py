@@ -52,6 +52,8 @@ def rate_share(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of a step, 0..steps-1, as a share of the recipe's."""
     if recipe.schedule == "constant":
         return 1.0
+    if recipe.schedule == "steps":
+        return 0.1 ** ((step >= steps / 2) + (step >= 3 * steps / 4))
     peak = max(1.0, recipe.warmup * steps)
     return min((step + 1) / peak, (steps - step) / (steps - peak + 1))
 

@@ -18,12 +18,14 @@ class Recipe:
     optimizer: str = "adam"  # or "muon": Muon for the filters, AdamW for all other weights
     filter_lr: float = 0.05  # Muon's rate
     weight_decay: float = 0.0  # AdamW's, on its matrices and the filters on pixels
-    schedule: str = "constant"  # or "triangle": up during the warm-up, then down to zero
+    schedule: str = "constant"  # or "triangle": up during the warm-up, then down to zero; or
+    # "steps": a tenth from the half on, a hundredth from three quarters on
     warmup: float = 0.2  # share of the steps
     label_smoothing: float = 0.0
     dihedral: bool = False  # show an image in its eight rotations and reflections, in turn
     shift: int = 0  # pixels of 28, at most so far in each direction, mirrored at the border
     cutout: int = 0  # pixels of 28, side of a square set to mid-grey
+    focus: float = 0.0  # share of the images in a pass, half of it the hardest; 0: all
     views: int = 1  # rotations and reflections that a prediction averages over
     precision: str = "float32"  # or "bfloat16"
 

@@ -69,8 +69,15 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_toml(path: Path, settings: dict) -> None:
-    """Flags and their values as a preset; a JSON string, number or boolean is valid TOML."""
-    lines = [f"{key.replace('_', '-')} = {json.dumps(value)}" for key, value in settings.items()]
+    """Flags and their values as a preset; a JSON string, number or boolean is valid TOML.
+
+    A flag that was not given and has no default, None, has no line.
+    """
+    lines = [
+        f"{key.replace('_', '-')} = {json.dumps(value)}"
+        for key, value in settings.items()
+        if value is not None
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
 
 def train_epoch(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Batches,
     optimization: Optimization,
     recipe: Recipe,
 ) -> tuple[float, float]:
@@ -76,11 +76,15 @@ def train_epoch(
     for images, labels in batches:
         with autocast(images.device, recipe.precision):
             logits = model(images).float()
-        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        losses = nn.functional.cross_entropy(
+            logits, labels, label_smoothing=recipe.label_smoothing, reduction="none"
+        )
+        loss = losses.mean()
         optimization.zero_grad()
         loss.backward()
         optimization.step()
 
+        batches.record(losses.detach())
         loss_sum += loss.detach() * len(labels)
         correct += (logits.argmax(1) == labels).sum()
         count += len(labels)

@@ -103,5 +103,24 @@ def test_cutout_hides_a_square(cutout):
     assert torch.equal(served[kept], normalise(images)[kept])
 
 
+def test_focus_shows_the_hardest_every_pass_and_others_at_random():
+    images, labels = random_images(160)
+    recipe = Recipe(epochs=10, batch_size=16, lr=1.0, focus=0.4, warmup=0.2)
+    source = Batches(images, labels, recipe, torch.Generator().manual_seed(0))
+    losses = torch.rand(160)
+    hardest = set(losses.topk(32).indices.tolist())
+    steps = []
+    for _ in range(recipe.epochs):
+        for _, shown in source:
+            source.record(losses[shown])
+            steps.append(set(shown.tolist()))
+    assert len(steps) == 100
+    assert set.union(*steps[:10]) == set.union(*steps[10:20]) == set(range(160))
+    passes = [set.union(*steps[start : start + 4]) for start in range(20, 88, 4)]
+    assert all(hardest < shown and len(shown) == 64 for shown in passes)
+    assert len(set.union(*passes)) > 150  # 17 draws of a quarter miss hardly any
+    assert len(set.union(*steps[-8:])) == 8 * 16  # the end: a pass over all
+
+
 def test_reflect():
     assert reflect(torch.tensor([-2, -1, 0, 5, 9, 10, 11]), 10).tolist() == [2, 1, 0, 5, 9, 8, 7]

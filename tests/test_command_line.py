@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import QUICK, ROOT
@@ -44,7 +45,10 @@ def test_help_loads_nothing_slow(script):
         (["--device", "tpu"], "invalid choice"),
         (["--protocol", "best"], "invalid choice"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
-        (["--config", "missing.toml"], "no such file; the presets of .config/ are baseline"),
+        (
+            ["--config", "missing.toml"],
+            "--config missing.toml: no such file; the presets of .config/ are ablation",
+        ),
     ],
 )
 def test_wrong_flags(fails, script, flags, says):
@@ -60,10 +64,13 @@ def test_wrong_flags(fails, script, flags, says):
         ("synthetic = 'yes'", "--synthetic"),
         ("epochs =", "not a readable TOML file"),
         ("[training]\nepochs = 3", "unknown key 'training'"),
+        ("base = 'nothing'", "base nothing: no such file; the presets of .config/ are"),
+        ("base = 'mine.toml'", "it is its own base"),
     ],
 )
-def test_wrong_preset(fails, tmp_path, text, says):
-    preset = tmp_path / "mine.toml"
+def test_wrong_preset(fails, tmp_path, monkeypatch, text, says):
+    monkeypatch.chdir(tmp_path)
+    preset = Path("mine.toml")
     preset.write_text(text)
     line = fails("model_cnn.py", "--config", preset)
     assert says in line
@@ -83,6 +90,16 @@ def test_command_line_wins_over_preset_over_default(tmp_path):
     args = command_line.parse(training_parser(), flags)
     assert (args.epochs, args.batch_size, args.synthetic, args.folds) == (9, 32, True, 5)
     assert args.output == ROOT / "plots" / "mine-epochs-9-synthetic"
+
+
+def test_preset_over_its_base(tmp_path):
+    (tmp_path / "first.toml").write_text("epochs = 7\nlr = 0.5\nfolds = 3")
+    (tmp_path / "second.toml").write_text(f"base = '{tmp_path / 'first.toml'}'\nlr = 0.1")
+    last = tmp_path / "last.toml"
+    last.write_text(f"base = '{tmp_path / 'second.toml'}'\nepochs = 9")
+    args = command_line.parse(training_parser(), ["--config", str(last)])
+    assert (args.epochs, args.lr, args.folds) == (9, 0.1, 3)
+    assert args.output == ROOT / "plots" / "last"
 
 
 def test_folder_names_tell_runs_apart():

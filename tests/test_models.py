@@ -10,6 +10,7 @@ from conftest import ROOT
 from torch import nn
 
 import models
+from command_line import UserError
 
 
 @pytest.mark.parametrize("cls", models.MODELS.values(), ids=models.MODELS)
@@ -22,6 +23,21 @@ def test_maps_images_to_logits(cls, channels, classes, size):
 def test_parameter_counts_are_the_papers():
     assert models.count_parameters(models.Baseline()) == 2352 * 8 + 8
     assert models.count_parameters(models.ConvNet()) == 832 + 16448 + 9216 * 64 + 64 + 520
+
+
+def test_resnet18_is_medmnists():
+    model = models.ResNet18()
+    assert models.count_parameters(model) == 11_172_936
+    assert model.layer1(model.conv1(torch.zeros(1, 3, 28, 28))).shape == (1, 64, 28, 28)
+
+
+def test_build():
+    assert models.count_parameters(models.build("CellNet", 28, [16, 32, 64])) == 116_760
+    assert isinstance(models.build("ConvNet", 64), models.ConvNet)
+    with pytest.raises(UserError, match="has Baseline, ConvNet, CellNet, ResNet18"):
+        models.build("ResNet", 28)
+    with pytest.raises(UserError, match="ConvNet has none to choose"):
+        models.build("ConvNet", 28, [16, 32, 64])
 
 
 def test_convnet_in_the_papers_order_of_layers():
@@ -73,10 +89,16 @@ def test_import_does_nothing_else(tmp_path):
         "state, loaded = torch.get_rng_state(), set(sys.modules)\n"
         "import models\n"
         "assert (torch.get_rng_state() == state).all()\n"
-        "assert set(sys.modules) - loaded == {'models'}"
+        "ours = {name for name in set(sys.modules) - loaded if name in sys.argv[1:]}\n"
+        "assert ours == {'models', 'command_line'}, ours"
     )
+    names = [path.stem for path in ROOT.glob("*.py")]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *names],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == done.stderr == ""
     assert list(tmp_path.iterdir()) == []

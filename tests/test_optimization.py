@@ -44,6 +44,12 @@ def test_triangle_rises_then_falls():
     assert optimization.rate_share(Recipe(1, 8, 1.0), 50, 100) == 1
 
 
+def test_steps_fall_at_the_half_and_at_three_quarters():
+    recipe = Recipe(epochs=1, batch_size=8, lr=1.0, schedule="steps")
+    shares = [optimization.rate_share(recipe, step, 100) for step in (0, 49, 50, 74, 75, 99)]
+    assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
 def test_schedule_reaches_every_optimizer():
     model = models.CellNet()
     steps = optimization.Optimization(model, MUON, steps=10)
