@@ -1,26 +1,33 @@
 """Measure this machine and how near to its limit training and prediction come.
 
-    python bench.py                  # everything, a few minutes; writes plots/bench/bench.json
+    python bench.py                  # everything, ten minutes on two cores; writes plots/bench/
     python bench.py --repeats 3      # quicker and rougher
 
-Prints the matrix-product peak, each network's operations and speed as a share of that peak, images
-a second by batch size, and the paper's training against the usual way (a PIL image and
-torchvision.transforms an image, a DataLoader without workers). Ratios are medians of pairs measured
-in turn, so that a machine whose speed drifts does not bend them. Run it with nothing else running.
+Prints the matrix-product peak, each network's speed as a share of it, where a training step's time
+goes, images a second by batch size, the data pipeline and the paper's protocol beside the usual way
+of writing them, how time grows, and each script's start-up time. Ratios are medians of pairs
+measured in turn, so that a machine whose speed drifts does not bend them. Run it with nothing else
+running.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
+import argparse
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 
-from command_line import make_parser, parse, run_script, whole_number
+from command_line import ROOT, make_parser, parse, run_script, warning, whole_number
 
-IMAGES = 2560  # trained on in the comparison with the usual way
+SCRIPTS = ("data_visualization.py", "model_baseline.py", "model_cnn.py", "ablation.py")
 BATCH = 128
+BATCHES = (1, 8, 32, 128, 512)
+USUAL_IMAGES = 2560  # trained on in the comparisons with the usual way
+IMAGES = (1_000, 10_000, 100_000)
+PIXELS = (28, 64, 128, 224)
+WIDTHS = ((8, 16, 32), (16, 32, 64), (16, 64, 128), (32, 128, 256))
 
 
 def main() -> None:
@@ -31,203 +38,198 @@ def main() -> None:
     args = parse(parser)
 
     import bloodmnist
-    import models
     import run_folder
+    import study_figures
     import training
+    from measure import matrix_product_gflops
 
     device = training.choose_device(args.device)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     training.keep_freed_memory()
-    precision = training.choose_precision("auto", device)
-    found = {
-        "dataset": dataset.describe(),
-        "environment": run_folder.environment(device.type),
-        "peak_gflops": {
-            name: matrix_product_peak(name, device, args.repeats)
-            for name in dict.fromkeys(["float32", precision])
-        },
+    found = {"dataset": dataset.describe(), "environment": run_folder.environment(device.type)}
+
+    found["peak_gflops"] = {
+        name: matrix_product_gflops(name, device, args.repeats) for name in ("float32", "bfloat16")
     }
     for name, gflops in found["peak_gflops"].items():
         print(f"matrix products, {name}: {gflops:,.0f} GFLOP/s")
-    found["networks"] = [
-        network_speed(
-            cls(image_size=args.size),
-            dataset,
-            device,
-            precision if cls is models.CellNet else "float32",  # as their presets train them
-            args.repeats,
-        )
-        for cls in models.MODELS.values()
-    ]
-    print_networks(found["networks"], found["peak_gflops"])
-    found["usual_way"] = against_the_usual_way(dataset, device, args.repeats)
-    print(
-        "the paper's CNN, one pass over {images} images: {usual_seconds:.2f} s the usual way, "
-        "{our_seconds:.2f} s here, {ratio:.1f} times as fast".format(**found["usual_way"])
-    )
-    run_folder.write(
-        args.output,
-        lambda folder: run_folder.write_json(folder / "bench.json", found),
-        last="bench.json",
-    )
+    found["networks"] = networks(args, device, found["peak_gflops"])
+    found["usual_way"] = beside_the_usual_way(args, dataset, device, found["networks"])
+    found["growth"] = growth(args, device)
+    found["help_seconds"] = start_up(args)
+    found["peak_memory_mib"] = peak_memory()
+    print(f"peak memory of this command: {found['peak_memory_mib'] or 'unknown here'} MiB")
+
+    def fill(folder: Path) -> None:
+        for draw, rows in (
+            (study_figures.network_speed, found["networks"]),
+            (study_figures.operators, found["networks"]),
+            (study_figures.growth, found["growth"]),
+        ):
+            draw(folder / f"{draw.__name__}.{args.figure_format}", rows, warning(args))
+        run_folder.write_json(folder / "bench.json", found)
+
+    run_folder.write(args.output, fill, last="bench.json")
     print(f"wrote {args.output}")
 
 
-def seconds(work: Callable[[], object], device, repeats: int) -> float:
-    """Median wall time of `work` after two calls to warm up."""
-    import torch
-
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        work()
-        if device.type != "cpu":  # which returns before the work is done
-            getattr(torch, device.type).synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
-
-
-def matrix_product_peak(precision: str, device, repeats: int) -> float:
-    """GFLOP/s of square matrix products."""
-    import torch
-
-    side = 8192 if device.type == "cuda" else 1536
-    left, right = (
-        torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2)
-    )
-    return 2 * side**3 / seconds(lambda: left @ right, device, repeats) / 1e9
-
-
-def network_speed(model, dataset, device, precision: str, repeats: int) -> dict:
-    """A network's operations and times a training step of `BATCH` images, and images a second."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    import bloodmnist
+def recipe(name: str, device):
+    """The recipe that a network is trained with by its preset, as far as speed depends on it."""
     import training
+    from recipe import Recipe
 
-    model = model.to(device, memory_format=torch.channels_last)
-    raw, labels = bloodmnist.to_device(dataset.train, device)
-    images = bloodmnist.normalise(raw[:BATCH])
-    labels = labels[: len(images)]
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-
-    def forward() -> torch.Tensor:
-        with training.autocast(device, precision):
-            return torch.nn.functional.cross_entropy(model(images).float(), labels)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        forward().backward()
-        optimizer.step()
-
-    with FlopCounterMode(display=False) as counter:
-        step()
-    by_batch = {}
-    for batch in (1, 8, 32, 128, 512):
-        part = raw[:batch]
-        once = seconds(
-            lambda p=part: training.predict(model, p, 1, precision, len(p)), device, repeats
-        )
-        by_batch[len(part)] = len(part) / once
-    model.train()
-    return {
-        "name": type(model).__name__,
-        "precision": precision,
-        "batch_size": len(images),
-        "step_gflop": counter.get_total_flops() / 1e9,
-        "forward_seconds": seconds(forward, device, repeats),
-        "step_seconds": seconds(step, device, repeats),
-        "predicted_images_per_second": by_batch,
-    }
+    if name in ("Baseline", "ConvNet", "ResNet18"):
+        return Recipe(epochs=1, batch_size=BATCH, lr=1e-3)
+    return Recipe(
+        epochs=1,
+        batch_size=BATCH,
+        lr=1e-3,
+        optimizer="muon",
+        label_smoothing=0.1,
+        dihedral=True,
+        shift=2,
+        precision=training.choose_precision("auto", device),
+    )
 
 
-def print_networks(networks: list[dict], peaks: dict[str, float]) -> None:
-    for row in networks:
-        speed = row["step_gflop"] / row["step_seconds"]
-        row["step_gflops"], row["share_of_peak"] = speed, speed / peaks[row["precision"]]
-        row["trained_images_per_second"] = row["batch_size"] / row["step_seconds"]
-        rates = ", ".join(f"{n}: {v:,.0f}" for n, v in row["predicted_images_per_second"].items())
-        print(
-            f"{row['name']}, batch {row['batch_size']}, {row['precision']}: "
-            f"{row['step_gflop']:.2f} GFLOP a training step, {row['step_seconds'] * 1e3:.1f} ms "
-            f"(forward {row['forward_seconds'] * 1e3:.1f}), {speed:,.0f} GFLOP/s, "
-            f"{row['share_of_peak']:.0%} of the peak, {row['trained_images_per_second']:,.0f} "
-            f"images/s\n  predicted images a second by batch size: {rates}"
-        )
-
-
-def against_the_usual_way(dataset, device, repeats: int) -> dict:
-    """One epoch of the paper's CNN on `IMAGES` images, the usual way and ours, in turn."""
+def networks(args: argparse.Namespace, device, peaks: dict[str, float]) -> list[dict]:
+    """Each network's operations, speed, share of the peak, operators, and images a second."""
     import torch
 
+    import models
+    import training
+    from measure import Step, seconds
+
+    rows = []
+    for name in models.MODELS:
+        settings = recipe(name, device)
+        step = Step(models.build(name, args.size), BATCH, args.size, settings, device)
+        row = {"name": name, "precision": settings.precision, **step.speed(args.repeats)}
+        print(f"{name}, batches of {BATCH}, {settings.precision}")
+        for part in ("forward", "backward", "step"):
+            timed = row[part]
+            timed["gflops"] = timed["gflop"] / timed["seconds"]
+            timed["share_of_peak"] = timed["gflops"] / peaks[settings.precision]
+            print(
+                f"  {part:9} {timed['gflop']:7.2f} GFLOP in {timed['seconds'] * 1e3:7.1f} ms: "
+                f"{timed['gflops']:6,.0f} GFLOP/s, {timed['share_of_peak']:4.0%} of the peak"
+            )
+        row["operators"] = step.operators(args.repeats)
+        largest = [f"{op} {share:.0%}" for op, share in list(row["operators"].items())[:5]]
+        print(f"  the step's time goes to {', '.join(largest)}")
+        row["trained_images_per_second"], row["predicted_images_per_second"] = {}, {}
+        for batch in BATCHES:
+            step = Step(step.model, batch, args.size, settings, device)
+            raw = torch.zeros(batch, args.size, args.size, 3, dtype=torch.uint8, device=device)
+
+            def predict(raw=raw, batch=batch, step=step, settings=settings):
+                return training.predict(step.model, raw, 1, settings.precision, batch)
+
+            row["predicted_images_per_second"][batch] = batch / seconds(
+                predict, device, args.repeats
+            )
+            step.model.train()
+            row["trained_images_per_second"][batch] = batch / seconds(
+                step.step, device, args.repeats
+            )
+        for what in ("trained", "predicted"):
+            rates = row[f"{what}_images_per_second"].items()
+            listed = ", ".join(f"{batch}: {rate:,.0f}" for batch, rate in rates)
+            print(f"  images {what} a second by batch size: {listed}")
+        rows.append(row)
+    return rows
+
+
+def beside_the_usual_way(args: argparse.Namespace, dataset, device, networks: list) -> dict:
+    """The data pipeline and the paper's protocol beside the usual way of writing them."""
     import bloodmnist
+    import usual_way
+
+    train = dataset.train
+    split = bloodmnist.Split(train.images[:USUAL_IMAGES], train.labels[:USUAL_IMAGES])
+    batch = usual_way.compare_batches(split, recipe("CellNet", device), device, args.repeats)
+    step = next(row["step"]["seconds"] for row in networks if row["name"] == "CellNet")
+    batch["share_of_step"] = batch["our_seconds"] / step
+    print(
+        "a batch: {usual_seconds:.4f} s the usual way, {our_seconds:.4f} s here (augmented), "
+        "{ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(**batch)
+    )
+    pool, settings = train + dataset.val, recipe("ConvNet", device)
+    found = usual_way.compare_protocol(pool, USUAL_IMAGES, settings, device, args.repeats)
+    for name in ("Baseline", "ConvNet", "both"):
+        print(
+            f"the paper's protocol, {name}, {found['images']} images: "
+            "{usual_seconds:.2f} s the usual way, {our_seconds:.2f} s here, {ratio:.1f} times as "
+            "fast".format(**found[name])
+        )
+    return {"batch": batch, "protocol": found}
+
+
+def growth(args: argparse.Namespace, device) -> dict[str, dict]:
+    """How a training step of CellNet grows with pixels and width, and an epoch with images."""
+    import torch
+
     import models
     import training
     from augmentation import Batches
+    from measure import Step, seconds
     from optimization import Optimization
-    from recipe import Recipe
 
-    recipe = Recipe(epochs=1, batch_size=BATCH, lr=1e-3)
-    train = bloodmnist.Split(dataset.train.images[:IMAGES], dataset.train.labels[:IMAGES])
-    tensors = bloodmnist.to_device(train, device)
-    ours = models.ConvNet(image_size=dataset.size).to(device, memory_format=torch.channels_last)
-    batches = Batches(*tensors, recipe, torch.Generator().manual_seed(0))
-    optimization = Optimization(ours, recipe, steps=10**6)
-    # in a process of its own, whose memory is managed as usual too
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as usual:
-        pairs = []
-        for _ in range(repeats + 1):
-            usual_seconds = usual.submit(usual_epoch, train, device.type).result()
-            start = time.perf_counter()
-            training.train_epoch(ours, batches, optimization, recipe)
-            pairs.append((usual_seconds, time.perf_counter() - start))
-    pairs = pairs[1:]  # the first warms up
-    return {
-        "images": len(train),
-        "usual_seconds": statistics.median(usual for usual, _ in pairs),
-        "our_seconds": statistics.median(our for _, our in pairs),
-        "ratio": statistics.median(usual / our for usual, our in pairs),
+    settings = recipe("CellNet", device)
+    small = WIDTHS[0]
+
+    def step(pixels: int, widths: tuple) -> float:
+        model = models.CellNet(image_size=pixels, widths=widths)
+        return seconds(Step(model, BATCH, pixels, settings, device).step, device, args.repeats)
+
+    def epoch(count: int) -> float:
+        images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
+        labels = torch.randint(8, (count,), device=device)
+        generator = torch.Generator().manual_seed(0)
+        model = models.CellNet(widths=small).to(device, memory_format=torch.channels_last)
+        batches = Batches(images, labels, settings, generator)
+        start = time.perf_counter()
+        training.train_epoch(model, batches, Optimization(model, settings, 10**9), settings)
+        return time.perf_counter() - start
+
+    found = {
+        "seconds_an_epoch_by_images": {count: epoch(count) for count in IMAGES},
+        "seconds_a_step_by_pixels": {pixels: step(pixels, small) for pixels in PIXELS},
+        "seconds_a_step_by_widths": {
+            "-".join(map(str, widths)): step(28, widths) for widths in WIDTHS
+        },
     }
+    for name, times in found.items():
+        listed = ", ".join(f"{what}: {value:.3f}" for what, value in times.items())
+        print(f"CellNet, {name.replace('_', ' ')}: {listed}")
+    return found
 
 
-def usual_epoch(train, device: str) -> float:
-    """Seconds of an epoch as it is commonly written: PIL, transforms, DataLoader, plain layers."""
-    import torch
-    from PIL import Image
-    from torch import nn
-    from torchvision import transforms
+def start_up(args: argparse.Namespace) -> dict[str, float]:
+    """Seconds until each script has answered `--help`."""
+    found = {}
+    for script in SCRIPTS:
+        times = []
+        for _ in range(args.repeats):
+            start = time.perf_counter()
+            command = [sys.executable, str(ROOT / script), "--help"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - start)
+        found[script] = statistics.median(times)
+    listed = ", ".join(f"{script} {value:.2f} s" for script, value in found.items())
+    print(f"--help answers after: {listed}")
+    return found
 
-    class Images(torch.utils.data.Dataset):
-        transform = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
-        )
 
-        def __len__(self) -> int:
-            return len(train)
-
-        def __getitem__(self, index: int):
-            return self.transform(Image.fromarray(train.images[index])), train.labels[index]
-
-    side = (train.images.shape[1] - 1) // 2 - 1
-    model = nn.Sequential(
-        *(nn.Conv2d(3, 64, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
-        *(nn.Conv2d(64, 64, 2), nn.ReLU(), nn.Dropout(0.25), nn.Flatten()),
-        *(nn.Linear(64 * side**2, 64), nn.Dropout(0.25), nn.Linear(64, 8)),
-    ).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loader = torch.utils.data.DataLoader(Images(), batch_size=BATCH, shuffle=True)
-
-    start = time.perf_counter()
-    for images, labels in loader:
-        optimizer.zero_grad()
-        logits = model(images.to(device))
-        nn.functional.cross_entropy(logits, labels.to(device)).backward()
-        optimizer.step()
-    next(model.parameters()).sum().item()  # wait for the device
-    return time.perf_counter() - start
+def peak_memory() -> int | None:
+    """MiB of memory that this process has held at most; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tqdm import tqdm
 import bloodmnist
 import training
 from bloodmnist import Dataset, Split
+from measure import matrix_product_gflops
 from recipe import Recipe
 
 
@@ -39,6 +40,7 @@ class Run:
     test_probabilities: np.ndarray | None  # None where the protocol does not score this run
     test_one_view: np.ndarray | None  # the same without averaging over views
     train_seconds: float
+    machine_gflops: float  # of float32 matrix products right before: what the seconds are worth
 
 
 def plan(
@@ -81,6 +83,7 @@ def train_all(
     runs = []
     with tqdm(total=len(models) * recipe.epochs, unit="epoch", disable=None) as bar:
         for number, part in enumerate(models, start=1):
+            machine_gflops = matrix_product_gflops("float32", device, repeats=5)
             generator = seed_all(part)
             model = build().to(device, memory_format=torch.channels_last)
             rows = map(torch.from_numpy, (part.train, part.held_out))
@@ -105,6 +108,7 @@ def train_all(
                     if part.scored and recipe.views > 1
                     else None,
                     train_seconds=sum(row["train_seconds"] for row in history),
+                    machine_gflops=machine_gflops,
                 )
             )
     return runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from command_line import LEAKS, SYNTHETIC, warning
 from models import count_parameters
 from protocols import Run
 
-NOT_CONFIG = ("config", "output", "data_root")  # paths of one machine
+NOT_CONFIG = ("config", "output", "data_root", "started")  # of one machine and moment
 
 
 def config(args: argparse.Namespace) -> dict:
@@ -57,12 +58,13 @@ def score_and_save(
     history = [row for run in runs for row in run.history]
 
     def fill(folder: Path) -> None:
-        run_folder.write_json(folder / "metrics.json", content)
         run_folder.write_toml(folder / "config.toml", content["config"])
         rows = [list(history[0]), *(list(row.values()) for row in history)]
         run_folder.write_csv(folder / "history.csv", rows)
         np.savez_compressed(folder / "predictions.npz", labels=labels, split="test", **arrays)
         draw(folder, args, content, history, dataset.test, tested)
+        content["command_seconds"] = time.perf_counter() - args.started  # all that comes before
+        run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
     print(table(content))
@@ -76,6 +78,7 @@ def scored_run(run: Run, test_labels: np.ndarray) -> dict:
         "seed": run.seed,
         "fold": run.fold,
         "train_seconds": run.train_seconds,
+        "machine_gflops": run.machine_gflops,
         "val": evaluation.scores(run.val_labels, run.val_probabilities),
         "test": None if test is None else evaluation.scores(test_labels, test),
     }

@@ -61,8 +61,9 @@ def test_saved_config_repeats_the_run(run, tmp_path, script):
     assert run(script, "--config", config, "--output", folders[1]).code == 0
     first, again = (json.loads((f / "metrics.json").read_text()) for f in folders)
     for metrics in (first, again):
-        for row in metrics["runs"]:
-            assert row.pop("train_seconds") > 0
+        trained = sum(row.pop("train_seconds") for row in metrics["runs"])
+        assert 0 < trained < metrics.pop("command_seconds")
+        assert all(row.pop("machine_gflops") > 0 for row in metrics["runs"])
     assert first == again
 
 
@@ -140,18 +141,63 @@ def test_data_visualization(run, tmp_path):
         assert list(csv.reader(file))[-1] == ["all classes", "480", "96", "192", "768"]
 
 
-def test_bench(run, tmp_path):
+def test_bench(run, tmp_path, monkeypatch):
+    for name, small in {
+        "BATCH": 8,
+        "BATCHES": (2, 4),
+        "USUAL_IMAGES": 256,
+        "IMAGES": (64, 128),
+        "PIXELS": (28, 64),
+        "WIDTHS": ((4, 4, 8), (4, 8, 8)),
+        "SCRIPTS": ("report.py",),
+    }.items():
+        monkeypatch.setattr(f"bench.{name}", small)
     outcome = run("bench.py", "--synthetic", "--repeats", "1", "--output", tmp_path)
     assert outcome.code == 0
     found = json.loads((tmp_path / "bench.json").read_text())
-    assert found["peak_gflops"]["float32"] > 0
+    assert all(found["peak_gflops"][name] > 0 for name in ("float32", "bfloat16"))
     by_name = {row["name"]: row for row in found["networks"]}
-    assert by_name.keys() == {"Baseline", "ConvNet", "CellNet"}
+    assert by_name.keys() == {"Baseline", "ConvNet", "CellNet", "ResNet18"}
     # multiply and add, forward and for the weights; the pixels need no gradient
-    assert by_name["Baseline"]["step_gflop"] == pytest.approx(128 * 2352 * 8 * 4 / 1e9)
-    assert all(row["share_of_peak"] > 0 for row in found["networks"])
-    assert found["usual_way"]["images"] == 480
-    assert "times as fast" in outcome.out
+    assert by_name["Baseline"]["step"]["gflop"] == pytest.approx(8 * 2352 * 8 * 4 / 1e9)
+    assert by_name["Baseline"]["forward"]["gflop"] == pytest.approx(8 * 2352 * 8 * 2 / 1e9)
+    for row in by_name.values():
+        assert all(row[part]["share_of_peak"] > 0 for part in ("forward", "backward", "step"))
+        assert sum(row["operators"].values()) == pytest.approx(1)
+        assert row["trained_images_per_second"].keys() == {"2", "4"}
+    assert found["usual_way"]["batch"]["ratio"] > 0
+    assert found["usual_way"]["protocol"]["images"] == 256
+    for name in ("Baseline", "ConvNet", "both"):
+        assert f"the paper's protocol, {name}, 256 images" in outcome.out
+    assert [len(times) for times in found["growth"].values()] == [2, 2, 2]
+    assert found["help_seconds"]["report.py"] > 0
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        *("network_speed", "operators", "growth")
+    }
+
+
+def test_ablation(run, tmp_path):
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "64"]
+    outcome = run("ablation.py", *flags, "--only", "no shift", "--output", tmp_path)
+    assert outcome.code == 0
+    found = json.loads((tmp_path / "ablation.json").read_text())
+    whole, variant = found["variants"]
+    assert (whole["name"], whole["changes"]) == ("whole recipe", {})
+    assert (variant["name"], variant["changes"]) == ("no shift", {"shift": 0})
+    assert found["config"]["shift"] > 0
+    assert whole["gain"] == [0, 0]
+    gains = np.subtract(variant["accuracy"], whole["accuracy"])
+    np.testing.assert_allclose(variant["gain"], gains)
+    changed = variant["mcnemar"]["only_first"] - variant["mcnemar"]["only_second"]
+    assert changed == pytest.approx(gains.sum() * 576 / 5, abs=1)  # images of a fold
+    assert "no shift" in outcome.out.splitlines()[-2]
+    assert (tmp_path / "ablation.png").exists()
+
+
+def test_ablation_never_reads_test(fails, run, tmp_path, monkeypatch):
+    flags = ["--synthetic", "--output", tmp_path]
+    assert "hold test images" in fails("ablation.py", *flags, "--protocol", "as-published")
+    assert "but 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
 
 
 def test_other_files_of_the_folder_are_left_alone(run, tmp_path):

@@ -1,0 +1,104 @@
+"""How fast a machine computes: the clock and the yardsticks of `bench.py` and of every run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+import training
+from optimization import Optimization
+from recipe import Recipe
+
+
+def seconds(
+    work: Callable[[], object], device: torch.device, repeats: int, limit: float = 5.0
+) -> float:
+    """Median wall time of `work` over `repeats` calls after one that does not count.
+
+    Past `limit` seconds in all no further call is made, though always one.
+    """
+    times = []
+    began = time.perf_counter()
+    while len(times) < 2 or (len(times) <= repeats and time.perf_counter() - began < limit):
+        start = time.perf_counter()
+        work()
+        if device.type != "cpu":  # which returns before the work is done
+            getattr(torch, device.type).synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def matrix_product_gflops(precision: str, device: torch.device, repeats: int) -> float:
+    """GFLOP/s of square matrix products, as near to the peak as a library comes."""
+    side = 8192 if device.type == "cuda" else 1536
+    left, right = (
+        torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2)
+    )
+    return 2 * side**3 / seconds(lambda: left @ right, device, repeats) / 1e9
+
+
+class Step:
+    """One training step of a network on random images, in parts that can be timed."""
+
+    def __init__(self, model: nn.Module, batch: int, size: int, recipe: Recipe, device):
+        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.device, self.recipe = device, recipe
+        self.images = torch.randn(batch, 3, size, size, device=device)
+        self.images = self.images.contiguous(memory_format=torch.channels_last)
+        self.labels = torch.randint(8, (batch,), device=device)
+        self.optimization = Optimization(self.model, recipe, steps=10**9)
+
+    def forward(self) -> Tensor:
+        with training.autocast(self.device, self.recipe.precision):
+            logits = self.model(self.images).float()
+        return nn.functional.cross_entropy(logits, self.labels)
+
+    def backward(self) -> None:
+        """The gradients, the forward pass that they need included."""
+        self.optimization.zero_grad()
+        self.forward().backward()
+
+    def step(self) -> None:
+        self.backward()
+        self.optimization.step()
+
+    def gflop(self, part: Callable[[], object]) -> float:
+        """Operations of `part` in matrix products and convolutions, in units of 10^9."""
+        with FlopCounterMode(display=False) as counter:
+            part()
+        return counter.get_total_flops() / 1e9
+
+    def speed(self, repeats: int) -> dict:
+        """Operations and seconds of the forward pass, the backward pass and the whole step."""
+        forward, both, step = (
+            seconds(part, self.device, repeats) for part in (self.forward, self.backward, self.step)
+        )
+        forward_gflop, step_gflop = self.gflop(self.forward), self.gflop(self.step)
+        backward, backward_gflop = max(both - forward, 1e-9), step_gflop - forward_gflop
+        return {
+            "forward": {"gflop": forward_gflop, "seconds": forward},
+            "backward": {"gflop": backward_gflop, "seconds": backward},
+            "step": {"gflop": step_gflop, "seconds": step},
+        }
+
+    def operators(self, repeats: int) -> dict[str, float]:
+        """The share of a step's time that each of torch's operators takes, largest first."""
+        kinds = [ProfilerActivity.CPU]
+        kinds += [ProfilerActivity.CUDA] * (self.device.type == "cuda")
+        self.step()
+        with profile(activities=kinds) as profiler:
+            for _ in range(repeats):
+                self.step()
+        on_gpu = self.device.type == "cuda"
+        times = {
+            event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            for event in profiler.key_averages()
+        }
+        total = sum(times.values())
+        return {name: t / total for name, t in sorted(times.items(), key=lambda i: -i[1]) if t}
