@@ -150,6 +150,12 @@ def add_training_flags(parser: Parser) -> None:
         default="auto",
         help="auto: bfloat16 where the device has it",
     )
+    group.add_argument(
+        "--save-weights",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="write each model's weights into the run folder, as safetensors",
+    )
 
 
 def add_recipe_flags(parser: Parser) -> None:

@@ -40,6 +40,7 @@ class Run:
     test_probabilities: np.ndarray | None  # None where the protocol does not score this run
     test_one_view: np.ndarray | None  # the same without averaging over views
     train_seconds: float
+    weights: dict[str, torch.Tensor]  # the model's state, on the CPU
     machine_gflops: float  # of float32 matrix products right before: what the seconds are worth
 
 
@@ -108,6 +109,7 @@ def train_all(
                     if part.scored and recipe.views > 1
                     else None,
                     train_seconds=sum(row["train_seconds"] for row in history),
+                    weights={k: w.cpu().contiguous() for k, w in model.state_dict().items()},
                     machine_gflops=machine_gflops,
                 )
             )

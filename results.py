@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import save_file
 from torch import nn
 
 import evaluation
@@ -55,6 +56,9 @@ def score_and_save(
         content["test_one_view"] = evaluation.summarise(labels, arrays["probabilities_one_view"])
     if args.protocol == "official" and len(tested) > 1:
         content["test_ensemble"] = evaluation.summarise(labels, tested.mean(0, keepdims=True))
+    if args.protocol == "official":  # the same held-out images in every run
+        arrays["val_labels"] = runs[0].val_labels
+        arrays["val_probabilities"] = np.stack([run.val_probabilities for run in runs])
     history = [row for run in runs for row in run.history]
 
     def fill(folder: Path) -> None:
@@ -62,6 +66,9 @@ def score_and_save(
         rows = [list(history[0]), *(list(row.values()) for row in history)]
         run_folder.write_csv(folder / "history.csv", rows)
         np.savez_compressed(folder / "predictions.npz", labels=labels, split="test", **arrays)
+        if args.save_weights:
+            for run in runs:
+                save_file(run.weights, folder / f"weights-{run_words(run)}.safetensors")
         draw(folder, args, content, history, dataset.test, tested)
         content["command_seconds"] = time.perf_counter() - args.started  # all that comes before
         run_folder.write_json(folder / "metrics.json", content)
@@ -82,6 +89,11 @@ def scored_run(run: Run, test_labels: np.ndarray) -> dict:
         "val": evaluation.scores(run.val_labels, run.val_probabilities),
         "test": None if test is None else evaluation.scores(test_labels, test),
     }
+
+
+def run_words(run: Run) -> str:
+    """A run's name within its folder: seed-0, or seed-0-fold-2."""
+    return f"seed-{run.seed}" + ("" if run.fold is None else f"-fold-{run.fold}")
 
 
 def draw(

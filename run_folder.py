@@ -21,7 +21,16 @@ import numpy as np
 
 from command_line import ROOT, UserError
 
-PACKAGES = ("torch", "torchvision", "medmnist", "numpy", "scikit-learn", "scipy", "matplotlib")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "medmnist",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "matplotlib",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import QUICK, ROOT
+from safetensors.torch import load_file
+
+import bloodmnist
+import models
+import training
 
 FIGURES = ["class_recall", "confident_mistakes", "confusion_matrix", "learning_curves"]
 
@@ -89,15 +95,27 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
     flags = ["--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "1"]
     flags += ["--model", "CellNet", "--optimizer", "muon", "--schedule", "triangle", "--dihedral"]
     flags += ["--shift", "2", "--cutout", "6", "--label-smoothing", "0.1", "--weight-decay", "0.05"]
-    outcome = run("model_cnn.py", *flags, "--views", "8", "--output", tmp_path)
+    flags += ["--focus", "0.5", "--widths", "8", "16", "32", "--views", "8", "--save-weights"]
+    outcome = run("model_cnn.py", *flags, "--output", tmp_path)
     assert outcome.code == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert [(row["seed"], row["fold"]) for row in metrics["runs"]] == [(0, None), (1, None)]
     with np.load(tmp_path / "predictions.npz") as saved:
         eight, one = saved["probabilities"], saved["probabilities_one_view"]
         labels = saved["labels"]
+        held_out, held_out_labels = saved["val_probabilities"], saved["val_labels"]
     assert eight.shape == one.shape == (2, 192, 8)
     assert (eight != one).any()
+    assert (held_out.shape, held_out_labels.shape) == ((2, 96, 8), (96,))
+    for number, row in enumerate(metrics["runs"]):
+        accuracy = (held_out[number].argmax(1) == held_out_labels).mean()
+        assert row["val"]["accuracy"] == pytest.approx(accuracy)
+        weights = load_file(tmp_path / f"weights-seed-{number}.safetensors")
+        model = models.build("CellNet", 28, [8, 16, 32])
+        model.load_state_dict(weights)
+        images = torch.from_numpy(bloodmnist.load(None, 28, synthetic=True).test.images)
+        again = training.predict(model, images, views=8)
+        np.testing.assert_allclose(again, eight[number], atol=1e-5)
     for name, probabilities in (
         ("test", eight),
         ("test_one_view", one),
