@@ -1,11 +1,11 @@
-"""Train a recipe without one of its ingredients at a time: what does each give, what does it cost?
+"""Change a recipe in one thing at a time: what does each part give, and what does it cost?
 
-    python ablation.py                        # about an hour on two cores
-    python ablation.py --only "no shift"      # one variant, beside the whole recipe
-    python ablation.py --epochs 4             # of a shorter recipe, in a folder of its own
+    python ablation.py                     # about an hour on two cores; writes plots/ablation/
+    python ablation.py --only no-shift     # one change, beside the whole recipe
+    python ablation.py --epochs 4          # of a shorter recipe, in a folder of its own
 
-Each variant is trained on the same folds of train + validation and scored on the held-out fold. The
-test split is never read. Writes ablation.json and a figure to plots/ablation/.
+Every variant is trained on the same folds of train + validation, one fold after the other, and
+scored on the held-out fold. The test split is never read. Writes ablation.json and a figure.
 """
 
 from __future__ import annotations
@@ -15,30 +15,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from command_line import (
-    UserError,
-    add_model_flags,
-    add_recipe_flags,
-    add_training_flags,
-    make_parser,
-    parse,
-    run_script,
-    warning,
-    whole_number,
-)
+from command_line import UserError, make_parser, parse, run_script, warning, whole_number
+from flags import add_model_flags, add_recipe_flags, add_training_flags
 
-WHOLE = "whole recipe"
+WHOLE = "whole-recipe"
+ADAM = {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0}
 VARIANTS: dict[str, dict] = {  # the settings in which a variant departs from the recipe
     WHOLE: {},
-    "no focus on hard images": {"focus": 0.0},
-    "Adam in place of Muon": {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0},
-    "constant learning rate": {"schedule": "constant", "warmup": 0.2},
-    "no label smoothing": {"label_smoothing": 0.0},
-    "no turning or mirroring": {"dihedral": False},
-    "no shift": {"shift": 0},
-    "cutout of 8 pixels": {"cutout": 8},
-    "batches of 256": {"batch_size": 256},
-    "the paper's network": {"model": "ConvNet", "widths": None},
+    "no-focus-on-hard-images": {"focus": 0.0},
+    "no-turning-or-mirroring": {"dihedral": False},
+    "no-shift": {"shift": 0},
+    "no-label-smoothing": {"label_smoothing": 0.0},
+    "constant-rate": {"schedule": "constant"},
+    "adam-alone": ADAM,
+    "cutout-8": {"cutout": 8},
+    "the-papers-network": {"model": "ConvNet", "widths": None, **ADAM, "lr": 1e-3},
 }
 
 
@@ -48,88 +39,81 @@ def main() -> None:
     add_recipe_flags(parser)
     add_model_flags(parser)
     parser.add_argument(
-        "--replicates", type=whole_number(2, 100), default=3, help="of the folds or seeds, train"
+        "--replicates", type=whole_number(2, 20), default=3, help="folds to train on, of --folds"
     )
     parser.add_argument("--only", choices=VARIANTS, help="train this one and the whole recipe")
     args = parse(parser)
-    if args.protocol == "as-published":
-        raise UserError("--protocol as-published: its folds hold test images, which choose nothing")
+    if args.protocol != "cross-validation":
+        raise UserError(f"--protocol {args.protocol}: only cross-validation leaves the test out")
+    if args.replicates > args.folds:
+        raise UserError(f"--replicates {args.replicates}: there are but {args.folds} folds")
 
     import bloodmnist
     import protocols
-    import results
     import run_folder
-    import study_figures
     import training
 
     device = training.choose_device(args.device)
     args.precision = training.choose_precision(args.precision, device)
+    variants = make_variants(args)
     environment = run_folder.environment(device.type)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.replicates, args.seed)
-    if args.replicates > len(plans):
-        raise UserError(f"--replicates {args.replicates}: there are but {len(plans)} folds")
-    plans = pool, [replace(plan, scored=False) for plan in plans[: args.replicates]]
+    pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
 
-    rows, whole = [], None
-    for name in VARIANTS if args.only is None else dict.fromkeys((WHOLE, args.only)):
-        print(f"{name}: {VARIANTS[name] or 'as the preset says'}")
-        runs = train_variant(args, VARIANTS[name], dataset, plans, device)
-        whole = whole or runs  # the first variant
-        rows.append({"name": name, "changes": VARIANTS[name], **compare(whole, runs)})
-        content = {
-            "dataset": dataset.describe(),
-            "config": results.config(args),
-            "environment": environment,
-            "variants": rows,
-        }
-
-        def fill(folder: Path, content: dict = content) -> None:
-            study_figures.ablation(
-                folder / f"ablation.{args.figure_format}", content["variants"], warning(args)
-            )
-            run_folder.write_json(folder / "ablation.json", content)
-
-        run_folder.write(args.output, fill, last="ablation.json")  # an hour is easily interrupted
-    print(table(rows))
-    print(f"wrote {args.output}")
+    runs = {name: [] for name in variants}
+    for plan in plans[: args.replicates]:
+        held_out = pool, [replace(plan, scored=False)]  # scored on the held-out images alone
+        for name, (build, recipe) in variants.items():
+            print(f"{name}, fold {plan.fold}")
+            runs[name] += protocols.train_all(build, dataset, held_out, recipe, device)
+    save(args, dataset.describe(), environment, [row(name, runs) for name in variants])
 
 
-def train_variant(args: argparse.Namespace, changes: dict, dataset, plans, device) -> list:
-    """The runs of the recipe with some settings changed."""
+def make_variants(args: argparse.Namespace) -> dict[str, tuple]:
+    """The network's builder and the recipe of each variant; one that changes nothing is left out.
+
+    All are made before any is trained, so that a wrong setting shows at once.
+    """
     import models
-    import protocols
     from recipe import Recipe
 
-    changed = argparse.Namespace(**{**vars(args), **changes})
-    build = partial(models.build, changed.model, changed.size, changed.widths)
-    return protocols.train_all(build, dataset, plans, Recipe.of(changed), device)
+    variants = {}
+    for name in VARIANTS if args.only is None else dict.fromkeys((WHOLE, args.only)):
+        changed = argparse.Namespace(**{**vars(args), **VARIANTS[name]})
+        if name != WHOLE and changed == args:
+            print(f"{name}: the recipe is so already")
+            continue
+        build = partial(models.build, changed.model, changed.size, changed.widths)
+        build()
+        variants[name] = build, Recipe.of(changed)
+    return variants
 
 
-def compare(whole: list, runs: list) -> dict:
-    """Held-out scores of a variant's runs, a value a run, and the paired test against `whole`."""
+def row(name: str, runs: dict[str, list]) -> dict:
+    """A variant's held-out scores, a value a fold, beside the whole recipe's.
+
+    `mcnemar` counts over all folds' held-out images: only this variant right, only the whole.
+    """
     import numpy as np
 
-    import evaluation
+    from evaluation import mcnemar
 
-    labels, first, second = (
-        np.concatenate(parts)
-        for parts in zip(
-            *(
-                (run.val_labels, base.val_probabilities, run.val_probabilities)
-                for base, run in zip(whole, runs, strict=True)
-            ),
-            strict=True,
-        )
+    mine, whole = runs[name], runs[WHOLE]
+    labels = np.concatenate([run.val_labels for run in mine])
+    ours, theirs = (
+        np.concatenate([run.val_probabilities.argmax(1) for run in part]) for part in (mine, whole)
     )
+    pairs = list(zip(mine, whole, strict=True))
     return {
-        "accuracy": [accuracy(run) for run in runs],
-        "accuracy_one_view": [run.history[-1]["val_accuracy"] for run in runs],
-        "gain": [accuracy(run) - accuracy(base) for base, run in zip(whole, runs, strict=True)],
-        "mcnemar": evaluation.mcnemar(labels, second.argmax(1), first.argmax(1)),
-        "train_seconds": [run.train_seconds for run in runs],
-        "machine_gflops": [run.machine_gflops for run in runs],
+        "name": name.replace("-", " "),
+        "changes": VARIANTS[name],
+        "accuracy": [accuracy(run) for run in mine],
+        "accuracy_one_view": [run.history[-1]["val_accuracy"] for run in mine],
+        "change": [accuracy(run) - accuracy(base) for run, base in pairs],
+        "mcnemar": mcnemar(labels, ours, theirs),
+        "train_seconds": [run.train_seconds for run in mine],
+        "time_ratio": [run.train_seconds / base.train_seconds for run, base in pairs],
     }
 
 
@@ -137,19 +121,27 @@ def accuracy(run) -> float:
     return float((run.val_probabilities.argmax(1) == run.val_labels).mean())
 
 
-def table(rows: list[dict]) -> str:
-    """The variants with their means over runs, for the console."""
-    lines = [f"{'held-out accuracy, in %':26} {'views':>7} {'one':>7} {'change':>7} {'time':>6}"]
-    seconds = sum(rows[0]["train_seconds"])
-    for row in rows:
-        views, one, gain = (
-            100 * sum(row[key]) / len(row[key]) for key in ("accuracy", "accuracy_one_view", "gain")
-        )
-        lines.append(
-            f"{row['name']:26} {views:7.2f} {one:7.2f} {gain:+7.2f} "
-            f"{sum(row['train_seconds']) / seconds:6.2f}"
-        )
-    return "\n".join(lines)
+def save(args: argparse.Namespace, dataset: dict, environment: dict, rows: list[dict]) -> None:
+    """Write ablation.json and its figure, and print the table."""
+    import results
+    import run_folder
+    import study_figures
+    from study_tables import ablation_rows
+
+    content = {
+        "dataset": dataset,
+        "config": results.config(args),
+        "environment": environment,
+        "variants": rows,
+    }
+
+    def fill(folder: Path) -> None:
+        study_figures.ablation(folder / f"ablation.{args.figure_format}", rows, warning(args))
+        run_folder.write_json(folder / "ablation.json", content)
+
+    run_folder.write(args.output, fill, last="ablation.json")
+    print("\n".join(ablation_rows(rows)))
+    print(f"wrote {args.output}")
 
 
 if __name__ == "__main__":

@@ -38,9 +38,10 @@ class Batches:
 
     With `focus`, a pass takes only that share of the images: half of it those of the highest latest
     loss, half of it others at random. Most cells are learnt early, and their gradients are nothing
-    but cost. An epoch stays as long as without, so it makes several such passes. The recipe's
-    warm-up and the last tenth of the steps pass over all images. Selection by the latest loss is
-    Loshchilov and Hutter's, "Online Batch Selection for Faster Training" (2016).
+    but cost. An epoch takes as many steps as without, so it makes several such passes. A pass that
+    begins in the recipe's warm-up or in the last tenth of the steps is over all images. Selection
+    by the latest loss is Loshchilov and Hutter's, "Online Batch Selection for Faster Training"
+    (2016).
     """
 
     ALL_AT_THE_END = 0.1  # of the steps
@@ -85,17 +86,19 @@ class Batches:
         self.losses[self.rows] = losses
 
     def choose(self) -> Tensor:
-        """The rows of the next pass in random order."""
+        """The rows of the next pass in random order, int64 (n,)."""
         order = self.shuffled(torch.arange(len(self.labels), device=self.device))
         done = self.step / self.steps
         if not self.focus or not self.warmup <= done < 1 - self.ALL_AT_THE_END:
             return order
-        batches = max(1, round(self.focus * len(order) / self.batch_size))  # none smaller
-        half = batches * self.batch_size // 2
+        batches = max(1, round(self.focus * len(order) / self.batch_size))
+        count = batches * self.batch_size  # so that no batch is smaller
         by_loss = order[self.losses[order].argsort(descending=True)]
-        return self.shuffled(torch.cat([by_loss[:half], self.shuffled(by_loss[half:])[:half]]))
+        hardest, others = by_loss[: -(-count // 2)], by_loss[-(-count // 2) :]
+        return self.shuffled(torch.cat([hardest, self.shuffled(others)[: count // 2]]))
 
     def shuffled(self, rows: Tensor) -> Tensor:
+        """The same rows, int64 (n,), in random order."""
         return rows[torch.randperm(len(rows), generator=self.generator).to(self.device)]
 
     def pixels(self, rows: Tensor) -> Tensor:

@@ -5,9 +5,9 @@
 
 Prints the matrix-product peak, each network's speed as a share of it, where a training step's time
 goes, images a second by batch size, the data pipeline and the paper's protocol beside the usual way
-of writing them, how time grows, and each script's start-up time. Ratios are medians of pairs
-measured in turn, so that a machine whose speed drifts does not bend them. Run it with nothing else
-running.
+of writing them (without loader workers), how time grows, and each script's start-up time. What is
+compared is measured in turn, and the peak around each network, so that a machine whose speed drifts
+bends it little. Run it with nothing else running.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ import sys
 import time
 from pathlib import Path
 
-from command_line import ROOT, make_parser, parse, run_script, warning, whole_number
+from command_line import (
+    PRESETS,
+    ROOT,
+    load_preset,
+    make_parser,
+    parse,
+    run_script,
+    warning,
+    whole_number,
+)
 
 SCRIPTS = ("data_visualization.py", "model_baseline.py", "model_cnn.py", "ablation.py")
 BATCH = 128
@@ -27,6 +36,12 @@ BATCHES = (1, 8, 32, 128, 512)
 USUAL_IMAGES = 2560  # trained on in the comparisons with the usual way
 IMAGES = (1_000, 10_000, 100_000)
 PIXELS = (28, 64, 128, 224)
+PRESET_OF = {
+    "Baseline": "baseline",
+    "ConvNet": "cnn-paper",
+    "CellNet": "cnn-best",
+    "ResNet18": "cnn-medmnist",
+}
 WIDTHS = ((8, 16, 32), (16, 32, 64), (16, 64, 128), (32, 128, 256))
 
 
@@ -37,7 +52,10 @@ def main() -> None:
     )
     args = parse(parser)
 
+    import torch
+
     import bloodmnist
+    import results
     import run_folder
     import study_figures
     import training
@@ -47,14 +65,19 @@ def main() -> None:
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     training.keep_freed_memory()
-    found = {"dataset": dataset.describe(), "environment": run_folder.environment(device.type)}
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32, as in matrix products
+    found = {
+        "dataset": dataset.describe(),
+        "config": results.config(args),
+        "environment": run_folder.environment(device.type),
+    }
 
     found["peak_gflops"] = {
         name: matrix_product_gflops(name, device, args.repeats) for name in ("float32", "bfloat16")
     }
     for name, gflops in found["peak_gflops"].items():
         print(f"matrix products, {name}: {gflops:,.0f} GFLOP/s")
-    found["networks"] = networks(args, device, found["peak_gflops"])
+    found["networks"] = networks(args, device)
     found["usual_way"] = beside_the_usual_way(args, dataset, device, found["networks"])
     found["growth"] = growth(args, device)
     found["help_seconds"] = start_up(args)
@@ -75,42 +98,38 @@ def main() -> None:
 
 
 def recipe(name: str, device):
-    """The recipe that a network is trained with by its preset, as far as speed depends on it."""
+    """The recipe that a network's preset trains it with."""
     import training
     from recipe import Recipe
 
-    if name in ("Baseline", "ConvNet", "ResNet18"):
-        return Recipe(epochs=1, batch_size=BATCH, lr=1e-3)
-    return Recipe(
-        epochs=1,
-        batch_size=BATCH,
-        lr=1e-3,
-        optimizer="muon",
-        label_smoothing=0.1,
-        dihedral=True,
-        shift=2,
-        precision=training.choose_precision("auto", device),
-    )
+    settings = argparse.Namespace(precision="auto")
+    for key, value in load_preset(PRESETS / f"{PRESET_OF[name]}.toml").items():
+        setattr(settings, key.replace("-", "_"), value)
+    settings.precision = training.choose_precision(settings.precision, device)
+    return Recipe.of(settings)
 
 
-def networks(args: argparse.Namespace, device, peaks: dict[str, float]) -> list[dict]:
+def networks(args: argparse.Namespace, device) -> list[dict]:
     """Each network's operations, speed, share of the peak, operators, and images a second."""
     import torch
 
     import models
     import training
-    from measure import Step, seconds
+    from measure import Step, matrix_product_gflops, seconds
 
     rows = []
-    for name in models.MODELS:
+    for name in PRESET_OF:
         settings = recipe(name, device)
         step = Step(models.build(name, args.size), BATCH, args.size, settings, device)
+        before = matrix_product_gflops(settings.precision, device, args.repeats)
         row = {"name": name, "precision": settings.precision, **step.speed(args.repeats)}
+        after = matrix_product_gflops(settings.precision, device, args.repeats)
+        row["peak_gflops"] = (before + after) / 2
         print(f"{name}, batches of {BATCH}, {settings.precision}")
         for part in ("forward", "backward", "step"):
             timed = row[part]
             timed["gflops"] = timed["gflop"] / timed["seconds"]
-            timed["share_of_peak"] = timed["gflops"] / peaks[settings.precision]
+            timed["share_of_peak"] = timed["gflops"] / row["peak_gflops"]
             print(
                 f"  {part:9} {timed['gflop']:7.2f} GFLOP in {timed['seconds'] * 1e3:7.1f} ms: "
                 f"{timed['gflops']:6,.0f} GFLOP/s, {timed['share_of_peak']:4.0%} of the peak"
@@ -189,9 +208,12 @@ def growth(args: argparse.Namespace, device) -> dict[str, dict]:
         generator = torch.Generator().manual_seed(0)
         model = models.CellNet(widths=small).to(device, memory_format=torch.channels_last)
         batches = Batches(images, labels, settings, generator)
-        start = time.perf_counter()
-        training.train_epoch(model, batches, Optimization(model, settings, 10**9), settings)
-        return time.perf_counter() - start
+        optimization = Optimization(model, settings, 10**9)
+
+        def train() -> None:
+            training.train_epoch(model, batches, optimization, settings)
+
+        return seconds(train, device, args.repeats)
 
     found = {
         "seconds_an_epoch_by_images": {count: epoch(count) for count in IMAGES},

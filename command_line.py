@@ -20,8 +20,11 @@ PRESETS = ROOT / ".config"
 SIZES = (28, 64, 128, 224)
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
-# settings that no figure depends on, or that the folder's name shows in words
-NOT_RESULTS = ("config", "output", "data_root", "device", "figure_format", "synthetic", "protocol")
+# settings that leave the results as they are, or that the folder's name shows in words
+NOT_RESULTS = (
+    *("config", "output", "data_root", "device", "figure_format", "save_weights"),
+    *("synthetic", "protocol"),
+)
 
 
 class UserError(Exception):
@@ -125,85 +128,6 @@ def make_parser(doc: str, preset: str) -> Parser:
     return parser
 
 
-def add_training_flags(parser: Parser) -> None:
-    """Add the flags of the scripts that train."""
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--protocol",
-        choices=("cross-validation", "as-published", "official"),
-        default="cross-validation",
-        help="honest folds of train + validation, the published code's pooled (leaking) folds, "
-        "or the official splits",
-    )
-    group.add_argument("--folds", type=whole_number(2, 20), default=5, help="folds")
-    group.add_argument(
-        "--runs", type=whole_number(1, 100), default=5, help="seeds under the official protocol"
-    )
-    group.add_argument("--epochs", type=whole_number(1, 10**6), default=5, help="epochs a model")
-    group.add_argument(
-        "--batch-size", type=whole_number(1, 2**20), default=128, help="images a step"
-    )
-    group.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam or AdamW")
-    group.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="auto: bfloat16 where the device has it",
-    )
-    group.add_argument(
-        "--save-weights",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="write each model's weights into the run folder, as safetensors",
-    )
-
-
-def add_recipe_flags(parser: Parser) -> None:
-    """Add the flags of what goes beyond the paper's recipe; `recipe.Recipe` explains them."""
-    group = parser.add_argument_group("recipe")
-    yes_or_no = argparse.BooleanOptionalAction
-    group.add_argument(
-        "--optimizer", choices=("adam", "muon"), default="adam", help="muon: Muon and AdamW"
-    )
-    group.add_argument("--filter-lr", type=positive, default=0.05, help="learning rate of Muon")
-    group.add_argument("--weight-decay", type=share, default=0.0, help="of AdamW")
-    group.add_argument(
-        "--schedule",
-        choices=("constant", "triangle", "steps"),
-        default="constant",
-        help="of the rates; steps: a tenth at the half, a hundredth at three quarters",
-    )
-    group.add_argument("--warmup", type=share, default=0.2, help="share of the triangle that rises")
-    group.add_argument("--label-smoothing", type=share, default=0.0, help="of the loss")
-    group.add_argument(
-        "--dihedral", action=yes_or_no, default=False, help="turn and mirror training images"
-    )
-    group.add_argument(
-        "--shift", type=whole_number(0, 14), default=0, help="most pixels of 28 to shift by"
-    )
-    group.add_argument(
-        "--cutout", type=whole_number(0, 28), default=0, help="side of the hidden square, of 28"
-    )
-    group.add_argument(
-        "--focus",
-        type=share,
-        default=0.0,
-        help="share of the images in a pass, half of it the hardest; 0: all of them",
-    )
-    group.add_argument(
-        "--views", type=int, choices=(1, 2, 4, 8), default=1, help="views averaged in predictions"
-    )
-
-
-def add_model_flags(parser: Parser) -> None:
-    """Add the flags that `models.build` takes."""
-    group = parser.add_argument_group("network")
-    group.add_argument("--model", default="ConvNet", help="class of models.py to train")
-    group.add_argument(
-        "--widths", type=whole_number(1, 4096), nargs=3, metavar="N", help="CellNet's channels"
-    )
-
-
 def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line over the preset's defaults; the command line wins.
 
@@ -220,6 +144,10 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     if args.output is None:
         args.output = ROOT / "plots" / run_name(parser, args)
     args.started = started
+    if hasattr(args, "protocol"):
+        idle = "folds" if args.protocol == "official" else "runs"
+        if getattr(args, idle) != parser.get_default(idle):
+            raise UserError(f"--{idle} does nothing under --protocol {args.protocol}")
     return args
 
 
@@ -244,7 +172,8 @@ def load_preset(path: Path) -> dict:
         base = layers[-1].pop("base", None)
         if base is None:
             return {key: value for layer in reversed(layers) for key, value in layer.items()}
-        path = preset_path(str(base), f"{path}: base")
+        beside = path.parent / str(base)
+        path = beside if beside.is_file() else preset_path(str(base), f"{path}: base")
     raise UserError(f"{path}: it is its own base")
 
 

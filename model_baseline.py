@@ -9,7 +9,8 @@ once, at the end. Metrics, history, predictions and figures go to plots/baseline
 
 from functools import partial
 
-from command_line import add_training_flags, make_parser, parse, run_script
+from command_line import make_parser, parse, run_script
+from flags import add_training_flags
 
 
 def main() -> None:

@@ -169,7 +169,9 @@ def build(name: str, image_size: int, widths: Sequence[int] | None = None) -> nn
     if widths is None:
         return MODELS[name](image_size=image_size)
     if name != CellNet.__name__:
-        raise UserError(f"--widths: {name} has none to choose, only CellNet; leave it out")
+        raise UserError(
+            f"--widths: {name} has none to choose, only CellNet: use a preset without them"
+        )
     return CellNet(image_size=image_size, widths=tuple(widths))
 
 

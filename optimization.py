@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from command_line import UserError
 from recipe import Recipe
 
 
@@ -44,8 +45,10 @@ def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
         {"params": [w for w in rest if w.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [w for w in rest if w.ndim <= 1], "weight_decay": 0.0},
     ]
+    if not filters:
+        raise UserError(f"--optimizer muon: {type(model).__name__} has no filters for it; use adam")
     adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
-    return [adamw, Muon(filters.values(), lr=recipe.filter_lr)] if filters else [adamw]
+    return [adamw, Muon(filters.values(), lr=recipe.filter_lr)]
 
 
 def rate_share(recipe: Recipe, step: int, steps: int) -> float:

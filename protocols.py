@@ -41,7 +41,8 @@ class Run:
     test_one_view: np.ndarray | None  # the same without averaging over views
     train_seconds: float
     weights: dict[str, torch.Tensor]  # the model's state, on the CPU
-    machine_gflops: float  # of float32 matrix products right before: what the seconds are worth
+    # mean over samples of float32 matrix products between the epochs: what the seconds are worth
+    machine_gflops: float
 
 
 def plan(
@@ -84,7 +85,7 @@ def train_all(
     runs = []
     with tqdm(total=len(models) * recipe.epochs, unit="epoch", disable=None) as bar:
         for number, part in enumerate(models, start=1):
-            machine_gflops = matrix_product_gflops("float32", device, repeats=5)
+            gflops = [matrix_product_gflops("float32", device, repeats=1)]
             generator = seed_all(part)
             model = build().to(device, memory_format=torch.channels_last)
             rows = map(torch.from_numpy, (part.train, part.held_out))
@@ -92,6 +93,7 @@ def train_all(
             history = []
             for row in training.fit(model, train, val, recipe, generator):
                 history.append({"seed": part.seed, "fold": part.fold, **row})
+                gflops.append(matrix_product_gflops("float32", device, repeats=1))
                 log_epoch(row, f"run {number}/{len(models)}", recipe.epochs, bar)
 
             def predict(images: torch.Tensor, views: int, model: nn.Module = model) -> np.ndarray:
@@ -105,12 +107,12 @@ def train_all(
                     val_labels=val[1].cpu().numpy(),
                     val_probabilities=predict(val[0], recipe.views),
                     test_probabilities=predict(test_images, recipe.views) if part.scored else None,
-                    test_one_view=predict(test_images, 1)
-                    if part.scored and recipe.views > 1
-                    else None,
+                    test_one_view=(
+                        predict(test_images, 1) if part.scored and recipe.views > 1 else None
+                    ),
                     train_seconds=sum(row["train_seconds"] for row in history),
                     weights={k: w.cpu().contiguous() for k, w in model.state_dict().items()},
-                    machine_gflops=machine_gflops,
+                    machine_gflops=float(np.mean(gflops)),
                 )
             )
     return runs

@@ -18,24 +18,28 @@ class Recipe:
     optimizer: str = "adam"  # or "muon": Muon for the filters, AdamW for all other weights
     filter_lr: float = 0.05  # Muon's rate
     weight_decay: float = 0.0  # AdamW's, on its matrices and the filters on pixels
-    schedule: str = "constant"  # or "triangle": up during the warm-up, then down to zero; or
-    # "steps": a tenth from the half on, a hundredth from three quarters on
+    # "constant"; "triangle": up during the warm-up, then down to zero; or "steps": a tenth from the
+    # half on, a hundredth from three quarters on
+    schedule: str = "constant"
     warmup: float = 0.2  # share of the steps
     label_smoothing: float = 0.0
     dihedral: bool = False  # show an image in its eight rotations and reflections, in turn
     shift: int = 0  # pixels of 28, at most so far in each direction, mirrored at the border
     cutout: int = 0  # pixels of 28, side of a square set to mid-grey
-    focus: float = 0.0  # share of the images in a pass, half of it the hardest; 0: all
+    focus: float = 0.0  # after the warm-up, share of the images a pass, half of it the hardest
     views: int = 1  # rotations and reflections that a prediction averages over
     precision: str = "float32"  # or "bfloat16"
 
     def __post_init__(self) -> None:
         """Refuse a setting that would do nothing: two runs that differ in it would be the same."""
+        if self.focus and self.epochs < 2:
+            raise UserError("--focus does nothing in one epoch: the first pass is over all images")
         partners = {
             "filter_lr": ("optimizer", "muon"),
             "weight_decay": ("optimizer", "muon"),
-            "warmup": ("schedule", "triangle"),
         }
+        if not self.focus:
+            partners["warmup"] = ("schedule", "triangle")
         for name, (partner, needed) in partners.items():
             changed = getattr(self, name) != getattr(Recipe, name)  # the class holds the defaults
             if changed and getattr(self, partner) != needed:

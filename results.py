@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 import evaluation
@@ -40,13 +40,14 @@ def score_and_save(
     if scored[0].test_one_view is not None:
         arrays["probabilities_one_view"] = np.stack([run.test_one_view for run in scored])
     tested = arrays["probabilities"]
+    weights = [weights_name(run) if args.save_weights else None for run in runs]
     content = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "parameters": count_parameters(model)},
         "config": config(args),
         "environment": environment,
         "leaks_test_images": args.protocol == "as-published",
-        "runs": [scored_run(run, labels) for run in runs],
+        "runs": [scored_run(run, labels, name) for run, name in zip(runs, weights, strict=True)],
         "test": evaluation.summarise(labels, tested),
         "test_per_class": evaluation.per_class(labels, tested, CLASS_NAMES),
         "test_confusion_matrix": evaluation.confusion_matrix(labels, tested).tolist(),
@@ -66,34 +67,36 @@ def score_and_save(
         rows = [list(history[0]), *(list(row.values()) for row in history)]
         run_folder.write_csv(folder / "history.csv", rows)
         np.savez_compressed(folder / "predictions.npz", labels=labels, split="test", **arrays)
-        if args.save_weights:
-            for run in runs:
-                save_file(run.weights, folder / f"weights-{run_words(run)}.safetensors")
+        for run, name in zip(runs, weights, strict=True):
+            if name:
+                (folder / name).write_bytes(save(run.weights))
         draw(folder, args, content, history, dataset.test, tested)
         content["command_seconds"] = time.perf_counter() - args.started  # all that comes before
         run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(args.output, fill, last="metrics.json")
+    run_folder.write(args.output, fill, last="metrics.json", stale="weights-*.safetensors")
     print(table(content))
     print(f"wrote {args.output}")
 
 
-def scored_run(run: Run, test_labels: np.ndarray) -> dict:
-    """A row of the `runs` of `metrics.json`."""
+def scored_run(run: Run, test_labels: np.ndarray, weights: str | None) -> dict:
+    """A row of the `runs` of `metrics.json`; `weights` names the file of the run's weights."""
     test = run.test_probabilities
     return {
         "seed": run.seed,
         "fold": run.fold,
         "train_seconds": run.train_seconds,
         "machine_gflops": run.machine_gflops,
+        "weights": weights,
         "val": evaluation.scores(run.val_labels, run.val_probabilities),
         "test": None if test is None else evaluation.scores(test_labels, test),
     }
 
 
-def run_words(run: Run) -> str:
-    """A run's name within its folder: seed-0, or seed-0-fold-2."""
-    return f"seed-{run.seed}" + ("" if run.fold is None else f"-fold-{run.fold}")
+def weights_name(run: Run) -> str:
+    """weights-seed-0.safetensors, or weights-seed-0-fold-2.safetensors."""
+    fold = "" if run.fold is None else f"-fold-{run.fold}"
+    return f"weights-seed-{run.seed}{fold}.safetensors"
 
 
 def draw(

@@ -56,17 +56,20 @@ def prepare(folder: Path) -> None:
         ) from error
 
 
-def write(folder: Path, fill: Callable[[Path], None], last: str) -> None:
+def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | None = None) -> None:
     """Let `fill` write its files into a scratch folder, then move them all into `folder`.
 
     An interruption before the moves leaves `folder` as it was; one between them leaves it without
-    the file `last`, which marks a finished run. Files that `fill` does not write are left alone.
+    the file `last`, which marks a finished run. Files that `fill` does not write are left alone,
+    but for those of an earlier run that match the pattern `stale`.
     """
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
             fill(Path(scratch))
             names = sorted(os.listdir(scratch), key=lambda name: (name == last, name))
             (folder / last).unlink(missing_ok=True)
+            for old in folder.glob(stale) if stale else ():
+                old.unlink()
             for name in names:
                 os.replace(Path(scratch) / name, folder / name)
     except OSError as error:

@@ -5,12 +5,15 @@ Drawn from saved rows in the style of `figures.py`; a `mark` is printed across t
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 
 from figures import BLUE, GREEN, GREY, ORANGE, RED, page
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
 
 
 def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
@@ -19,16 +22,16 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
     with page(path, 5.2, 0.9 + 0.28 * len(changed), mark) as figure:
         axes = figure.subplots()
         places = np.arange(len(changed))[::-1]
-        gains = 100 * np.array([row["gain"] for row in changed])
-        axes.barh(places, gains.mean(1), color=BLUE, alpha=0.35)
-        axes.plot(gains, np.repeat(places[:, None], gains.shape[1], axis=1), ".", color=BLUE)
+        changes = 100 * np.array([row["change"] for row in changed])
+        axes.barh(places, changes.mean(1), color=BLUE, alpha=0.35)
+        axes.plot(changes, np.repeat(places[:, None], changes.shape[1], axis=1), ".", color=BLUE)
         axes.axvline(0, color=GREY, lw=0.8)
         axes.set_yticks(places, [row["name"] for row in changed])
         axes.set_xlabel("change of held-out accuracy in points (bar: mean, dots: runs)")
 
 
 def ladder(path: Path, points: list[dict]) -> None:
-    """Test accuracy against parameters and against training time, ours and published."""
+    """Test accuracy achangest parameters and achangest training time, ours and published."""
     with page(path, 7, 3.2, None) as figure:
         for axes, key, label in zip(
             figure.subplots(1, 2, sharey=True),
@@ -51,17 +54,16 @@ def ladder(path: Path, points: list[dict]) -> None:
 
 def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None:
     """Share of the peak by network and pass, and images a second by batch size."""
-    colours = (BLUE, ORANGE, GREEN, RED)
     with page(path, 7, 3, mark) as figure:
         peak, rate = figure.subplots(1, 2)
         for place, part in enumerate(("forward", "backward", "step")):
             at = np.arange(len(rows)) + (place - 1) * 0.27
             shares = [100 * row[part]["share_of_peak"] for row in rows]
-            peak.bar(at, shares, 0.25, color=colours[place], label=part)
+            peak.bar(at, shares, 0.25, color=COLOURS[place], label=part)
         peak.set_xticks(range(len(rows)), [row["name"] for row in rows])
         peak.set(ylabel="% of the matrix-product peak")
         peak.legend(frameon=False, fontsize=8)
-        for row, colour in zip(rows, colours, strict=False):
+        for row, colour in zip(rows, itertools.cycle(COLOURS)):
             for what, style in (("trained", "-"), ("predicted", ":")):
                 rates = row[f"{what}_images_per_second"]
                 rate.loglog(list(rates), list(rates.values()), style, color=colour)

@@ -8,8 +8,16 @@ import pytest
 from conftest import QUICK, ROOT
 
 import command_line
+import flags
 
-SCRIPTS = ["bench.py", "data_visualization.py", "model_baseline.py", "model_cnn.py", "report.py"]
+SCRIPTS = [
+    "ablation.py",
+    "bench.py",
+    "data_visualization.py",
+    "model_baseline.py",
+    "model_cnn.py",
+    "report.py",
+]
 TRAINING = ["model_baseline.py", "model_cnn.py"]
 
 
@@ -79,7 +87,7 @@ def test_wrong_preset(fails, tmp_path, monkeypatch, text, says):
 
 def training_parser():
     parser = command_line.make_parser("", preset="baseline")
-    command_line.add_training_flags(parser)
+    flags.add_training_flags(parser)
     return parser
 
 

@@ -27,6 +27,10 @@ def test_there_are_commands():
 def test_command_runs_on_generated_images(run, tmp_path, command):
     script, *flags = command.split()[1:]
     quick = ["--synthetic"] if script == "data_visualization.py" else QUICK
+    if "cnn-" in command:  # official protocol, two epochs before focus sets in
+        quick = ["--synthetic", "--runs", "2", "--epochs", "2"]
+    elif script == "ablation.py":
+        quick = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "256"]
     outcome = run(script, *flags, *quick, "--output", tmp_path)
     assert outcome.code == 0
     assert outcome.out.endswith(f"wrote {tmp_path}\n")

@@ -91,8 +91,8 @@ def test_cnn_console(run, tmp_path, protocol):
 
 
 def test_official_protocol_with_every_ingredient(run, tmp_path):
-    """The whole recipe beyond the paper's, one epoch of it on generated images."""
-    flags = ["--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "1"]
+    """The whole recipe beyond the paper's, long enough for focus, on generated images."""
+    flags = ["--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "3"]
     flags += ["--model", "CellNet", "--optimizer", "muon", "--schedule", "triangle", "--dihedral"]
     flags += ["--shift", "2", "--cutout", "6", "--label-smoothing", "0.1", "--weight-decay", "0.05"]
     flags += ["--focus", "0.5", "--widths", "8", "16", "32", "--views", "8", "--save-weights"]
@@ -168,6 +168,7 @@ def test_bench(run, tmp_path, monkeypatch):
         "PIXELS": (28, 64),
         "WIDTHS": ((4, 4, 8), (4, 8, 8)),
         "SCRIPTS": ("report.py",),
+        "PRESET_OF": {"Baseline": "baseline", "ConvNet": "cnn-paper", "CellNet": "cnn-fast-3"},
     }.items():
         monkeypatch.setattr(f"bench.{name}", small)
     outcome = run("bench.py", "--synthetic", "--repeats", "1", "--output", tmp_path)
@@ -175,7 +176,7 @@ def test_bench(run, tmp_path, monkeypatch):
     found = json.loads((tmp_path / "bench.json").read_text())
     assert all(found["peak_gflops"][name] > 0 for name in ("float32", "bfloat16"))
     by_name = {row["name"]: row for row in found["networks"]}
-    assert by_name.keys() == {"Baseline", "ConvNet", "CellNet", "ResNet18"}
+    assert by_name.keys() == {"Baseline", "ConvNet", "CellNet"}
     # multiply and add, forward and for the weights; the pixels need no gradient
     assert by_name["Baseline"]["step"]["gflop"] == pytest.approx(8 * 2352 * 8 * 4 / 1e9)
     assert by_name["Baseline"]["forward"]["gflop"] == pytest.approx(8 * 2352 * 8 * 2 / 1e9)
@@ -194,28 +195,54 @@ def test_bench(run, tmp_path, monkeypatch):
     }
 
 
-def test_ablation(run, tmp_path):
+def test_ablation(run, tmp_path, monkeypatch):
+    seen = []
+    predict = training.predict
+    monkeypatch.setattr(
+        training, "predict", lambda m, x, *a, **k: seen.append(x) or predict(m, x, *a, **k)
+    )
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "64"]
-    outcome = run("ablation.py", *flags, "--only", "no shift", "--output", tmp_path)
+    outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
     assert outcome.code == 0
     found = json.loads((tmp_path / "ablation.json").read_text())
     whole, variant = found["variants"]
     assert (whole["name"], whole["changes"]) == ("whole recipe", {})
     assert (variant["name"], variant["changes"]) == ("no shift", {"shift": 0})
     assert found["config"]["shift"] > 0
-    assert whole["gain"] == [0, 0]
-    gains = np.subtract(variant["accuracy"], whole["accuracy"])
-    np.testing.assert_allclose(variant["gain"], gains)
-    changed = variant["mcnemar"]["only_first"] - variant["mcnemar"]["only_second"]
-    assert changed == pytest.approx(gains.sum() * 576 / 5, abs=1)  # images of a fold
-    assert "no shift" in outcome.out.splitlines()[-2]
+    assert whole["change"] == [0, 0]
+    changes = np.subtract(variant["accuracy"], whole["accuracy"])
+    np.testing.assert_allclose(variant["change"], changes)
+    assert changes.any()
+    more_right = variant["mcnemar"]["only_first"] - variant["mcnemar"]["only_second"]
+    assert more_right == pytest.approx(changes.sum() * 576 / 5, abs=1)  # images of a fold
+    assert outcome.out.splitlines()[-2].startswith("| no shift | ")
     assert (tmp_path / "ablation.png").exists()
+    test = bloodmnist.load(None, 28, synthetic=True).test.images
+    assert seen
+    assert not any((images.numpy() == test[0]).all((1, 2, 3)).any() for images in seen)
 
 
-def test_ablation_never_reads_test(fails, run, tmp_path, monkeypatch):
+def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     flags = ["--synthetic", "--output", tmp_path]
-    assert "hold test images" in fails("ablation.py", *flags, "--protocol", "as-published")
+    for protocol in ("as-published", "official"):
+        line = fails("ablation.py", *flags, "--protocol", protocol)
+        assert "only cross-validation leaves the test out" in line
     assert "but 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
+    quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift"]
+    outcome = run("ablation.py", *flags, *quick)
+    assert "no-shift: the recipe is so already" in outcome.out
+    assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1
+
+
+def test_weights_of_an_earlier_run_do_not_stay(run, tmp_path):
+    flags = ["--synthetic", "--epochs", "1", "--folds", "2", "--output", tmp_path]
+    assert run("model_baseline.py", *flags, "--save-weights").code == 0
+    names = [f"weights-seed-0-fold-{fold}.safetensors" for fold in (0, 1)]
+    assert sorted(path.name for path in tmp_path.glob("weights-*")) == names
+    runs = json.loads((tmp_path / "metrics.json").read_text())["runs"]
+    assert [row["weights"] for row in runs] == names
+    assert run("model_baseline.py", *flags).code == 0
+    assert not list(tmp_path.glob("weights-*"))
 
 
 def test_other_files_of_the_folder_are_left_alone(run, tmp_path):

@@ -1,0 +1,173 @@
+"""The README's tables across runs as Markdown: accuracy against time, and what each part gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bloodmnist import CLASS_NAMES
+from command_line import PRESETS, UserError, load_preset
+from run_folder import SavedRun
+from tables import cell, check_settings, comparison, read_run
+
+# mean or single test accuracies at 28 x 28 pixels: name, parameters in millions, accuracy, runs
+PUBLISHED_ELSEWHERE = (
+    ("ResNet-18 (MedMNIST v2, Yang et al. 2023)", 11.2, 0.958, "mean of 3 or more"),
+    ("Google AutoML Vision (same)", None, 0.966, "mean of 3 or more"),
+    ("ResNet-18 (repository medmnist-c-cal)", 11.2, 0.966, "mean of 3"),
+    ("small CNN (repository vesperale1112/bloodmnist)", 0.3, 0.965, "1"),
+    ("ResNet-18 (same repository)", 11.2, 0.970, "1"),
+    (
+        "ResNet-18, pretrained, views averaged (tomrussobuilds/bloodmnist)",
+        11.2,
+        0.975,
+        "best of several",
+    ),
+)
+LADDER = ("cnn-paper", "cnn-fast-3", "cnn-fast-4", "cnn-fast-8", "cnn-fast-24", "cnn-best")
+
+
+def ladder(plots: Path) -> str:
+    """Accuracy against training time, ours and published elsewhere, as Markdown."""
+    runs = {preset: read_run(plots, preset) for preset in LADDER}
+    lines = [
+        "| recipe | parameters | test accuracy, one view | eight views | models together | "
+        "training, s | in TFLOP | whole command |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, millions, accuracy, count in PUBLISHED_ELSEWHERE:
+        size = f"{millions} M" if millions else ""
+        lines.append(f"| {name}; {count} | {size} | {accuracy:.3f} | | | | | |")
+    several = len({machine(run) for run in runs.values()}) > 1
+    lines += [ladder_row(preset, run, several) for preset, run in runs.items()]
+    best, paper = runs["cnn-best"], runs["cnn-paper"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            ladder_words(best),
+            "",
+            comparison(best, paper, ("cnn-best", "the paper's CNN")),
+        ]
+    )
+
+
+def ladder_points(plots: Path) -> list[dict]:
+    """The ladder as points for a figure: name, parameters, train_seconds, accuracy, ours."""
+    points = [
+        {
+            "name": name.partition(" (")[0],
+            "parameters": millions and millions * 1e6,
+            "train_seconds": None,
+            "accuracy": accuracy,
+            "ours": False,
+        }
+        for name, millions, accuracy, _ in PUBLISHED_ELSEWHERE
+    ]
+    for preset in LADDER:
+        metrics = read_run(plots, preset).metrics
+        points.append(
+            {
+                "name": preset,
+                "parameters": metrics["model"]["parameters"],
+                "train_seconds": np.median([row["train_seconds"] for row in metrics["runs"]]),
+                "accuracy": metrics["test"]["accuracy"]["mean"],
+                "ours": True,
+            }
+        )
+    return points
+
+
+def machine(run: SavedRun) -> str:
+    """What a run was trained on, and how precisely."""
+    environment, precision = run.metrics["environment"], run.metrics["config"]["precision"]
+    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
+    return f"{device}, {environment['threads']} threads, {precision}"
+
+
+def ladder_row(preset: str, run: SavedRun, name_machine: bool) -> str:
+    """A preset's line of the table, with the machine where not all are alike."""
+    metrics = run.metrics
+    one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
+    eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
+    together = metrics.get("test_ensemble")
+    seconds = [row["train_seconds"] for row in metrics["runs"]]
+    work = [row["train_seconds"] * row["machine_gflops"] / 1000 for row in metrics["runs"]]
+    cells = [
+        f"`{preset}`",
+        f"{metrics['model']['parameters'] / 1e6:.2f} M",
+        cell(one_view, 4),
+        eight,
+        cell(together["accuracy"], 4) if together else "",
+        f"{np.median(seconds):.0f}" + (f" ({machine(run)})" if name_machine else ""),
+        f"{np.median(work):.1f}",
+        f"{metrics['command_seconds']:.0f} s for {len(seconds)} models",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def ladder_words(best: SavedRun) -> str:
+    """What the columns mean, and what the best recipe's other goals came to."""
+    auc = best.metrics["test"]["auc_macro"]
+    granulocyte = best.metrics["test_per_class"][CLASS_NAMES.index("immature granulocyte")]
+    return (
+        f"Ours: mean ± standard deviation over {len(best.probabilities)} models (seeds; folds for "
+        "`cnn-paper`) [95 % interval of test sampling]. Training: median seconds of one model "
+        f"({machine(best)}), start-up and scoring left out; in TFLOP: the float32 operations that "
+        "the same machine does in matrix products in that time, by its mean speed in samples "
+        "between the epochs. `cnn-best`: macro "
+        f"AUC {cell(auc, 4)}, recall of immature granulocytes {granulocyte['recall']:.3f} "
+        f"[{granulocyte['recall_low']:.3f}, {granulocyte['recall_high']:.3f}]."
+    )
+
+
+def ablation(plots: Path) -> str:
+    """What each part of the recipe gives on held-out images, as Markdown."""
+    path = plots / "ablation" / "ablation.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; make it with python ablation.py") from error
+    if found["dataset"]["synthetic"]:
+        raise UserError(f"{path}: a run on generated images never enters a table")
+    check_settings(path, found["config"], load_preset(PRESETS / "ablation.toml"), "ablation.py")
+    rows, config = found["variants"], found["config"]
+    return "\n".join(
+        [
+            *ablation_rows(rows),
+            "",
+            f"Mean ± standard deviation in % over {config['replicates']} folds of train + "
+            "validation, of models trained on the rest and scored on the held-out images, with "
+            f"{config['views']} views and with one; {config['epochs']} epochs, widths "
+            f"{config['widths']}. Time: median ratio to the whole recipe in the same "
+            f"fold. p: McNemar's exact test of these models, for {len(rows) - 1} comparisons not "
+            "corrected. The test split was not read.",
+        ]
+    )
+
+
+def ablation_rows(rows: list[dict]) -> list[str]:
+    """The lines of the Markdown table."""
+    lines = [
+        "| recipe | held-out accuracy | change in points | one view | p | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        whole = row is rows[0]
+        cells = [
+            row["name"],
+            spread(row["accuracy"]),
+            "" if whole else spread(row["change"], sign="+"),
+            spread(row["accuracy_one_view"]),
+            "" if whole else f"{row['mcnemar']['p']:.1g}",
+            f"{np.median(row['time_ratio']):.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """mean +- standard deviation in points."""
+    return f"{100 * np.mean(values):{sign}.2f} ± {100 * np.std(values, ddof=1):.2f}"
