@@ -13,6 +13,7 @@ bends it little. Run it with nothing else running.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def main() -> None:
         "--repeats", type=whole_number(1, 1000), default=7, help="measurements of each figure"
     )
     args = parse(parser)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks of itself otherwise
 
     import torch
 

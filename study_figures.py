@@ -95,5 +95,10 @@ def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
         for axes, (name, times) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
             what, by = name.replace("_", " ").split(" by ")
             axes.plot([str(key) for key in times], list(times.values()), "o-", color=BLUE)
+            for place, value in enumerate(times.values()):
+                axes.annotate(f"{value:.3g}", (place, value), (-5, 4), textcoords="offset points",
+                              ha="right", size=7)  # fmt: skip
             axes.set(yscale="log", xlabel=by, ylabel=what)
-            axes.tick_params(axis="x", labelsize=7)
+            axes.yaxis.set_minor_formatter("")
+            axes.tick_params(axis="x", labelsize=6)
+            axes.margins(x=0.35)

@@ -1,5 +1,6 @@
 """The table: from finished real runs only, and the committed README is what it writes."""
 
+import importlib
 import json
 import shutil
 
@@ -7,29 +8,49 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-import report
+import command_line
 import run_folder
+import study_tables
+import tables
+
+
+@pytest.fixture(scope="module")
+def quick_ablation(tmp_path_factory):
+    """An ablation on generated images, of one change."""
+    folder = tmp_path_factory.mktemp("runs") / "ablation"
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--only", "no-shift"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["ablation.py", *flags, "--output", str(folder)])
+        importlib.import_module("ablation").main()
+    return folder
 
 
 @pytest.fixture
-def plots(quick_run, tmp_path):
-    """Four run folders of the table, made of a generated run relabelled as real."""
-    for name in report.FOLDERS.values():
-        for suffix in ("", "-as-published"):
-            folder = tmp_path / "plots" / (name + suffix)
-            shutil.copytree(quick_run, folder)
-            protocol = "as-published" if suffix else "cross-validation"
-            config = {"protocol": protocol, "folds": 5, "epochs": 5, "model": "ConvNet"}
-            change(folder, dataset={"synthetic": False}, config=config)
+def plots(quick_run, quick_ablation, tmp_path):
+    """The folders of all tables, made of generated runs relabelled as real."""
+    runs = [(preset, None) for preset in (*tables.PAPER.values(), *study_tables.LADDER)]
+    runs += [(preset, "as-published") for preset in tables.PAPER.values()]
+    for preset, protocol in dict.fromkeys(runs):
+        folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)
+        shutil.copytree(quick_run, folder)
+        settings = command_line.load_preset(command_line.PRESETS / f"{preset}.toml")
+        config = {key.replace("-", "_"): value for key, value in settings.items()}
+        config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
+        change(folder, dataset={"synthetic": False}, config=config)
+    shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
+    settings = command_line.load_preset(command_line.PRESETS / "ablation.toml")
+    config = {key.replace("-", "_"): value for key, value in settings.items()}
+    path = tmp_path / "plots" / "ablation"
+    change(path, "ablation.json", dataset={"synthetic": False}, config=config)
     return tmp_path / "plots"
 
 
-def change(folder, **changes):
-    path = folder / "metrics.json"
+def change(folder, name="metrics.json", **changes):
+    path = folder / name
     metrics = json.loads(path.read_text())
     for key, value in changes.items():
         if isinstance(value, dict):
-            metrics[key].update(value)
+            metrics.setdefault(key, {}).update(value)
         else:
             metrics[key] = value
     path.write_text(json.dumps(metrics))
@@ -38,11 +59,14 @@ def change(folder, **changes):
 @pytest.fixture
 def readme(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+    blocks = [
+        f"<!-- {name}: written by report.py -->\nold\n<!-- end of {name} -->" for name in ("paper",)
+    ]
+    path.write_text("\n".join(["above", *blocks, "below\n"]))
     return path
 
 
-def test_table_is_written_between_the_markers(run, plots, readme):
+def test_tables_are_written_between_their_markers(run, plots, readme):
     accuracy = {"mean": 0.87654, "std": 0.01234, "low": 0.85, "high": 0.9}
     change(plots / "cnn-paper", test={"accuracy": accuracy})
     flags = ["--plots", plots, "--readme", readme]
@@ -51,8 +75,9 @@ def test_table_is_written_between_the_markers(run, plots, readme):
     outcome = run("report.py", *flags)
     assert outcome.code == 0
     text = readme.read_text()
-    assert text.startswith(f"above\n{report.BEGIN}\n| macro average |")
-    assert text.endswith(f"{report.END}\nbelow\n")
+    assert text.startswith("above\n<!-- paper: written by report.py -->\n| macro average |")
+    assert text.endswith("<!-- end of paper -->\nbelow\n")
+    assert "\nold\n" not in text
     row = next(line for line in text.splitlines() if line.startswith("| CNN accuracy"))
     assert row.split(" | ")[1] == "0.914"
     assert row.endswith("| 0.877 ± 0.012 [0.850, 0.900] |")
@@ -65,10 +90,10 @@ def test_comparison_counts_images(plots):
     saved = run_folder.read(folder)
     perfect = np.eye(8, dtype=np.float32)[saved.labels][None].repeat(2, 0)
     np.savez(folder / "predictions.npz", probabilities=perfect, labels=saved.labels)
-    text = report.paper_table(plots)
+    text = tables.paper_table(plots)
     wrong = [(p.argmax(1) != saved.labels).sum() for p in saved.probabilities]
     assert f"{wrong[0]}:0, {wrong[1]}:0" in text
-    assert "better in 2 of 2 folds" in text
+    assert "better in 2 of 2 pairs of runs" in text
 
 
 @pytest.mark.parametrize(
@@ -118,12 +143,65 @@ def test_committed_readme_is_what_the_committed_results_say(run):
     assert outcome.code == 0, "run python report.py and commit"
 
 
-def test_committed_runs_are_real_and_whole():
-    for name in report.FOLDERS.values():
-        for suffix in ("", "-as-published"):
-            saved = run_folder.read(ROOT / "plots" / (name + suffix))
-            counts = saved.metrics["dataset"]["counts"]
-            assert counts == {"train": 11959, "val": 1712, "test": 3421}
-            assert saved.probabilities.shape == (1 if suffix else 5, 3421, 8)
-            accuracy = (saved.probabilities.argmax(2) == saved.labels).mean()
-            assert saved.metrics["test"]["accuracy"]["mean"] == pytest.approx(accuracy, abs=1e-9)
+def test_ladder_shows_both_views_and_the_models_together(plots):
+    folder = plots / "cnn-best"
+    values = {"mean": 0.98765, "std": 0.00123, "low": 0.98, "high": 0.99}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    changed = {name: {**values, "mean": mean} for name, mean in (("one", 0.91), ("all", 0.92))}
+    change(
+        folder,
+        test={"accuracy": values},
+        test_one_view={"accuracy": changed["one"]},
+        test_ensemble={"accuracy": {**changed["all"], "std": None}},
+        runs=[row | {"train_seconds": 100.0, "machine_gflops": 50.0} for row in metrics["runs"]],
+    )
+    row = next(r for r in study_tables.ladder(plots).splitlines() if r.startswith("| `cnn-best`"))
+    assert row.split(" | ")[2:7] == [
+        "0.9100 ± 0.0012 [0.9800, 0.9900]",
+        "0.9877 ± 0.0012 [0.9800, 0.9900]",
+        "0.9200 [0.9800, 0.9900]",
+        "100",
+        "5.0",
+    ]
+    best = next(p for p in study_tables.ladder_points(plots) if p["name"] == "cnn-best")
+    assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
+
+
+def test_ablation_table(plots):
+    lines = study_tables.ablation(plots).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| whole recipe", "| no shift"]
+    assert lines[2].endswith("|  | 1.00 |")
+    found = json.loads((plots / "ablation" / "ablation.json").read_text())
+    change = 100 * np.mean(found["variants"][1]["change"])
+    assert f" | {change:+.2f} ± " in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda p: p.unlink(), "make it with python ablation.py"),
+        (lambda p: p.write_text("{"), "make it with python ablation.py"),
+        (lambda p: change(p.parent, p.name, dataset={"synthetic": True}), "never enters a table"),
+        (lambda p: change(p.parent, p.name, config={"epochs": 1}), "epochs is not 8 as the table"),
+    ],
+)
+def test_unfit_ablation(plots, spoil, says):
+    spoil(plots / "ablation" / "ablation.json")
+    with pytest.raises(command_line.UserError, match=says):
+        study_tables.ablation(plots)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("baseline", "baseline-as-published", "cnn-paper", "cnn-paper-as-published"),
+    ],
+)
+def test_committed_runs_are_real_and_whole(name):
+    saved = run_folder.read(ROOT / "plots" / name)
+    counts = saved.metrics["dataset"]["counts"]
+    assert counts == {"train": 11959, "val": 1712, "test": 3421}
+    models = 1 if name.endswith("as-published") else 5
+    assert saved.probabilities.shape == (models, 3421, 8)
+    accuracy = (saved.probabilities.argmax(2) == saved.labels).mean()
+    assert saved.metrics["test"]["accuracy"]["mean"] == pytest.approx(accuracy, abs=1e-9)
