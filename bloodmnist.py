@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import KFold, StratifiedKFold
 from torch import Tensor
 
 import fetch
@@ -130,6 +129,8 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
     smallest = np.bincount(labels, minlength=len(CLASS_NAMES)).min()
     if folds > smallest:
         raise UserError(f"--folds {folds}: the smallest class has only {smallest} images")
+    from sklearn.model_selection import StratifiedKFold  # takes a second to load
+
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     return list(splitter.split(labels, labels))
 
@@ -138,6 +139,8 @@ def plain_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
     """Seeded folds that do not look at the classes. Raises `UserError` for too many."""
     if folds > len(labels):
         raise UserError(f"--folds {folds}: there are only {len(labels)} images")
+    from sklearn.model_selection import KFold
+
     return list(KFold(folds, shuffle=True, random_state=seed).split(labels))
 
 

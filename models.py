@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from command_line import UserError
 
@@ -139,23 +138,34 @@ class CellNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees, (N, channels): each channel's strongest response anywhere."""
         with torch.autocast(x.device.type, enabled=False):  # 3 channels are slow in bfloat16
             x = self.stem(x.float()).relu_()
-        return self.classifier(self.body(x).amax((2, 3)))  # the strongest response anywhere
+        return self.body(x).amax((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
 
 
-class ResNet18(ResNet):
+class ResNet18(nn.Module):
     """MedMNIST v2's reference network: ResNet-18 (He et al., 2016) with a stem for small images.
 
     11,172,936 parameters for RGB. Its first convolution keeps the size, and no pooling follows.
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 8, image_size: int = 28):
-        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes)
-        self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.maxpool = nn.Identity()
+        super().__init__()
+        # takes a second to load, which whoever builds another network need not wait for
+        from torchvision.models.resnet import BasicBlock, ResNet
+
+        self.network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes)
+        self.network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.network.maxpool = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
 
 
 NETWORKS = (Baseline, ConvNet, CellNet, ResNet18)

@@ -26,7 +26,7 @@ def test_parameter_counts_are_the_papers():
 
 
 def test_resnet18_is_medmnists():
-    model = models.ResNet18()
+    model = models.ResNet18().network
     assert models.count_parameters(model) == 11_172_936
     assert model.layer1(model.conv1(torch.zeros(1, 3, 28, 28))).shape == (1, 64, 28, 28)
 
