@@ -31,7 +31,7 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
 
 
 def ladder(path: Path, points: list[dict]) -> None:
-    """Test accuracy achangest parameters and achangest training time, ours and published."""
+    """Test accuracy against parameters and against training time, ours and published."""
     with page(path, 7, 3.2, None) as figure:
         for axes, key, label in zip(
             figure.subplots(1, 2, sharey=True),
