@@ -1,0 +1,303 @@
+"""Images of users: found, read in every form, prepared as the official ones, or refused."""
+
+import io
+import os
+import struct
+import sys
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cell_images
+from cell_images import FIELD, BadImageError
+from command_line import UserError
+
+RNG = np.random.default_rng(0)
+PHOTOGRAPH = Image.fromarray(
+    np.kron(RNG.integers(0, 256, (37, 36, 3)), np.ones((10, 10, 1))).astype(np.uint8)[:363]
+)  # coarse squares, so that pixels survive JPEG
+
+
+def read_one(path, crop="auto"):
+    (cell,) = cell_images.read([str(path)], size=28, crop=crop)
+    return cell
+
+
+def saved(image, path, **options):
+    image.save(path, **options)
+    return read_one(path)
+
+
+def test_photograph_goes_through_the_chain_of_the_data_set(tmp_path):
+    cell = saved(PHOTOGRAPH, tmp_path / "field.png")
+    reduced = PHOTOGRAPH.crop((80, 82, 280, 282)).resize((28, 28), Image.Resampling.BILINEAR)
+    file = io.BytesIO()
+    reduced.save(file, "JPEG", quality=75, subsampling="4:2:0")
+    assert PHOTOGRAPH.size == FIELD
+    assert (cell.pixels == np.asarray(Image.open(file))).all()
+    assert abs(cell.pixels.astype(int) - np.asarray(reduced)).max() > 0  # JPEG did something
+
+
+def test_crop_flag(tmp_path):
+    PHOTOGRAPH.save(tmp_path / "a.png")
+    PHOTOGRAPH.crop((80, 81, 280, 281)).save(tmp_path / "b.png")
+    assert (
+        read_one(tmp_path / "a.png", crop="200").pixels == read_one(tmp_path / "b.png").pixels
+    ).all()
+    whole = read_one(tmp_path / "a.png", crop="whole").pixels
+    assert (whole != read_one(tmp_path / "a.png").pixels).any()
+    assert "smaller than --crop 361" in read_one(tmp_path / "a.png", crop="361").problem
+
+
+def test_image_of_the_final_size_is_taken_as_it_is(tmp_path):
+    pixels = RNG.integers(0, 256, (28, 28, 3), np.uint8)
+    assert (saved(Image.fromarray(pixels), tmp_path / "a.png").pixels == pixels).all()
+    np.save(tmp_path / "a.npy", pixels)
+    assert (read_one(tmp_path / "a.npy").pixels == pixels).all()
+
+
+def test_photograph_turned_by_a_quarter_is_cropped_too(tmp_path):
+    photograph = Image.new("RGB", FIELD, "white")
+    photograph.paste((0, 0, 0), cell_images.FIELD_BOX)
+    for turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270):
+        pixels = saved(photograph.transpose(turn), tmp_path / "a.png").pixels
+        assert pixels.max() < 60  # but for a pixel of 200 at one edge
+
+
+def test_every_mode_gives_the_same_grey(tmp_path):
+    grey = Image.new("L", (28, 28), 200)
+    wide = np.full((28, 28), 200 * 257, np.uint16)
+    forms = {
+        "rgb.png": grey.convert("RGB"),
+        "grey.png": grey,
+        "palette.png": grey.convert("P"),
+        "palette.gif": grey.convert("P"),
+        "grey.bmp": grey,
+        "grey.tiff": grey,
+        "wide.png": Image.fromarray(wide),
+        "wide.tif": Image.fromarray(wide),
+        "real.tif": Image.fromarray(np.full((28, 28), 200 / 255, np.float32)),
+        "cmyk.tif": grey.convert("RGB").convert("CMYK"),
+        "alpha.png": Image.merge("LA", (grey, Image.new("L", (28, 28), 255))),
+    }
+    for name, image in forms.items():
+        assert (saved(image, tmp_path / name).pixels == 200).all(), name
+
+
+def test_transparent_is_white(tmp_path):
+    clear = Image.new("RGBA", (28, 28), (10, 20, 30, 0))
+    assert (saved(clear, tmp_path / "a.png").pixels == 255).all()
+
+
+def test_exif_rotation_is_undone(tmp_path):
+    image = Image.new("RGB", (80, 60), "white")
+    image.paste((200, 0, 0), (0, 0, 80, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # show it turned by a quarter: the red edge is on the right
+    cell = saved(image, tmp_path / "a.jpg", exif=exif, quality=95)
+    assert cell.pixels[14, 22, 1] < 60 < cell.pixels[14, 5, 1]
+
+
+def test_what_is_not_square_is_widened_not_squeezed(tmp_path):
+    image = Image.new("RGB", (100, 50), (240, 220, 225))
+    image.paste((90, 20, 120), (25, 0, 75, 50))
+    pixels = saved(image, tmp_path / "a.png").pixels.astype(int)
+    assert abs(pixels[1] - (240, 220, 225)).max() < 25
+    assert abs(pixels[14, 14] - (90, 20, 120)).max() < 25
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (28, 28), (shade, 0, 0)) for shade in (250, 10, 20)]
+    cell = saved(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert cell.pixels[..., 0].min() > 240
+    assert "first" in cell.note
+
+
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (28, 28, 1), (28, 28, 3), (5, 28, 28), (5, 28, 28, 1), (5, 40, 28, 4)]
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float32", "float64"])
+def test_arrays_of_any_shape_and_type(tmp_path, shape, dtype):
+    values = RNG.integers(0, 256, shape).astype(dtype)
+    np.save(tmp_path / "a.npy", values / 255 if values.dtype.kind == "f" else values)
+    cells = list(cell_images.read([str(tmp_path / "a.npy")], 28, "auto"))
+    assert len(cells) == (5 if shape[0] == 5 else 1)
+    assert all(cell.pixels.shape == (28, 28, 3) for cell in cells)
+    if shape == (28, 28):
+        assert (cells[0].pixels == values[..., None]).all()
+
+
+def test_npz_takes_the_arrays_of_images(tmp_path):
+    images = RNG.integers(0, 256, (3, 28, 28, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", test_images=images, train_images=images[:2], labels=np.arange(3))
+    cells = list(cell_images.read([str(tmp_path / "a.npz")], 28, "auto"))
+    assert [cell.name.rpartition("a.npz")[2] for cell in cells] == [
+        *(f":test_images[{i}]" for i in range(3)),
+        *(f":train_images[{i}]" for i in range(2)),
+    ]
+    assert {cell.file for cell in cells} == {str(tmp_path / "a.npz")}
+
+
+def png_of(width, height):
+    """A PNG whose header promises more pixels than it has."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
+
+
+def test_bad_files_are_refused_by_reason(tmp_path):
+    jpeg = io.BytesIO()
+    PHOTOGRAPH.save(jpeg, "JPEG")
+    nothing = io.BytesIO()
+    np.save(nothing, np.array([None, 1]), allow_pickle=True)
+    bad = {
+        "cut.jpg": (jpeg.getvalue()[:2000], "damaged"),
+        "text.png": (b"no picture\n", "not an image"),
+        "empty.png": (b"", "not an image"),
+        "bomb.png": (png_of(30_000, 30_000), "too many pixels"),
+        "large.png": (png_of(9_000, 9_000), "9000 x 9000 pixels: too many"),
+        "short.png": (png_of(40, 40), "damaged"),
+        "pickle.npy": (nothing.getvalue(), "not an array file"),
+        "text.npz": (b"no arrays", "not an array file"),
+        "script.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+    }
+    for name, (content, reason) in bad.items():
+        (tmp_path / name).write_bytes(content)
+        cell = read_one(tmp_path / name)
+        assert cell.pixels is None
+        assert reason in cell.problem, name
+
+
+def test_npz_whose_parts_are_no_arrays_of_images(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("image.txt", "no array")
+        file = io.BytesIO()
+        np.save(file, np.zeros((28, 28, 3), np.uint8))
+        archive.writestr("image.npy", file.getvalue())
+    cells = list(cell_images.read([str(tmp_path / "a.npz")], 28, "auto"))
+    assert [cell.pixels is None for cell in cells] == [True, False]
+    zipfile.ZipFile(tmp_path / "b.npz", "w").close()
+    assert "holds no arrays" in read_one(tmp_path / "b.npz").problem
+
+
+def test_long_thin_image_needs_no_square_of_its_length(tmp_path):
+    assert saved(Image.new("RGB", (100_000, 28)), tmp_path / "a.png").pixels.shape == (28, 28, 3)
+
+
+def test_files_that_are_gone_or_no_files(tmp_path):
+    assert "gone" in read_one(tmp_path / "gone.png").problem
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
+        assert cell_images.find([str(tmp_path)]) == [str(tmp_path / "pipe.png")]
+        assert "not a regular file" in read_one(tmp_path / "pipe.png").problem
+
+
+def test_standard_input_that_is_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "cannot be read" in read_one("-").problem
+
+
+def test_one_pixel_is_refused(tmp_path):
+    assert "1 x 1 pixels: too few" in saved(Image.new("RGB", (1, 1)), tmp_path / "a.png").problem
+
+
+def test_one_bad_image_of_an_array_spoils_no_other(tmp_path):
+    values = np.full((3, 28, 28, 3), 0.5, np.float32)
+    values[1, 0, 0] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    cells = list(cell_images.read([str(tmp_path / "a.npy")], 28, "auto"))
+    assert [cell.problem is None for cell in cells] == [True, False, True]
+    assert cells[1].name.endswith("a.npy[1]")
+    assert "nan" in cells[1].problem
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.zeros((2, 3, 4, 5, 6)), "shape (2, 3, 4, 5, 6)"),
+        (np.zeros((0, 28, 28, 3)), "shape (0, 28, 28, 3)"),
+        (np.zeros((28, 28), complex), "holds complex128"),
+        (np.full((28, 28), "a"), "holds <U1"),
+    ],
+)
+def test_arrays_that_are_no_images(values, reason):
+    with pytest.raises(BadImageError) as raised:
+        cell_images.to_stack(values)
+    assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [-1, 70_000, -0.5, 300.0, np.inf, np.nan])
+def test_values_out_of_range(value):
+    values = np.array([[0, value]])
+    with pytest.raises(BadImageError, match="values of"):
+        cell_images.to_bytes(values, cell_images.full_scale(values))
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(8, "int64"), (12, "uint16"), (16, "uint16")])
+def test_brightness_scale_is_that_of_the_whole_array(tmp_path, bits, dtype):
+    values = np.zeros((2, 28, 28), dtype)
+    values[1] = 2**bits - 1
+    values[0] = values[1] // 5
+    np.save(tmp_path / "a.npy", values)
+    dark, bright = cell_images.read([str(tmp_path / "a.npy")], 28, "auto")
+    assert (dark.pixels == 51).all()
+    assert (bright.pixels == 255).all()
+
+
+def test_find_takes_files_folders_and_globs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2.png", "b/1.JPG", "b/deep/3.npy", "b/notes.txt", "b/.hidden.png", "a[1].png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    in_b = [
+        os.path.join("b", "1.JPG"),
+        os.path.join("b", "2.png"),
+        os.path.join("b", "deep", "3.npy"),
+    ]
+    assert cell_images.find(["b"]) == in_b
+    assert cell_images.find(["a[1].png", "b", "b/2.png"]) == ["a[1].png", *in_b]
+    assert cell_images.find([os.path.join("b", "*.png")]) == in_b[1:2]
+    assert cell_images.find(["b*", "a*"]) == [*in_b, "a[1].png"]
+    for wrong in ("c", "b/*.bmp", "b/deep/none/"):
+        with pytest.raises(UserError, match="no such file"):
+            cell_images.find([wrong])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no images there"):
+        cell_images.find(["empty"])
+
+
+def test_mutated_files_never_raise(tmp_path):
+    """A thousand damaged files: each is read or refused with a reason, none raises or hangs."""
+    rng = np.random.default_rng(1)
+    seeds = {}
+    for suffix in ("png", "jpg", "tif", "bmp", "gif"):
+        file = io.BytesIO()
+        PHOTOGRAPH.resize((60, 60)).save(file, {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix))
+        seeds[suffix] = file.getvalue()
+    for suffix, write in (("npy", np.save), ("npz", lambda f, a: np.savez(f, images=a))):
+        file = io.BytesIO()
+        write(file, rng.integers(0, 256, (2, 28, 28, 3), np.uint8))
+        seeds[suffix] = file.getvalue()
+    refused = 0
+    for number in range(1000):
+        suffix = list(seeds)[number % len(seeds)]
+        content = bytearray(seeds[suffix])
+        near = len(content) if number % 3 else min(len(content), 200)  # headers matter most
+        for place in rng.integers(near, size=rng.integers(1, 20)):
+            content[place] = rng.integers(256)
+        if number % 5 == 0:
+            del content[rng.integers(len(content)) :]
+        path = tmp_path / f"mutated.{suffix}"
+        path.write_bytes(content)
+        for cell in cell_images.read([str(path)], 28, "auto"):
+            refused += cell.pixels is None
+            assert (cell.pixels is None) == bool(cell.problem)
+    assert 100 < refused < 1000
