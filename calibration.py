@@ -1,0 +1,118 @@
+"""How far probabilities can be trusted: calibration, abstention, sets of classes, from arrays.
+
+Labels are int (N,), probabilities float (N, classes). What is fitted is fitted on validation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+BINS = 15
+TINY = np.finfo(np.float32).tiny
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities made sharper (below 1) or flatter (above 1): softmax(log p / temperature)."""
+    return softmax(np.log(np.maximum(probabilities, TINY)) / temperature, axis=-1)
+
+
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The temperature of the least log loss (Guo et al., "On Calibration", 2017)."""
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(labels, apply_temperature(probabilities, np.exp(log_temperature)))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def true_class(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The probability given to the true class, (N,)."""
+    return probabilities[np.arange(len(labels)), labels]
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean negative log-likelihood, in nats."""
+    return float(-np.log(np.maximum(true_class(labels, probabilities), TINY)).mean())
+
+
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean squared distance to the one-hot truth, 0 (best) to 2."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(1).mean())
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[dict]:
+    """The images, mean confidence and accuracy of each bin of the top class's probability.
+
+    The bins are `BINS` of equal width; empty ones are left out.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return [
+        {
+            "images": int((place == b).sum()),
+            "confidence": float(confidence[place == b].mean()),
+            "accuracy": float(right[place == b].mean()),
+        }
+        for b in np.unique(place)
+    ]
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by their images."""
+    bins = reliability(labels, probabilities)
+    gaps = sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in bins)
+    return gaps / len(labels)
+
+
+def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of images answered, the surest first, and the error among them, (N,) each."""
+    order = np.argsort(-probabilities.max(1), kind="stable")
+    wrong = (probabilities.argmax(1) != labels)[order]
+    answered = np.arange(1, len(labels) + 1)
+    return answered / len(labels), np.cumsum(wrong) / answered
+
+
+def aurc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the risk-coverage curve (Geifman and El-Yaniv, 2017)."""
+    return float(risk_coverage(labels, probabilities)[1].mean())
+
+
+def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Every figure of this module that needs no fit."""
+    return {
+        "accuracy": float((probabilities.argmax(1) == labels).mean()),
+        "ece": expected_calibration_error(labels, probabilities),
+        "nll": log_loss(labels, probabilities),
+        "brier": brier(labels, probabilities),
+        "aurc": aurc(labels, probabilities),
+    }
+
+
+def set_threshold(labels: np.ndarray, probabilities: np.ndarray, level: float) -> float:
+    """The least probability of a class in a set that is to hold the truth with chance `level`.
+
+    The promise is exact for images alike to these that no fit has seen, and nearly so if only a
+    temperature was fitted on them. Split conformal prediction with the score 1 - p(true)
+    (Sadinle et al., "Least Ambiguous Set-Valued Classifiers", 2019). Zero, and so all classes,
+    where the images are too few to promise that level by less.
+    """
+    probability = np.sort(true_class(labels, probabilities))[::-1]
+    rank = int(np.ceil((len(labels) + 1) * level))
+    return float(probability[rank - 1]) if rank <= len(labels) else 0.0
+
+
+def set_scores(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict:
+    """How many sets hold the truth and how large they are, overall and by class."""
+    sets = probabilities >= threshold
+    covered, size = true_class(labels, sets), sets.sum(1)
+    classes = range(probabilities.shape[1])
+    return {
+        "coverage": float(covered.mean()),
+        "size": float(size.mean()),
+        "empty": float((size == 0).mean()),
+        "coverage_by_class": [float(covered[labels == c].mean()) for c in classes],
+        "size_by_class": [float(size[labels == c].mean()) for c in classes],
+    }

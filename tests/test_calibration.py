@@ -1,0 +1,67 @@
+"""Calibration and sets of classes, against figures worked out otherwise."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+import calibration
+
+
+def drawn(count=4000, classes=4, seed=0):
+    """Labels drawn from the very probabilities that come with them."""
+    rng = np.random.default_rng(seed)
+    probabilities = softmax(rng.normal(0, 2, (count, classes)), axis=1)
+    labels = (probabilities.cumsum(1) < rng.random((count, 1))).sum(1)
+    return labels, probabilities
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1, 3])
+def test_fit_recovers_the_temperature_that_was_taken_out(temperature):
+    labels, probabilities = drawn()
+    distorted = softmax(np.log(probabilities) * temperature, axis=1)
+    assert calibration.fit_temperature(labels, distorted) == pytest.approx(temperature, rel=0.08)
+
+
+def test_temperature_survives_a_probability_of_zero():
+    sharp = calibration.apply_temperature(np.array([[1.0, 0.0]], np.float32), 0.5)
+    assert sharp.tolist() == [[1, 0]]
+
+
+def test_calibration_error_of_a_known_gap():
+    labels = np.array([0] * 6 + [1] * 4)
+    probabilities = np.tile([0.9, 0.1], (10, 1))
+    assert calibration.expected_calibration_error(labels, probabilities) == pytest.approx(0.3)
+    (row,) = calibration.reliability(labels, probabilities)
+    assert row == {"images": 10, "confidence": pytest.approx(0.9), "accuracy": 0.6}
+
+
+def test_true_probabilities_are_calibrated():
+    assert calibration.expected_calibration_error(*drawn(50_000)) < 0.01
+
+
+def test_certainty_has_a_bin():
+    rows = calibration.reliability(np.array([0, 1]), np.array([[1.0, 0], [0.5, 0.5]]))
+    assert [row["confidence"] for row in rows] == [0.5, 1]
+
+
+def test_scores_by_hand():
+    labels, probabilities = np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]])
+    scores = calibration.scores(labels, probabilities)
+    assert scores["nll"] == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
+    assert scores["brier"] == pytest.approx((2 * 0.2**2 + 2 * 0.6**2) / 2)
+    assert scores["aurc"] == pytest.approx((0 + 1 / 2) / 2)  # the surer one is right
+
+
+def test_sets_hold_the_truth_as_often_as_promised():
+    labels, probabilities = drawn(8000)
+    for level in (0.8, 0.95):
+        threshold = calibration.set_threshold(labels[:4000], probabilities[:4000], level)
+        found = calibration.set_scores(labels[4000:], probabilities[4000:], threshold)
+        assert found["coverage"] == pytest.approx(level, abs=0.02)
+        by_class = np.average(found["size_by_class"], weights=np.bincount(labels[4000:]))
+        assert by_class == pytest.approx(found["size"])
+
+
+def test_too_few_images_promise_nothing_less_than_all_classes():
+    labels, probabilities = drawn(50)
+    assert calibration.set_threshold(labels, probabilities, 0.99) == 0
