@@ -22,7 +22,7 @@ LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
 # settings that leave the results as they are, or that the folder's name shows in words
 NOT_RESULTS = (
-    *("config", "output", "data_root", "device", "figure_format", "save_weights"),
+    *("config", "output", "data_root", "device", "figure_format", "save_weights", "weights"),
     *("synthetic", "protocol"),
 )
 
@@ -211,7 +211,10 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
     for key, value in vars(args).items():
         if key in NOT_RESULTS or value == parser.get_default(key):
             continue
-        text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
+        if isinstance(value, list):
+            text = "-".join(map(str, value))
+        else:
+            text = value.name if isinstance(value, Path) else str(value)
         parts.append(f"{key.replace('_', '-')}-{text}")
     # these two take away a run's worth, so they show even if the preset itself sets them
     protocol, usual = getattr(args, "protocol", None), parser.get_default("protocol")
@@ -239,5 +242,10 @@ def run_script(main: Callable[[], None]) -> None:
         print("\ninterrupted: no result was written", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, say `head`, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(141)
+
+
+def discard_output() -> None:
+    """Let go of what standard output did not take, lest Python complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

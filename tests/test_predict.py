@@ -1,0 +1,336 @@
+"""predict.py by its command line, on small random weights; the released ones on real images."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import calibration
+import models
+import released
+import synthetic_cells
+import training
+from bloodmnist import CLASS_NAMES
+from released import Classifier
+
+CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A random network, released: it answers anything, always the same."""
+    torch.manual_seed(0)
+    network = models.build("CellNet", 28, (4, 8, 8)).eval()
+    classifier = Classifier(network, torch.zeros(8, 8), torch.eye(8))
+    sets = {"0.95": 0.05, "0.99": 0.01}
+    card = {
+        "model": "CellNet",
+        "widths": [4, 8, 8],
+        "size": 28,
+        "classes": list(CLASS_NAMES),
+        "calibration": {
+            "1": {"temperature": 0.5, "sets": sets},
+            "8": {"temperature": 0.25, "sets": sets},
+        },
+        "farthest": 1e9,
+    }
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    released.save(path, classifier, card)
+    return path
+
+
+@pytest.fixture
+def predict(run, weights):
+    return lambda *flags: run("predict.py", "--weights", weights, "--device", "cpu", *flags)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve images in folders named after their classes."""
+    for number, (pixels, label) in enumerate(zip(CELLS, LABELS, strict=True)):
+        path = tmp_path / "cells" / CLASS_NAMES[label].replace(" ", "_") / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "cells"
+
+
+def test_the_formats_agree(predict, folder):
+    outcome = predict(folder, "--format", "json")
+    assert outcome.code == 0
+    rows = json.loads(outcome.out)
+    assert len(rows) == 12
+    for row in rows:
+        assert set(row) == {"path", "label", "probability", "probabilities", "unlike_training"}
+        assert list(row["probabilities"]) == list(CLASS_NAMES)
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == max(row["probabilities"].values())
+        assert row["probabilities"][row["label"]] == row["probability"]
+    flat = list(csv.DictReader(io.StringIO(predict(folder, "--format", "csv").out)))
+    assert [(r["path"], r["label"], float(r["probability"])) for r in flat] == [
+        (r["path"], r["label"], r["probability"]) for r in rows
+    ]
+    assert float(flat[0]["monocyte"]) == rows[0]["probabilities"]["monocyte"]
+    head, *table = predict(folder).out.splitlines()
+    assert head.split() == ["class", "p", "second", "p", "path"]
+    for line, row in zip(table, rows, strict=True):
+        assert line.startswith(row["label"])
+        assert f" {row['probability']:.4f} " in line
+        assert line.endswith(row["path"])
+
+
+def test_files_arrays_and_standard_input_get_the_same_answer(
+    predict, folder, tmp_path, monkeypatch
+):
+    np.save(tmp_path / "cells.npy", CELLS)
+    from_array = json.loads(predict(tmp_path / "cells.npy", "--format", "json").out)
+    assert [row["path"] for row in from_array[:2]] == [f"{tmp_path}/cells.npy[{i}]" for i in (0, 1)]
+    files = sorted(folder.rglob("*.png"), key=lambda path: path.name)
+    from_files = json.loads(predict(*files, "--format", "json", "--batch-size", "5").out)
+    for one, other in zip(from_array, from_files, strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-6)
+    stdin = SimpleNamespace(buffer=io.BytesIO(files[3].read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    (row,) = json.loads(predict("-", "--format", "json").out)
+    assert row["path"] == "-"
+    assert row["probabilities"] == pytest.approx(from_files[3]["probabilities"], abs=1e-6)
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_probabilities_are_those_of_the_network_at_its_temperature(
+    predict, weights, tmp_path, views
+):
+    np.save(tmp_path / "cells.npy", CELLS)
+    rows = json.loads(predict(tmp_path / "cells.npy", "--format", "json", "--views", views).out)
+    network = models.build("CellNet", 28, (4, 8, 8)).eval()
+    state = load_file(weights)
+    network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
+    plain = training.predict(network, torch.from_numpy(CELLS), views=views).numpy()
+    expected = calibration.apply_temperature(plain, {1: 0.5, 8: 0.25}[views])
+    for row, values in zip(rows, expected, strict=True):
+        assert list(row["probabilities"].values()) == pytest.approx(values.tolist(), abs=1e-4)
+
+
+def test_eight_views_do_not_know_how_an_image_is_turned(predict, tmp_path):
+    np.save(tmp_path / "as-is.npy", CELLS)
+    np.save(tmp_path / "turned.npy", np.rot90(CELLS, axes=(1, 2)))
+    as_is, turned = (
+        json.loads(predict(tmp_path / name, "--views", 8, "--format", "json").out)
+        for name in ("as-is.npy", "turned.npy")
+    )
+    for one, other in zip(as_is, turned, strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a b.png", "two\nlines.png", "клетка 細胞.png", "tab\t.png"])
+def test_any_name_comes_back_whole(predict, tmp_path, name):
+    path = tmp_path / name
+    Image.fromarray(CELLS[0]).save(path)
+    assert json.loads(predict(path, "--format", "json").out)[0]["path"] == str(path)
+    assert next(csv.DictReader(io.StringIO(predict(path, "--format", "csv").out)))["path"] == str(
+        path
+    )
+    assert len(predict(path).out.splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' file names are text")
+def test_name_that_is_no_text(predict, tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff\xfe.png"
+    with open(path, "wb") as file:
+        Image.fromarray(CELLS[0]).save(file, "PNG")
+    for format in ("table", "csv", "json"):
+        assert predict(os.fsdecode(path), "--format", format).code == 0
+
+
+def test_bad_images_are_named_and_skipped(predict, folder):
+    (folder / "text.png").write_text("no picture")
+    (folder / "two\nlines.jpg").write_bytes(b"\xff\xd8 cut")
+    outcome = predict(folder, "--format", "json")
+    assert outcome.code == 1
+    assert len(json.loads(outcome.out)) == 12
+    lines = outcome.err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("text.png: not an image that can be read")
+    assert "two\\nlines.jpg: " in lines[1]
+    assert lines[2] == "predict.py: 2 images could not be used"
+
+
+def test_nothing_but_bad_images(predict, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    outcome = predict(tmp_path, "--format", "json")
+    assert (outcome.code, json.loads(outcome.out)) == (1, [])
+
+
+def test_report_against_folder_names(predict, folder):
+    outcome = predict(folder, "--labelled", "--format", "json")
+    rows = json.loads(outcome.out)
+    right = sum(row["label"] == row["truth"] for row in rows)
+    assert f"{right} of 12 answers right, accuracy {right / 12:.4f}" in outcome.err
+    for name in {row["truth"] for row in rows}:
+        assert f"\n  {name} " in outcome.err
+    min(folder.iterdir()).rename(folder / "plates")
+    outcome = predict(folder, "--labelled")
+    assert outcome.code == 2
+    assert "'plates' is none of the classes" in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize("name", ["IG", "immature-granulocytes", "Immature_Granulocyte"])
+def test_folder_names_that_mean_a_class(predict, tmp_path, name):
+    (tmp_path / name).mkdir()
+    Image.fromarray(CELLS[0]).save(tmp_path / name / "a.png")
+    (row,) = json.loads(predict(tmp_path, "--labelled", "--format", "json").out)
+    assert row["truth"] == "immature granulocyte"
+
+
+def test_abstaining(predict, folder):
+    rows = json.loads(predict(folder, "--format", "json").out)
+    bar = float(np.median([row["probability"] for row in rows]))
+    outcome = predict(folder, "--format", "json", "--abstain-below", bar, "--labelled")
+    held = [row["label"] == "abstained" for row in json.loads(outcome.out)]
+    assert held == [row["probability"] < bar for row in rows]
+    assert any(held)
+    assert "; answered 0.5" in outcome.err
+
+
+def test_sets_hold_all_classes_above_the_threshold(predict, folder):
+    rows = json.loads(predict(folder, "--format", "json", "--sets", "0.95").out)
+    for row in rows:
+        assert row["set"] == [k for k, p in row["probabilities"].items() if p >= 0.05]
+    assert predict(folder, "--sets", "0.95").out.count("{") == 12
+    assert " | " in predict(folder, "--sets", "0.95", "--format", "csv").out
+
+
+def changed(weights, target, **entries):
+    """A copy of the weights whose card has other entries."""
+    target.write_bytes(weights.read_bytes())
+    card = json.loads(weights.with_suffix(".json").read_text())
+    target.with_suffix(".json").write_text(json.dumps({**card, **entries}))
+    return target
+
+
+def test_images_unlike_the_training_cells_are_told(run, weights, folder, tmp_path):
+    strict = changed(weights, tmp_path / "strict.safetensors", farthest=0.0)
+    outcome = run("predict.py", folder, "--weights", strict, "--format", "json")
+    assert all(row["unlike_training"] for row in json.loads(outcome.out))
+    assert "12 of 12 images are unlike the training cells" in outcome.err
+    assert outcome.code == 0
+
+
+def test_mistakes_are_one_line(fails, weights, folder, tmp_path):
+    assert "no images: name files" in fails("predict.py")
+    assert "no such file" in fails("predict.py", tmp_path / "none.png")
+    (tmp_path / "empty").mkdir()
+    assert "no images there" in fails("predict.py", tmp_path / "empty")
+    assert "--crop" in fails("predict.py", folder, "--crop", "all")
+    assert "--abstain-below" in fails("predict.py", folder, "--abstain-below", "2")
+    assert "--sets" in fails("predict.py", folder, "--sets", "0.9")
+    given = ("--weights", weights)
+    assert "has no folder" in fails("predict.py", "-", "--labelled", *given)
+    for idle in (("--labelled",), ("--sets", "0.95"), ("--format", "csv")):
+        line = fails("predict.py", "--export", tmp_path / "a.onnx", *idle, *given)
+        assert f"{idle[0]} does nothing with --export" in line
+
+
+def test_flags_may_stand_between_paths(predict, folder):
+    one, other, *_ = sorted(folder.rglob("*.png"))
+    assert len(json.loads(predict(one, "--format", "json", other).out)) == 2
+
+
+def test_standard_output_that_is_full(weights, folder):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    command = [sys.executable, str(ROOT / "predict.py"), str(folder), "--weights", str(weights)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "predict.py: error: standard output: cannot write: No space left on device"
+    ]
+
+
+def test_weights_that_are_wrong(fails, weights, folder, tmp_path):
+    def complaint(path):
+        return fails("predict.py", folder, "--weights", path)
+
+    assert "is missing" in complaint(tmp_path / "none.safetensors")
+    assert "MD5" in complaint(changed(weights, tmp_path / "a.safetensors", md5="0"))
+    cut = changed(weights, tmp_path / "cut.safetensors")
+    cut.write_bytes(cut.read_bytes()[:500])
+    assert "MD5" in complaint(cut)
+    other = changed(weights, tmp_path / "other.safetensors", widths=[4, 8, 12])
+    assert "not a model that its card describes" in complaint(other)
+    for wrong in (
+        {"calibration": {}},
+        {"widths": [4, 8]},
+        {"size": 0},
+        {"classes": ["cell"]},
+        {"farthest": "far"},
+    ):
+        assert "not a model" in complaint(changed(weights, tmp_path / "b.safetensors", **wrong))
+    cut.with_suffix(".json").write_text("{")
+    assert "cannot be read" in complaint(cut)
+    state = load_file(weights)
+    del state["centres"]
+    lacking = tmp_path / "lacking.safetensors"
+    save_file(state, lacking)
+    md5 = released.md5_of(lacking.read_bytes())
+    card = json.loads(weights.with_suffix(".json").read_text())
+    lacking.with_suffix(".json").write_text(json.dumps({**card, "md5": md5}))
+    assert "not a model that its card describes: 'centres'" in complaint(lacking)
+
+
+def test_reader_that_leaves_early(weights, tmp_path):
+    np.save(tmp_path / "cells.npy", np.tile(CELLS, (400, 1, 1, 1)))
+    command = [sys.executable, str(ROOT / "predict.py"), str(tmp_path / "cells.npy")]
+    command += ["--weights", str(weights), "--format", "csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"path,label")
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 141
+
+
+def test_export_answers_as_torch_does(predict, weights, tmp_path):
+    import onnxruntime
+
+    path = tmp_path / "model.onnx"
+    np.save(tmp_path / "cells.npy", CELLS)
+    outcome = predict("--export", path, "--views", 8, tmp_path / "cells.npy")
+    assert outcome.code == 0, outcome
+    assert "12 images: the same label on 12, largest difference" in outcome.out
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rows = json.loads(predict(tmp_path / "cells.npy", "--views", 8, "--format", "json").out)
+    for number in (1, 5):
+        probabilities, distances = session.run(None, {"images": CELLS[:number]})
+        assert probabilities.shape == (number, 8)
+        expected = released.load(weights, 8, torch.device("cpu")).classifier
+        far = expected.predict(torch.from_numpy(CELLS[:number]))[1]
+        assert distances.tolist() == pytest.approx(far.tolist(), rel=1e-4)
+        for got, row in zip(probabilities, rows[:number], strict=True):
+            assert got.tolist() == pytest.approx(list(row["probabilities"].values()), abs=1e-5)
+
+
+def test_export_without_images_checks_drawn_cells(predict, tmp_path):
+    assert "192 drawn cells" in predict("--export", tmp_path / "model.onnx").out
+
+
+def test_export_to_nowhere(fails, weights, tmp_path):
+    (tmp_path / "file.txt").touch()
+    for path in (tmp_path / "none" / "a.onnx", tmp_path, tmp_path / "file.txt" / "a.onnx", "."):
+        assert "--export" in fails("predict.py", "--export", path, "--weights", weights)
+
+
+def test_export_checked_on_nothing(fails, weights, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(AssertionError, match="none of the images can be used"):
+        fails("predict.py", "--export", tmp_path / "a.onnx", tmp_path, "--weights", weights)
