@@ -43,7 +43,7 @@ class SavedRun:
     probabilities: np.ndarray  # float32 (runs, N, classes)
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, flag: str = "--output") -> None:
     """Make sure that results can be written, before hours are spent on them. Raises `UserError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def prepare(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
-            f"--output {folder}: cannot write there: {reason}; pass a writable folder"
+            f"{flag} {folder}: cannot write there: {reason}; pass a writable folder"
         ) from error
 
 

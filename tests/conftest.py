@@ -74,10 +74,20 @@ def real_dataset(real_file):
 
 
 @pytest.fixture(scope="session")
-def quick_run(tmp_path_factory) -> Path:
+def run_once():
+    """Run a script for a fixture that many tests share."""
+
+    def call(script: str, *flags: object) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [script, *map(str, flags)])
+            importlib.import_module(Path(script).stem).main()
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory, run_once) -> Path:
     """The folder of a finished run of model_baseline.py on generated images."""
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["model_baseline.py", *QUICK, "--output", str(folder)])
-        importlib.import_module("model_baseline").main()
+    run_once("model_baseline.py", *QUICK, "--output", folder)
     return folder
