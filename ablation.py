@@ -84,7 +84,7 @@ def make_variants(args: argparse.Namespace) -> dict[str, tuple]:
         if name != WHOLE and changed == args:
             print(f"{name}: the recipe is so already")
             continue
-        build = partial(models.build, changed.model, changed.size, changed.widths)
+        build = partial(models.build, changed.model, changed.size, changed.widths, changed.dropout)
         build()
         variants[name] = build, Recipe.of(changed)
     return variants

@@ -84,3 +84,4 @@ def add_model_flags(parser: Parser) -> None:
     group.add_argument(
         "--widths", type=whole_number(1, 4096), nargs=3, metavar="N", help="CellNet's channels"
     )
+    group.add_argument("--dropout", type=share, help="ConvNet's share of dropped values")

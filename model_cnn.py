@@ -35,7 +35,7 @@ def main() -> None:
     device = training.choose_device(args.device)
     args.precision = training.choose_precision(args.precision, device)
     recipe = Recipe.of(args)
-    build = partial(models.build, args.model, args.size, args.widths)
+    build = partial(models.build, args.model, args.size, args.widths, args.dropout)
     model = build()
     environment = run_folder.environment(device.type)  # of the code as it is now
     run_folder.prepare(args.output)

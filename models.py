@@ -57,7 +57,13 @@ class ConvNet(nn.Module):
     nothing after the pooling.
     """
 
-    def __init__(self, in_channels: int = 3, num_classes: int = 8, image_size: int = 28):
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 8,
+        image_size: int = 28,
+        dropout: float = 0.25,
+    ):
         super().__init__()
         side = (image_size - 1) // 2 - 1
         if side < 1:
@@ -66,15 +72,15 @@ class ConvNet(nn.Module):
             nn.Conv2d(in_channels, 64, kernel_size=2),  # (N, 64, 27, 27) at 28 px
             nn.MaxPool2d(2),  # (N, 64, 13, 13); before the ReLU: equal values, a quarter the work
             nn.ReLU(),
-            Dropout(0.25),
+            Dropout(dropout),
             nn.Conv2d(64, 64, kernel_size=2),  # (N, 64, 12, 12)
             nn.ReLU(),
-            Dropout(0.25),
+            Dropout(dropout),
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),  # (N, 9216)
             nn.Linear(64 * side**2, 64),
-            Dropout(0.25),
+            Dropout(dropout),
             nn.Linear(64, num_classes),
         )
 
@@ -172,20 +178,28 @@ NETWORKS = (Baseline, ConvNet, CellNet, ResNet18)
 MODELS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in NETWORKS}
 
 
-def build(name: str, image_size: int, widths: Sequence[int] | None = None) -> nn.Module:
-    """A new network of `MODELS`; `widths` of None means its own.
+def build(
+    name: str,
+    image_size: int,
+    widths: Sequence[int] | None = None,
+    dropout: float | None = None,
+) -> nn.Module:
+    """A new network of `MODELS`; `widths` and `dropout` of None mean its own.
 
-    Raises `UserError` for an unknown name, and for widths where the network has none to choose.
+    Raises `UserError` for an unknown name, and for what the network does not let choose.
     """
     if name not in MODELS:
         raise UserError(f"--model {name}: models.py has {', '.join(MODELS)}")
-    if widths is None:
-        return MODELS[name](image_size=image_size)
-    if name != CellNet.__name__:
-        raise UserError(
-            f"--widths: {name} has none to choose, only CellNet: use a preset without them"
-        )
-    return CellNet(image_size=image_size, widths=tuple(widths))
+    options = {}
+    for option, value, owner in (("widths", widths, CellNet), ("dropout", dropout, ConvNet)):
+        if value is not None:
+            if MODELS[name] is not owner:
+                raise UserError(
+                    f"--{option}: {name} has none to choose, only {owner.__name__}: use a preset "
+                    "without it"
+                )
+            options[option] = value
+    return MODELS[name](image_size=image_size, **options)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -38,6 +38,9 @@ def test_build():
         models.build("ResNet", 28)
     with pytest.raises(UserError, match="ConvNet has none to choose"):
         models.build("ConvNet", 28, [16, 32, 64])
+    assert models.build("ConvNet", 28, dropout=0.5).classifier[2].dropped == 128
+    with pytest.raises(UserError, match="--dropout: CellNet has none to choose"):
+        models.build("CellNet", 28, dropout=0.1)
 
 
 def test_convnet_in_the_papers_order_of_layers():
