@@ -1,5 +1,6 @@
 """What the tests share: a way to run a script in this process, real data, and finished runs."""
 
+import functools
 import importlib
 import os
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import command_line
+import synthetic_cells
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
@@ -19,6 +21,14 @@ class Outcome:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True, scope="session")
+def draw_cells_once():
+    """Most tests take the generated images, which take a second to draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic_cells, "make", functools.cache(synthetic_cells.make))
+        yield
 
 
 @pytest.fixture
