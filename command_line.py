@@ -23,7 +23,7 @@ SYNTHETIC = "generated images: not a result"
 # settings that leave the results as they are, or that the folder's name shows in words
 NOT_RESULTS = (
     *("config", "output", "data_root", "device", "figure_format", "save_weights", "weights"),
-    *("synthetic", "protocol"),
+    *("synthetic", "protocol", "storage", "trials"),
 )
 
 
@@ -39,7 +39,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are one line, without the usage block."""
+    """An `ArgumentParser` whose complaints are one line, without the usage block.
+
+    `tables` names the TOML tables that its presets may hold; they are passed on as they are.
+    """
+
+    tables: tuple[str, ...] = ()
 
     def error(self, message: str):
         raise UserError(message)
@@ -178,8 +183,17 @@ def load_preset(path: Path) -> dict:
 
 
 def read_preset(parser: Parser, path: Path) -> dict:
-    """The defaults that a preset sets: each key is read as the flag of the same name."""
+    """The defaults that a preset sets: its settings, and its tables as they are."""
     preset = load_preset(path)
+    tables = {name: preset.pop(name) for name in parser.tables if name in preset}
+    return {**read_settings(parser, preset, path), **tables}
+
+
+def read_settings(parser: Parser, preset: dict, path: Path | str) -> dict:
+    """Settings as the flags of the same names read them; `path` says where they stand.
+
+    Raises `UserError` for an unknown name and for a value that the flag does not take.
+    """
     flags = vars(parser.parse_args([])).keys() - {"config", "output"}
     as_flags = []
     for key, value in preset.items():

@@ -18,6 +18,10 @@ from optimization import Optimization
 from recipe import Recipe
 
 
+class DivergedError(UserError):
+    """The loss is no number any more."""
+
+
 def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" takes CUDA, then MPS, then the CPU. Raises `UserError`."""
     available = {
@@ -138,7 +142,7 @@ def fit(
         probabilities = predict(model, images, precision=recipe.precision)
         val_loss, val_accuracy = loss_and_accuracy(probabilities, labels.cpu())
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
-            raise UserError(
+            raise DivergedError(
                 f"training diverged: in epoch {epoch} the loss is {train_loss} in training and "
                 f"{val_loss} on held-out images; lower --lr"
             )

@@ -1,0 +1,393 @@
+"""The hyper-parameter search: what it finds, keeps, continues, and refuses."""
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import optuna
+import pytest
+from conftest import ROOT
+from optuna.trial import TrialState, create_trial
+
+import model_parameter_tuning
+import study_store
+import training
+import tuning
+from command_line import UserError
+from tuning import Choice, EarlyStopping, Range
+
+GRID = """
+base = "cnn-paper"
+model = "Baseline"
+synthetic = true
+folds = 2
+prune = false
+[space]
+batch-size = [64, 128]
+lr = [0.001, 0.1]
+epochs = [1, 3]
+"""
+SCRIPT = "model_parameter_tuning.py"
+
+
+@pytest.fixture
+def preset(tmp_path):
+    """Writes a preset and returns its path."""
+
+    def write(text=GRID):
+        path = tmp_path / "preset.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def search(run, preset, tmp_path):
+    """Runs a search, of the small grid if no other preset is given."""
+
+    def call(*flags, text=GRID, output="out"):
+        return run(SCRIPT, "--config", preset(text), "--output", tmp_path / output, *flags)
+
+    return call
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_grid_reads_short_trainings_off_long_ones(search, run, tmp_path):
+    outcome = search()
+    assert outcome.code == 0, outcome
+    found = metrics(tmp_path / "out")
+    settings = [tuple(cell["settings"].values()) for cell in found["cells"]]
+    assert len(set(settings)) == len(settings) == 8
+    assert len({cell["trial"] for cell in found["cells"]}) == 4
+    cell = next(
+        c for c in found["cells"] if c["settings"] == {"batch_size": 64, "lr": 0.1, "epochs": 1}
+    )
+    flags = ("--config", tmp_path / "preset.toml", "--batch-size", 64, "--lr", 0.1, "--epochs", 1)
+    (tmp_path / "preset.toml").write_text(GRID.partition("prune")[0])
+    run("model_cnn.py", *flags, "--output", tmp_path / "alone")
+    alone = [row["val"]["accuracy"] for row in metrics(tmp_path / "alone")["runs"]]
+    assert cell["accuracy"] == pytest.approx(alone, abs=1e-6)
+    assert found["plain_seconds"] > 0
+    with (tmp_path / "out" / "trials.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 8
+    for name in ("history", "importances", "learning_curves", "heat_maps"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
+    lines = [line for line in outcome.out.splitlines() if "min left" in line]
+    assert [line.partition(":")[0] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_best_is_a_preset_of_model_cnn(search, run, tmp_path):
+    search()
+    best = metrics(tmp_path / "out")["best"]
+    settings = tomllib.loads((tmp_path / "out" / "best.toml").read_text())
+    assert settings["lr"] == best["settings"]["lr"]
+    assert settings["batch-size"] == best["settings"]["batch_size"]
+    outcome = run(
+        "model_cnn.py", "--config", tmp_path / "out/best.toml", "--output", tmp_path / "b"
+    )
+    assert outcome.code == 0, outcome
+
+
+def test_test_split_is_not_read(search, monkeypatch):
+    seen = []
+    predict = training.predict
+    monkeypatch.setattr(
+        training, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
+    )
+    search()
+    assert set(seen) == {288}  # half of train + validation; test has 192
+
+
+def test_tpe_search(search, tmp_path):
+    text = """
+base = "cnn-fast-3"
+synthetic = true
+search = "tpe"
+objective = "loss"
+runs = 2
+epochs = 2
+batch-size = 160
+patience = 0
+[space]
+lr = {low = 1e-3, high = 1e-1, log = true}
+shift = {low = 0, high = 2}
+widths = [[4, 4, 8], [4, 8, 8]]
+focus = [0.0, 0.3]
+"""
+    outcome = search("--trials", 3, text=text)
+    assert outcome.code == 0, outcome
+    found = metrics(tmp_path / "out")
+    assert len(found["cells"]) == 3
+    for cell in found["cells"]:
+        assert 1e-3 <= cell["settings"]["lr"] <= 1e-1
+        assert cell["settings"]["shift"] in (0, 1, 2)
+    assert found["best"]["score"] == max(c["score"] for c in found["cells"] if c["complete"])
+    best = tomllib.loads((tmp_path / "out" / "best.toml").read_text())
+    assert best["widths"] == json.loads(found["best"]["settings"]["widths"])
+    more = search("--trials", 4, text=text)
+    assert more.out.count("min left") == 1
+    again = metrics(tmp_path / "out")["cells"]
+    assert again[:3] == found["cells"]
+    assert len({c["settings"]["lr"] for c in again}) == 4
+
+
+def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
+    search(output="whole")
+    fit, calls = training.fit, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        yield from fit(*args)
+
+    monkeypatch.setattr(training, "fit", interrupted)
+    assert search().code == 130
+    monkeypatch.setattr(training, "fit", fit)
+    outcome = search()
+    assert outcome.code == 0
+    assert outcome.out.count("min left") == 3
+    whole, resumed = (metrics(tmp_path / name)["cells"] for name in ("whole", "out"))
+
+    def by_settings(cells):
+        return {str(cell["settings"]): cell["accuracy"] for cell in cells}
+
+    assert by_settings(whole) == by_settings(resumed)
+    assert len(resumed) == 8
+
+
+def hasten(monkeypatch):
+    """Notice dead workers within seconds."""
+    for name, seconds in (("HEARTBEAT", 1), ("GRACE", 2), ("POLL", 0.2)):
+        monkeypatch.setattr(study_store, name, seconds)
+
+
+def work(url, total, seconds, log):
+    """A worker whose trials only sleep."""
+    with pytest.MonkeyPatch.context() as patch:
+        hasten(patch)
+        study = study_store.open_study(url, "sleep", {"version": 1})
+        study.sampler = optuna.samplers.GridSampler({"x": list(range(total))}, seed=0)
+
+        def objective(trial):
+            x = trial.suggest_categorical("x", list(range(total)))
+            with open(log, "a") as file:
+                file.write(f"{os.getpid()} {x}\n")
+            time.sleep(seconds)
+            return x
+
+        study_store.run(study, objective, total, lambda trial, done: None)
+
+
+def values_of(url):
+    study = optuna.load_study(study_name="sleep", storage=url)
+    return sorted(t.value for t in study.trials if t.state == TrialState.COMPLETE)
+
+
+def three_workers_of_which_one_is_killed(url, log):
+    """Returns how many workers took part."""
+    processes = multiprocessing.get_context("spawn")
+    workers = [processes.Process(target=work, args=(url, 9, 0.7, log)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+        time.sleep(0.3)
+    deadline = time.monotonic() + 60
+    victim = str(workers[1].pid)
+    while not log.exists() or victim not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(workers[1].pid, signal.SIGKILL)
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, -signal.SIGKILL, 0]
+    assert values_of(url) == list(range(9))
+    return len({line.split()[0] for line in log.read_text().splitlines()})
+
+
+def test_workers_share_a_file_and_survive_a_kill(tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    assert three_workers_of_which_one_is_killed(url, tmp_path / "log") == 3
+
+
+def test_workers_share_postgresql_and_survive_a_kill(tmp_path):
+    url = os.environ.get("POSTGRESQL_URL")
+    if not url and os.environ.get("CI"):
+        pytest.fail("CI must set POSTGRESQL_URL")
+    if not url:
+        pytest.skip("no POSTGRESQL_URL of an empty database")
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name="sleep", storage=url)
+    assert three_workers_of_which_one_is_killed(url, tmp_path / "log") == 3
+
+
+def test_killed_command_is_continued_by_the_same_command(preset, tmp_path, run, monkeypatch):
+    text = GRID.replace("[1, 3]", "[1, 30]")
+    command = [sys.executable, str(ROOT / SCRIPT), "--config", str(preset(text))]
+    with subprocess.Popen([*command, "--output", str(tmp_path)], stdout=subprocess.PIPE) as process:
+        for line in process.stdout:
+            if line.startswith(b"2/4"):
+                break
+        process.kill()
+    hasten(monkeypatch)
+    outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path)
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("min left") == 2
+    assert len({cell["trial"] for cell in metrics(tmp_path)["cells"]}) == 4
+
+
+def test_surplus_trial_is_not_kept(tmp_path):
+    study = study_store.open_study(f"sqlite:///{tmp_path / 'a.db'}", "s", {})
+    begun = []
+
+    def objective(trial):
+        if not begun:  # another worker begins one, and ends it, at the same time
+            begun.append(1)
+            study.add_trial(create_trial(value=1.0))
+        return 0.0
+
+    study_store.run(study, objective, 2, lambda trial, done: None)
+    assert len(study_store.kept(study)) == 2
+
+
+def test_early_stopping_counts_from_the_last_real_fall():
+    losses = [1.0, 0.995, 0.98, 0.975, 0.972, 0.9, 0.9, 0.9, 0.9]
+    early = EarlyStopping(patience=3, threshold=0.01)
+    assert [early.stops(loss) for loss in losses] == [False] * 8 + [True]
+    never = EarlyStopping(patience=0, threshold=0.01)
+    assert not any(never.stops(1.0) for _ in range(20))
+
+
+def folds(*accuracies):
+    return [
+        {"val_accuracy": list(a), "val_loss": list(a), "diverged": False, "seconds": 1.0}
+        for a in accuracies
+    ]
+
+
+def test_pruning_compares_the_same_folds():
+    study = optuna.create_study(direction="maximize")
+    best = {"folds": folds([0.9], [0.8], [0.7])}
+    study.add_trial(create_trial(value=0.8, user_attrs=best))
+    args = type("Args", (), {"objective": "accuracy", "prune_margin": 0.05})
+    trial = tuning.Search(args, {}, None, [], None)
+    assert trial.hopeless(study, folds([0.84]))
+    assert not trial.hopeless(study, folds([0.86]))
+    assert not trial.hopeless(study, folds([0.84], [0.8]))
+    assert trial.hopeless(study, folds([0.84], [0.75]))
+
+
+def test_scores_of_shorter_and_diverged_trainings():
+    args = type("Args", (), {"objective": "accuracy"})
+    search = tuning.Search(args, {}, None, [], None)
+    two = folds([0.1, 0.2, 0.3], [0.5, 0.6])
+    assert search.score(two) == pytest.approx(0.45)
+    assert search.score(two, 2) == pytest.approx(0.4)
+    two[1]["diverged"] = True
+    assert search.score(two) == pytest.approx(0.15)
+    assert search.score(two, 1) == pytest.approx(0.3)  # then it had not yet diverged
+
+
+def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, tmp_path):
+    text = GRID.replace('model = "Baseline"', 'model = "Baseline"\nwidths = [4, 4, 4]')
+    outcome = search(text=text)
+    assert outcome.code == 2
+    assert "no trial came to a result: --widths: Baseline has none" in outcome.err
+    assert optuna.load_study(
+        study_name="out", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}"
+    ).trials
+
+
+def test_study_of_another_search_is_left_alone(search, tmp_path):
+    search()
+    before = metrics(tmp_path / "out")
+    outcome = search(text=GRID.replace("0.001", "0.002"))
+    assert outcome.code == 2
+    assert "is of another search (other space)" in outcome.err
+    assert "other dataset" not in outcome.err
+    assert search("--patience", 4).code == 2
+    assert metrics(tmp_path / "out") == before
+    assert search().out.count("min left") == 0  # nothing left to do
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("nonsense", "Could not parse"),
+        ("nosuchdb://host/x", "nosuchdb"),
+        ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/x", "refused"),
+        ("mysql+pymysql://host/x", "not installed"),
+    ],
+)
+def test_storage_that_cannot_be_reached(fails, preset, tmp_path, url, reason):
+    line = fails(SCRIPT, "--config", preset(), "--output", tmp_path, "--storage", url)
+    assert reason in line
+    assert "secret" not in line
+
+
+def test_file_that_is_no_database(fails, preset, tmp_path):
+    (tmp_path / "study.db").write_text("no database " * 100)
+    assert "not a database" in fails(SCRIPT, "--config", preset(), "--output", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("lr = [0.001, 0.1]", "learning-rate = [1]", "[space] learning-rate: not a setting"),
+        ("lr = [0.001, 0.1]", "batch-sise = [1]", "did you mean 'batch-size'?"),
+        ("lr = [0.001, 0.1]", "lr = [0.001, -1]", "not a number above zero"),
+        ("lr = [0.001, 0.1]", "lr = {low = 1, high = 0.1}", "low must be below high"),
+        ("lr = [0.001, 0.1]", "lr = {low = 0.01, high = 0.1}", "a grid needs a list"),
+        ("lr = [0.001, 0.1]", "lr = 3", "neither a list of values nor"),
+        ("[space]", "[other]", "unknown key 'other'"),
+        ("folds = 2", "trials = 3", "--trials"),
+        ("folds = 2", "trials = 0", "'0' is not a whole number"),
+        ("folds = 2", 'search = "tpe"', "--trials"),
+    ],
+)
+def test_presets_that_make_no_search(fails, preset, tmp_path, old, new, reason):
+    assert reason in fails(SCRIPT, "--config", preset(GRID.replace(old, new)), "--output", tmp_path)
+
+
+def test_presets_of_the_project_make_searches():
+    from command_line import PRESETS, load_preset, make_parser, parse
+    from flags import add_model_flags, add_recipe_flags, add_training_flags
+
+    kinds = {}
+    for name in ("tuning", "tuning-best"):
+        parser = make_parser("", preset=name)
+        parser.tables = ("space",)
+        for add in (add_training_flags, add_recipe_flags, add_model_flags):
+            add(parser)
+        model_parameter_tuning.add_search_flags(parser)
+        args = parse(parser, [])
+        kinds[name] = tuning.read_space(parser, args)
+        _, total = tuning.sampler(args, kinds[name], begun=0)
+        assert (
+            total
+            == {"tuning": 9, "tuning-best": load_preset(PRESETS / "tuning-best.toml")["trials"]}[
+                name
+            ]
+        )
+    assert kinds["tuning"]["lr"] == Choice((0.001, 0.01, 0.1))
+    assert isinstance(kinds["tuning-best"]["lr"], Range)
+
+
+def test_as_published_is_refused(fails, preset, tmp_path):
+    line = fails(SCRIPT, "--config", preset(), "--protocol", "as-published", "--output", tmp_path)
+    assert "trains on test images" in line
+
+
+def test_error_type_is_the_users():
+    assert issubclass(training.DivergedError, UserError)
