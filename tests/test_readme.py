@@ -28,7 +28,7 @@ def test_command_runs_on_generated_images(run, tmp_path, command):
     script, *flags = command.split()[1:]
     quick = ["--synthetic"] if script == "data_visualization.py" else QUICK
     if "cnn-" in command:  # official protocol, two epochs before focus sets in
-        quick = ["--synthetic", "--runs", "2", "--epochs", "2"]
+        quick = ["--synthetic", "--runs", "2", "--epochs", "2", "--widths", "4", "8", "8"]
     elif script == "ablation.py":
         quick = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "256"]
     outcome = run(script, *flags, *quick, "--output", tmp_path)

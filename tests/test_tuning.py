@@ -13,6 +13,7 @@ import tomllib
 
 import optuna
 import pytest
+import sleeping_worker
 from conftest import ROOT
 from optuna.trial import TrialState, create_trial
 
@@ -167,29 +168,6 @@ def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
     assert len(resumed) == 8
 
 
-def hasten(monkeypatch):
-    """Notice dead workers within seconds."""
-    for name, seconds in (("HEARTBEAT", 1), ("GRACE", 2), ("POLL", 0.2)):
-        monkeypatch.setattr(study_store, name, seconds)
-
-
-def work(url, total, seconds, log):
-    """A worker whose trials only sleep."""
-    with pytest.MonkeyPatch.context() as patch:
-        hasten(patch)
-        study = study_store.open_study(url, "sleep", {"version": 1})
-        study.sampler = optuna.samplers.GridSampler({"x": list(range(total))}, seed=0)
-
-        def objective(trial):
-            x = trial.suggest_categorical("x", list(range(total)))
-            with open(log, "a") as file:
-                file.write(f"{os.getpid()} {x}\n")
-            time.sleep(seconds)
-            return x
-
-        study_store.run(study, objective, total, lambda trial, done: None)
-
-
 def values_of(url):
     study = optuna.load_study(study_name="sleep", storage=url)
     return sorted(t.value for t in study.trials if t.state == TrialState.COMPLETE)
@@ -198,7 +176,9 @@ def values_of(url):
 def three_workers_of_which_one_is_killed(url, log):
     """Returns how many workers took part."""
     processes = multiprocessing.get_context("spawn")
-    workers = [processes.Process(target=work, args=(url, 9, 0.7, log)) for _ in range(3)]
+    workers = [
+        processes.Process(target=sleeping_worker.work, args=(url, 9, 0.7, log)) for _ in range(3)
+    ]
     for worker in workers:
         worker.start()
         time.sleep(0.3)
@@ -239,7 +219,8 @@ def test_killed_command_is_continued_by_the_same_command(preset, tmp_path, run, 
             if line.startswith(b"2/4"):
                 break
         process.kill()
-    hasten(monkeypatch)
+    for name, seconds in (("HEARTBEAT", 1), ("GRACE", 2), ("POLL", 0.2)):
+        monkeypatch.setattr(study_store, name, seconds)
     outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path)
     assert outcome.code == 0, outcome
     assert outcome.out.count("min left") == 2
