@@ -252,8 +252,8 @@ def run_script(main: Callable[[], None]) -> None:
         message = " ".join(str(error).split())
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted: no result was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'interrupted: no result was written'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, say `head`, has left
         discard_output()

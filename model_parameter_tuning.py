@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING
 
 from command_line import (
@@ -66,7 +67,8 @@ def main() -> None:
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
-    storage = args.storage or f"sqlite:///{args.output.resolve() / 'study.db'}"
+    total = tuning.slots(args, space)
+    database = study_store.Database(args.storage, default=args.output.resolve() / "study.db")
     objective = tuning.Search(args, space, pool, plans, device)
     search = {
         "version": tuning.VERSION,
@@ -74,14 +76,13 @@ def main() -> None:
         "space": args.space,
         **{k: v for k, v in vars(args).items() if k not in (*NOT_THE_SEARCH, "space")},
     }
-    study = study_store.open_study(storage, args.output.name, search)
-    study.sampler, total = tuning.sampler(args, space, begun=len(study.trials))
-    print(
-        f"{total} trials of {len(plans)} models on {device}; study: {study_store.masked(storage)}"
-    )
-    with study_store.storage_errors(storage):
-        study_store.run(study, objective, total, Console(total, objective))
-        search_output.save(args, dataset.describe(), environment, objective, study)
+    study = database.study(args.output.resolve().name, search)
+    worker = study_store.Worker(database, study, total, partial(tuning.prepare, args, space, study))
+    print(f"{total} trials of {len(plans)} models on {device}; study: {database}")
+    worker.run(objective, Console(total, objective))
+    with database.errors():
+        trials, importances = worker.filled(), search_output.importances(study)
+    search_output.save(args, dataset.describe(), environment, objective, trials, importances)
 
 
 def add_search_flags(parser: Parser) -> None:
@@ -141,8 +142,8 @@ class Console:
         self.seconds.append((trial.datetime_complete - trial.datetime_start).total_seconds())
         left = (self.total - done) * statistics.mean(self.seconds) / 60
         print(
-            f"{done}/{self.total}: {settings}: {result}, {self.seconds[-1]:.0f} s; at most about "
-            f"{left:.0f} min left",
+            f"{done}/{self.total}: {settings}: {result}, {self.seconds[-1]:.0f} s; about "
+            f"{left:.0f} min left for one worker",
             flush=True,
         )
 

@@ -27,7 +27,8 @@ def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
                 values = cell["accuracy"]
                 grid[row, column] = np.mean(values)
                 text = f"{np.mean(values):.3f}"
-                text += f"\n± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "\none model"
+                text += f"\n± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+                text += "" if cell["complete"] else f"\npruned, {len(values)} models"
                 colour = "white" if grid[row, column] > 0.6 else "black"
                 axes.text(column, row, text, ha="center", va="center", size=7.5, color=colour)
             picture = axes.imshow(grid, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -84,7 +85,7 @@ def learning_curves(path: Path, curves: dict[str, list[dict]], mark: str | None 
                 epochs = range(1, len(fold["val_loss"]) + 1)
                 axes.plot(epochs, fold["train_loss"], color=BLUE, lw=0.8)
                 axes.plot(epochs, fold["val_loss"], color=ORANGE, lw=0.8)
-                if fold["diverged"]:
+                if fold["diverged"] and fold["val_loss"]:
                     axes.plot(len(epochs), fold["val_loss"][-1], "x", color=RED)
             axes.plot([], [], color=BLUE, label="training")
             axes.plot([], [], color=ORANGE, label="held out")

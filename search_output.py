@@ -8,46 +8,56 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 import run_folder
 import search_figures
-import study_store
 from command_line import UserError, warning
 from tuning import Choice, Search
 
-# settings of the search itself, which model_cnn.py does not know, and those of a machine
-NOT_TRAINING = {
-    *("search", "trials", "objective", "patience", "threshold", "prune", "prune_margin"),
-    *("storage", "space", "config", "output", "data_root", "started", "save_weights"),
+# settings of a machine, and of the search, which model_cnn.py does not know
+MACHINE = {"config", "output", "data_root", "device", "started", "storage"}
+SEARCH = {
+    "search",
+    "trials",
+    "objective",
+    "patience",
+    "threshold",
+    "prune",
+    "prune_margin",
+    "space",
 }
 
 
 def save(
-    args: argparse.Namespace, dataset: dict, environment: dict, search: Search, study: optuna.Study
+    args: argparse.Namespace,
+    dataset: dict,
+    environment: dict,
+    search: Search,
+    trials: list[FrozenTrial],
+    importances: dict[str, float],
 ) -> None:
     """Write the folder `args.output` and print the best trials.
 
     Raises `UserError` if no trial came to a result.
     """
-    trials = [trial for trial in study.get_trials(deepcopy=False) if study_store.is_done(trial)]
     cells = [cell for trial in trials for cell in search.cells(trial)]
     complete = [cell for cell in cells if cell["complete"]]
     if not complete:
-        reasons = {cell["failed"] for cell in cells}
-        raise UserError(f"no trial came to a result: {'; '.join(map(str, reasons))}")
+        reasons = {str(cell["failed"] or "its workers died"): None for cell in cells}
+        raise UserError(f"no trial came to a result: {'; '.join(reasons)}")
     best = max(complete, key=lambda cell: cell["score"])
+    folds = {trial.number: trial.user_attrs.get("folds", []) for trial in trials}
     content = {
         "dataset": dataset,
-        "config": {k: v for k, v in sorted(vars(args).items()) if k not in UNSAVED},
+        "config": {k: v for k, v in sorted(vars(args).items()) if k not in MACHINE},
         "environment": environment,
         "models_a_trial": len(search.plans),
         "cells": cells,
         "best": best,
-        "seconds": sum(
-            float(fold["seconds"]) for t in trials for fold in t.user_attrs.get("folds", [])
-        ),
-        "plain_seconds": plain_seconds(cells, trials, len(search.plans)),
-        "importances": importances(study),
+        "seconds": sum(seconds(models) for models in folds.values()),
+        "plain_seconds": plain_seconds(cells, folds, len(search.plans)),
+        "importances": importances,
     }
     by_number = {trial.number: trial for trial in trials}
 
@@ -56,19 +66,16 @@ def save(
             return folder / f"{name}.{args.figure_format}"
 
         mark = warning(args)
-        run_folder.write_csv(folder / "trials.csv", csv_rows(cells))
+        run_folder.write_csv(folder / "trials.csv", csv_rows(cells, folds))
         run_folder.write_toml(folder / "best.toml", best_settings(args, search, best, by_number))
         search_figures.history(path("history"), cells, args.objective, mark)
-        if len(content["importances"]) > 1:
-            search_figures.importances(path("importances"), content["importances"], mark)
+        if importances:
+            search_figures.importances(path("importances"), importances, mark)
         worst = min(complete, key=lambda cell: cell["score"])
         named = (
             {"best": best, "worst": worst} if worst["trial"] != best["trial"] else {"best": best}
         )
-        curves = {
-            f"{name}: {describe(cell)}": by_number[cell["trial"]].user_attrs["folds"]
-            for name, cell in named.items()
-        }
+        curves = {f"{name}: {describe(cell)}": folds[cell["trial"]] for name, cell in named.items()}
         search_figures.learning_curves(path("learning_curves"), curves, mark)
         axes = [name for name, part in search.space.items() if isinstance(part, Choice)]
         if args.search == "grid" and {"batch_size", "lr", "epochs"} == set(axes):
@@ -80,54 +87,68 @@ def save(
     print(f"wrote {args.output}")
 
 
-UNSAVED = {"config", "output", "data_root", "started", "storage"}
+def best_settings(
+    args: argparse.Namespace, search: Search, best: dict, by_number: dict[int, FrozenTrial]
+) -> dict:
+    """The best cell as a preset of model_cnn.py.
 
-
-def best_settings(args, search: Search, best: dict, by_number: dict) -> dict:
-    """The best cell as a preset of model_cnn.py; as many epochs as its folds trained, in median."""
+    At a constant rate, its epochs are those that its models trained, in median, before they were
+    stopped early: model_cnn.py does not stop. Another schedule runs to its end.
+    """
     settings = vars(search.settings(by_number[best["trial"]]))
-    epochs = int(np.median(best["epochs"]))
-    kept = {k: v for k, v in sorted(settings.items()) if k not in NOT_TRAINING}
+    if settings["schedule"] == "constant":
+        settings["epochs"] = int(np.median(best["epochs"]))
     idle = "folds" if args.protocol == "official" else "runs"
-    return {k: v for k, v in {**kept, "epochs": epochs}.items() if k != idle}
+    left_out = MACHINE | SEARCH | {idle, "save_weights"}
+    return {k: v for k, v in sorted(settings.items()) if k not in left_out}
 
 
-def plain_seconds(cells: list[dict], trials: list, models: int) -> float:
+def seconds(models: list[dict]) -> float:
+    return sum(model["seconds"] for model in models)
+
+
+def plain_seconds(cells: list[dict], folds: dict[int, list[dict]], models: int) -> float:
     """Estimated seconds of the plain search: each cell by itself, and all of its models.
 
-    Each cell's own seconds an epoch times the epochs that its models take; for models that were
-    pruned away, the mean of its others.
+    A cell's models take their trial's seconds an epoch; those that were pruned away are taken to
+    be like its others.
     """
-    folds = {trial.number: trial.user_attrs.get("folds", []) for trial in trials}
     total = 0.0
     for cell in cells:
-        if cell["epochs"]:
-            epochs = sum(len(fold["val_loss"]) for fold in folds[cell["trial"]])
-            total += cell["seconds"] / max(epochs, 1) * np.mean(cell["epochs"]) * models
-    return float(total)
+        trained = folds[cell["trial"]]
+        if epochs := sum(len(model["val_loss"]) for model in trained):
+            total += seconds(trained) / epochs * float(np.mean(cell["epochs"])) * models
+    return total
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Optuna's importance of each parameter; empty where it can't be told."""
+    """PED-ANOVA's importance of each parameter; empty where the trials are too few or alike."""
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return {k: float(v) for k, v in optuna.importance.get_param_importances(study).items()}
-    except (ValueError, RuntimeError):  # a single trial, or all alike
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError):
         return {}
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    enough = len(complete) >= FEWEST and len(found) > 1
+    return {name: float(value) for name, value in found.items()} if enough else {}
 
 
-def csv_rows(cells: list[dict]) -> list[list]:
-    """A header and a row a cell."""
+FEWEST = 4  # complete trials, for importances to say anything
+
+
+def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
+    """A header and a row a cell; the seconds are those of the whole trial."""
     names = list(dict.fromkeys(name for cell in cells for name in cell["settings"]))
-    rows = [["trial", *names, "accuracy", "std", "models", "epochs_trained", "seconds", "state"]]
+    figures = ["accuracy", "accuracy_std", "loss", "loss_std"]
+    rows = [["trial", *names, *figures, "models", "epochs_trained", "trial_seconds", "state"]]
     for cell in cells:
         state = "complete" if cell["complete"] else "failed" if cell["failed"] else "pruned"
         values = [cell["settings"].get(name) for name in names]
-        accuracy, std = spread(cell["accuracy"])
-        trained = " ".join(map(str, cell["epochs"]))
-        row = [cell["trial"], *values, accuracy, std, len(cell["accuracy"]), trained]
-        rows.append([*row, round(cell["seconds"], 1), state])
+        values += [*spread(cell["accuracy"]), *spread(cell["loss"]), len(cell["accuracy"])]
+        took = round(seconds(folds[cell["trial"]]), 1)
+        rows.append([cell["trial"], *values, " ".join(map(str, cell["epochs"])), took, state])
     return rows
 
 
@@ -148,7 +169,7 @@ def table(cells: list[dict], objective: str) -> str:
     ranked = sorted((cell for cell in cells if cell["complete"]), key=lambda cell: -cell["score"])
     lines = [f"the best by held-out {objective}:"]
     for cell in ranked[:10]:
-        mean, std = spread(cell["accuracy"])
+        mean, std = spread(cell[objective])
         deviation = "" if std is None else f" +- {std:.4f}"
-        lines.append(f"  accuracy {mean:.4f}{deviation}  {describe(cell)}")
+        lines.append(f"  {mean:.4f}{deviation}  {describe(cell)}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import json
 import math
 import time
@@ -17,7 +18,6 @@ from functools import partial
 import numpy as np
 import optuna
 import torch
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 import bloodmnist
@@ -31,7 +31,7 @@ from recipe import Recipe
 
 VERSION = 1  # of what a trial means; a study of another version is not continued
 SETTINGS = (
-    *(field.name for field in fields(Recipe) if field.name != "precision"),
+    *(field.name for field in fields(Recipe) if field.name not in ("precision", "views")),
     "widths",
     "dropout",
 )
@@ -81,41 +81,57 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
     for key, part in args.space.items():
         where = f"{args.config}: [space] {key}"
         name = key.replace("-", "_")
+        if name in SETTINGS and getattr(args, name) != parser.get_default(name):
+            raise UserError(
+                f"--{name.replace('_', '-')}: does nothing, the search varies it: {where}"
+            )
         if name not in SETTINGS:
             close = difflib.get_close_matches(name, SETTINGS, n=1)
             hint = f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""
             raise UserError(f"{where}: not a setting that a search can vary{hint}")
         if isinstance(part, list) and part:
             read = [read_settings(parser, {key: value}, where)[name] for value in part]
+            if any(value in read[:place] for place, value in enumerate(read)):
+                raise UserError(f"{where}: a value stands there twice")
             space[name] = Choice(tuple(read))
         elif isinstance(part, dict) and {"low", "high"} <= part.keys() <= {"low", "high", "log"}:
             low, high = (
                 read_settings(parser, {key: part[end]}, where)[name] for end in ("low", "high")
             )
             log = part.get("log", False)
-            if not (isinstance(low, (int, float)) and low < high and (low > 0 or not log)):
-                raise UserError(f"{where}: low must be below high, and above zero for log")
+            numbers = type(low) in (int, float) and type(high) in (int, float)
+            if not (numbers and low < high and isinstance(log, bool) and (low > 0 or not log)):
+                raise UserError(f"{where}: low must be below high, and above zero where log = true")
             space[name] = Range(low, high, log)
         else:
             raise UserError(f"{where}: neither a list of values nor {{low, high, log}}")
     return space
 
 
-def sampler(args: argparse.Namespace, space: Space, begun: int) -> tuple[BaseSampler, int]:
-    """Optuna's sampler, and how many trials it takes; `begun` are in the study already.
-
-    TPE's draws follow from the seed and `begun`, so that a search which is continued draws anew;
-    with a shared storage they are free, lest workers draw alike. Raises `UserError`.
-    """
+def slots(args: argparse.Namespace, space: Space) -> int:
+    """How many trials the search takes: the grid's cells, or `--trials`. Raises `UserError`."""
+    varied = trained(args, space)
+    if not varied:
+        raise UserError(f"{args.config}: [space] has nothing but epochs, which one training tells")
     if args.search == "tpe":
-        entropy = None if args.storage else [args.seed, begun]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        tpe = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        return tpe, args.trials
+        return args.trials
     if ranges := [name for name, part in space.items() if isinstance(part, Range)]:
         raise UserError(f"{args.config}: [space] {ranges[0]}: a grid needs a list of values")
-    grid = {name: part.grid() for name, part in trained(args, space).items()}
-    return optuna.samplers.GridSampler(grid, seed=args.seed), math.prod(map(len, grid.values()))
+    return math.prod(len(part.values) for part in varied.values())
+
+
+def prepare(args: argparse.Namespace, space: Space, study: optuna.Study, slot: int) -> dict:
+    """Make the study ready for a new trial of `slot`; returns its parameters as far as given.
+
+    Those of a grid are all given. TPE's draws follow from seed, slot, and the trials before.
+    """
+    if args.search == "grid":
+        varied = trained(args, space)
+        cells = itertools.product(*(part.grid() for part in varied.values()))
+        return dict(zip(varied, next(itertools.islice(cells, slot, None)), strict=True))
+    seed = int(np.random.SeedSequence([args.seed, slot]).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    return {}
 
 
 def shorter(args: argparse.Namespace, space: Space) -> list[int]:
@@ -178,16 +194,17 @@ class Search:
         build = partial(models.build, args.model, args.size, args.widths, args.dropout)
         training.keep_freed_memory()
         images, labels = bloodmnist.to_device(self.pool, self.device)
-        folds = list(trial.user_attrs.get("folds", []))  # of a trial that this one replaces
+        folds = list(trial.user_attrs.get("folds", []))  # of a trial that this one goes on with
         for plan in self.plans[len(folds) :]:
+            if folds and self.args.prune and self.hopeless(trial.study, folds):
+                raise optuna.TrialPruned
             train, held_out = (
                 (images[rows], labels[rows])
                 for rows in map(torch.from_numpy, (plan.train, plan.held_out))
             )
             folds.append(self.fold(build, train, held_out, recipe, plan))
             trial.set_user_attr("folds", folds)
-            if self.args.prune and self.hopeless(trial.study, folds):
-                raise optuna.TrialPruned
+            trial.report(self.score(folds), step=len(folds))
         return self.score(folds)
 
     def settings(self, trial: optuna.Trial) -> argparse.Namespace:
@@ -214,51 +231,61 @@ class Search:
                     break
         except training.DivergedError:
             diverged = True
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"{self.device} is out of memory") from error
         seconds = time.perf_counter() - started
         return {**history, "diverged": diverged, "seconds": seconds}
 
-    def score(self, folds: list[dict], epochs: int | None = None) -> float:
-        """The mean over folds at their last epoch, or at `epochs` if they went on so long.
+    def lengths(self) -> list[int | None]:
+        """The numbers of epochs that a trial stands for; None is all of them."""
+        return shorter(self.args, self.space) or [None]
 
-        Held-out accuracy, or the log loss with its sign turned; a diverged fold has accuracy 0 and
-        the loss of not knowing.
-        """
-        column, lost, sign = OBJECTIVES[self.args.objective]
-        values = []
-        for fold in folds:
-            reached = fold[column][:epochs]
-            cut_short = fold["diverged"] and len(reached) == len(fold[column])
-            values.append(lost if cut_short or not reached else reached[-1])
-        return sign * sum(values) / len(values)
+    def score(self, folds: list[dict]) -> float:
+        """The best over the numbers of epochs that the trial stands for; higher is better."""
+        return max(self.score_at(folds, epochs) for epochs in self.lengths())
+
+    def score_at(self, folds: list[dict], epochs: int | None) -> float:
+        """Mean held-out accuracy after so many epochs, or the log loss with its sign turned."""
+        column, sign = OBJECTIVES[self.args.objective]
+        return sign * float(np.mean([at(fold, column, epochs) for fold in folds]))
 
     def cells(self, trial: FrozenTrial) -> list[dict]:
         """What the trial says: an entry for each number of epochs that it stands for."""
-        args = self.settings(trial)
         folds = trial.user_attrs.get("folds", [])
+        default = trial.params.get("epochs", self.args.epochs)
         return [
             {
                 "trial": trial.number,
-                "settings": {**trial.params, "epochs": epochs},
-                "score": self.score(folds, epochs) if folds else None,
-                "accuracy": [
-                    0.0 if f["diverged"] else f["val_accuracy"][:epochs][-1] for f in folds
-                ],
-                "epochs": [len(f["val_loss"][:epochs]) for f in folds],
-                "seconds": sum(f["seconds"] for f in folds),
+                "settings": {**trial.params, "epochs": epochs or default},
+                "score": self.score_at(folds, epochs) if folds else None,
+                "accuracy": [at(fold, "val_accuracy", epochs) for fold in folds],
+                "loss": [at(fold, "val_loss", epochs) for fold in folds],
+                "epochs": [len(fold["val_loss"][:epochs]) for fold in folds],
                 "complete": trial.state == TrialState.COMPLETE,
                 "failed": trial.user_attrs.get("failed"),
             }
-            for epochs in shorter(self.args, self.space) or [args.epochs]
+            for epochs in self.lengths()
         ]
 
     def hopeless(self, study: optuna.Study, folds: list[dict]) -> bool:
-        """Whether the best finished trial leads by more than the margin in these folds."""
-        finished = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        """Whether a finished trial leads by more than the margin in these folds, at its best."""
+        finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         if not finished:
             return False
         best = max(finished, key=lambda trial: trial.value).user_attrs["folds"]
         return self.score(best[: len(folds)]) - self.score(folds) > self.args.prune_margin
 
 
-# what a trial is judged by: column of the history, its worth if training diverged, sign
-OBJECTIVES = {"accuracy": ("val_accuracy", 0.0, 1), "loss": ("val_loss", 2.08, -1)}  # log 8
+def at(fold: dict, column: str, epochs: int | None) -> float:
+    """A fold's value after so many epochs, or the last before it stopped early.
+
+    Training that had diverged by then counts as an accuracy of 0 and a loss of `DIVERGED`.
+    """
+    values = fold[column][:epochs]
+    if fold["diverged"] and (epochs is None or len(fold[column]) < epochs):
+        return 0.0 if column == "val_accuracy" else DIVERGED
+    return values[-1]
+
+
+DIVERGED = 10.0  # far above log 8, the loss of not knowing
+OBJECTIVES = {"accuracy": ("val_accuracy", 1), "loss": ("val_loss", -1)}  # column, sign

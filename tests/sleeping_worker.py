@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import optuna
 
@@ -10,20 +11,22 @@ import study_store
 
 def hasten() -> None:
     """Notice dead workers within seconds."""
-    study_store.HEARTBEAT, study_store.GRACE, study_store.POLL = 1, 2, 0.2
+    study_store.BEAT, study_store.GRACE, study_store.POLL = 0.5, 5, 0.2
 
 
-def work(url: str, total: int, seconds: float, log: str) -> None:
-    """Take part in the study "sleep" of a grid of `total` cells; logs who begins which."""
+def work(url: str | None, folder: Path, total: int, seconds: float) -> None:
+    """Take part in the study "sleep" of `total` slots; logs in `folder` who begins which."""
     hasten()
-    study = study_store.open_study(url, "sleep", {"version": 1})
-    study.sampler = optuna.samplers.GridSampler({"x": list(range(total))}, seed=0)
+    database = study_store.Database(url, default=folder / "study.db")
+    study = database.study("sleep", {"version": 1})
 
     def objective(trial: optuna.Trial) -> float:
-        x = trial.suggest_categorical("x", list(range(total)))
-        with open(log, "a") as file:
+        x = trial.suggest_int("x", 0, total - 1)
+        with open(folder / "log", "a") as file:
             file.write(f"{os.getpid()} {x}\n")
         time.sleep(seconds)
         return x
 
-    study_store.run(study, objective, total, lambda trial, done: None)
+    worker = study_store.Worker(database, study, total, lambda slot: {"x": slot})
+    worker.run(objective, lambda trial, done: None)
+    assert sorted(trial.value for trial in worker.filled()) == list(range(total))

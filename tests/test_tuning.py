@@ -1,6 +1,6 @@
 """The hyper-parameter search: what it finds, keeps, continues, and refuses."""
 
-import contextlib
+import argparse
 import csv
 import json
 import multiprocessing
@@ -154,7 +154,9 @@ def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
         yield from fit(*args)
 
     monkeypatch.setattr(training, "fit", interrupted)
-    assert search().code == 130
+    outcome = search()
+    assert outcome.code == 130
+    assert "stopped; the same command goes on with the search" in outcome.err
     monkeypatch.setattr(training, "fit", fit)
     outcome = search()
     assert outcome.code == 0
@@ -168,77 +170,129 @@ def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
     assert len(resumed) == 8
 
 
-def values_of(url):
-    study = optuna.load_study(study_name="sleep", storage=url)
-    return sorted(t.value for t in study.trials if t.state == TrialState.COMPLETE)
-
-
-def three_workers_of_which_one_is_killed(url, log):
-    """Returns how many workers took part."""
+def three_workers_of_which_two_are_killed(url, folder):
+    """Each in its first trial; the third fills all slots, and no slot twice."""
     processes = multiprocessing.get_context("spawn")
     workers = [
-        processes.Process(target=sleeping_worker.work, args=(url, 9, 0.7, log)) for _ in range(3)
+        processes.Process(target=sleeping_worker.work, args=(url, folder, 6, 0.8)) for _ in range(3)
     ]
     for worker in workers:
         worker.start()
-        time.sleep(0.3)
     deadline = time.monotonic() + 60
-    victim = str(workers[1].pid)
-    while not log.exists() or victim not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(workers[1].pid, signal.SIGKILL)
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, -signal.SIGKILL, 0]
-    assert values_of(url) == list(range(9))
-    return len({line.split()[0] for line in log.read_text().splitlines()})
+    for victim in workers[:2]:
+        while not (folder / "log").exists() or str(victim.pid) not in (folder / "log").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(victim.pid, signal.SIGKILL)
+    workers[2].join(60)
+    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    begun = [line.split() for line in (folder / "log").read_text().splitlines()]
+    survivor = [x for pid, x in begun if int(pid) == workers[2].pid]
+    assert len(survivor) == len(set(survivor))
+    twice = [x for x in range(6) if [y for _, y in begun].count(str(x)) > 1]
+    assert 1 <= len(twice) <= 2  # what the dead ones were at, unless one had just ended
 
 
-def test_workers_share_a_file_and_survive_a_kill(tmp_path):
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    assert three_workers_of_which_one_is_killed(url, tmp_path / "log") == 3
+def test_workers_share_a_file_and_survive_kills(tmp_path):
+    three_workers_of_which_two_are_killed(None, tmp_path)
 
 
-def test_workers_share_postgresql_and_survive_a_kill(tmp_path):
+@pytest.fixture
+def postgresql():
     url = os.environ.get("POSTGRESQL_URL")
     if not url and os.environ.get("CI"):
         pytest.fail("CI must set POSTGRESQL_URL")
     if not url:
-        pytest.skip("no POSTGRESQL_URL of an empty database")
-    with contextlib.suppress(KeyError):
-        optuna.delete_study(study_name="sleep", storage=url)
-    assert three_workers_of_which_one_is_killed(url, tmp_path / "log") == 3
+        pytest.skip("no POSTGRESQL_URL of a database that may be emptied")
+    storage = optuna.storages.RDBStorage(url)
+    for study in optuna.get_all_study_summaries(storage):
+        optuna.delete_study(study_name=study.study_name, storage=storage)
+    return url
 
 
-def test_killed_command_is_continued_by_the_same_command(preset, tmp_path, run, monkeypatch):
-    text = GRID.replace("[1, 3]", "[1, 30]")
-    command = [sys.executable, str(ROOT / SCRIPT), "--config", str(preset(text))]
-    with subprocess.Popen([*command, "--output", str(tmp_path)], stdout=subprocess.PIPE) as process:
-        for line in process.stdout:
-            if line.startswith(b"2/4"):
-                break
-        process.kill()
-    for name, seconds in (("HEARTBEAT", 1), ("GRACE", 2), ("POLL", 0.2)):
-        monkeypatch.setattr(study_store, name, seconds)
-    outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path)
+def test_workers_share_postgresql_and_survive_kills(tmp_path, postgresql):
+    three_workers_of_which_two_are_killed(postgresql, tmp_path)
+
+
+def test_search_on_postgresql(search, postgresql, tmp_path):
+    url = postgresql.replace("postgresql+psycopg", "postgresql")  # as most people write it
+    outcome = search("--storage", url)
     assert outcome.code == 0, outcome
-    assert outcome.out.count("min left") == 2
-    assert len({cell["trial"] for cell in metrics(tmp_path)["cells"]}) == 4
+    assert len(metrics(tmp_path / "out")["cells"]) == 8
 
 
-def test_surplus_trial_is_not_kept(tmp_path):
-    study = study_store.open_study(f"sqlite:///{tmp_path / 'a.db'}", "s", {})
-    begun = []
+def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, monkeypatch):
+    command = [sys.executable, str(ROOT / SCRIPT), "--config"]
+    command += [str(preset(GRID.replace("[1, 3]", "[1, 40]"))), "--output", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        for line in process.stdout:
+            if line.startswith(b"1/4"):
+                break
+        deadline = time.monotonic() + 60
+        while not (half := half_done(tmp_path)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    for name, seconds in (("BEAT", 0.5), ("GRACE", 2), ("POLL", 0.2)):
+        monkeypatch.setattr(study_store, name, seconds)
+    outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome
+    trials = optuna.load_study(study_name="out", storage=database_of(tmp_path)).trials
+    (again,) = [t for t in trials if t.params == half.params and t.number != half.number]
+    assert again.user_attrs["folds"][0] == half.user_attrs["folds"][0]  # its very seconds
+    assert len(again.user_attrs["folds"]) == 2
+    assert len({cell["trial"] for cell in metrics(tmp_path / "out")["cells"]}) == 4
+
+
+def database_of(folder):
+    return f"sqlite:///{folder / 'out' / 'study.db'}"
+
+
+def half_done(folder):
+    """A running trial that has one of its two models."""
+    trials = optuna.load_study(study_name="out", storage=database_of(folder)).trials
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    return next((t for t in running if len(t.user_attrs.get("folds", [])) == 1), None)
+
+
+def worker_of(tmp_path, total=2, **options):
+    database = study_store.Database(None, default=tmp_path / "a.db")
+    study = database.study("s", {})
+    return study_store.Worker(database, study, total, lambda slot: {})
+
+
+def test_trial_taken_over_while_alive(tmp_path, capsys):
+    worker = worker_of(tmp_path)
 
     def objective(trial):
-        if not begun:  # another worker begins one, and ends it, at the same time
-            begun.append(1)
-            study.add_trial(create_trial(value=1.0))
-        return 0.0
+        if trial.number == 0:  # this process slept, and another one buried it
+            worker.study.tell(0, state=TrialState.FAIL)
+        return 1.0
 
-    study_store.run(study, objective, 2, lambda trial, done: None)
-    assert len(study_store.kept(study)) == 2
+    worker.run(objective, lambda trial, done: None)
+    assert "another worker has it now" in capsys.readouterr().err
+    assert [trial.number for trial in worker.filled()] == [1, 2]
+
+
+def test_slot_that_kills_its_workers_is_given_up(tmp_path):
+    worker = worker_of(tmp_path)
+    for _ in range(study_store.MOST_DEATHS + 1):
+        with worker.database.turn():
+            worker.study.tell(worker.take(), state=TrialState.FAIL)
+    worker.run(lambda trial: 1.0, lambda trial, done: None)
+    given_up, filled = worker.filled()
+    assert (given_up.state, filled.state) == (TrialState.FAIL, TrialState.COMPLETE)
+
+
+def test_database_that_fails_meanwhile(tmp_path):
+    worker = worker_of(tmp_path)
+
+    def objective(trial):
+        (tmp_path / "a.db").write_text("no database any more " * 1000)
+        trial.set_user_attr("x", 1)
+
+    with pytest.raises(UserError, match=r"--storage sqlite:///.*a.db: "):
+        worker.run(objective, lambda trial, done: None)
 
 
 def test_early_stopping_counts_from_the_last_real_fall():
@@ -256,11 +310,16 @@ def folds(*accuracies):
     ]
 
 
+def settings(**more):
+    fixed = {"objective": "accuracy", "schedule": "constant", "focus": 0.0}
+    return argparse.Namespace(**fixed, **more)
+
+
 def test_pruning_compares_the_same_folds():
     study = optuna.create_study(direction="maximize")
     best = {"folds": folds([0.9], [0.8], [0.7])}
     study.add_trial(create_trial(value=0.8, user_attrs=best))
-    args = type("Args", (), {"objective": "accuracy", "prune_margin": 0.05})
+    args = settings(prune_margin=0.05)
     trial = tuning.Search(args, {}, None, [], None)
     assert trial.hopeless(study, folds([0.84]))
     assert not trial.hopeless(study, folds([0.86]))
@@ -269,14 +328,17 @@ def test_pruning_compares_the_same_folds():
 
 
 def test_scores_of_shorter_and_diverged_trainings():
-    args = type("Args", (), {"objective": "accuracy"})
-    search = tuning.Search(args, {}, None, [], None)
-    two = folds([0.1, 0.2, 0.3], [0.5, 0.6])
+    space = {"epochs": Choice((2, 3))}
+    search = tuning.Search(settings(), space, None, [], None)
+    two = folds([0.1, 0.2, 0.3], [0.5, 0.6])  # the second stopped early
+    assert search.score_at(two, 3) == pytest.approx(0.45)
+    assert search.score_at(two, 2) == pytest.approx(0.4)
     assert search.score(two) == pytest.approx(0.45)
-    assert search.score(two, 2) == pytest.approx(0.4)
     two[1]["diverged"] = True
-    assert search.score(two) == pytest.approx(0.15)
-    assert search.score(two, 1) == pytest.approx(0.3)  # then it had not yet diverged
+    assert search.score_at(two, 3) == pytest.approx(0.15)
+    assert search.score_at(two, 2) == pytest.approx(0.4)  # then it had not yet diverged
+    assert search.score(two) == pytest.approx(0.4)
+    assert tuning.at({"val_loss": [], "diverged": True}, "val_loss", None) == tuning.DIVERGED
 
 
 def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, tmp_path):
@@ -284,9 +346,8 @@ def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, t
     outcome = search(text=text)
     assert outcome.code == 2
     assert "no trial came to a result: --widths: Baseline has none" in outcome.err
-    assert optuna.load_study(
-        study_name="out", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}"
-    ).trials
+    again = search(text=text)
+    assert (again.code, again.out.count("min left")) == (2, 0)  # nothing is made twice
 
 
 def test_study_of_another_search_is_left_alone(search, tmp_path):
@@ -304,11 +365,12 @@ def test_study_of_another_search_is_left_alone(search, tmp_path):
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("nonsense", "Could not parse"),
-        ("nosuchdb://host/x", "nosuchdb"),
-        ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+        ("nonsense", "not the URL of a database"),
+        ("postgresql://host:PORT/x", "not the URL of a database"),
+        ("nosuchdb://host/x", "neither sqlite nor postgresql"),
+        ("sqlite:////nowhere/at/all.db", "its folder does not exist"),
         ("postgresql+psycopg://me:secret@127.0.0.1:1/x", "refused"),
-        ("mysql+pymysql://host/x", "not installed"),
+        ("mysql+pymysql://host/x", "neither sqlite nor postgresql"),
     ],
 )
 def test_storage_that_cannot_be_reached(fails, preset, tmp_path, url, reason):
@@ -332,6 +394,9 @@ def test_file_that_is_no_database(fails, preset, tmp_path):
         ("lr = [0.001, 0.1]", "lr = {low = 0.01, high = 0.1}", "a grid needs a list"),
         ("lr = [0.001, 0.1]", "lr = 3", "neither a list of values nor"),
         ("[space]", "[other]", "unknown key 'other'"),
+        ("lr = [0.001, 0.1]", "lr = [0.1, 0.1]", "stands there twice"),
+        ("lr = [0.001, 0.1]", "views = [1, 8]", "not a setting that a search can vary"),
+        ("batch-size = [64, 128]\nlr = [0.001, 0.1]", "", "has nothing but epochs"),
         ("folds = 2", "trials = 3", "--trials"),
         ("folds = 2", "trials = 0", "'0' is not a whole number"),
         ("folds = 2", 'search = "tpe"', "--trials"),
@@ -354,7 +419,7 @@ def test_presets_of_the_project_make_searches():
         model_parameter_tuning.add_search_flags(parser)
         args = parse(parser, [])
         kinds[name] = tuning.read_space(parser, args)
-        _, total = tuning.sampler(args, kinds[name], begun=0)
+        total = tuning.slots(args, kinds[name])
         assert (
             total
             == {"tuning": 9, "tuning-best": load_preset(PRESETS / "tuning-best.toml")["trials"]}[
@@ -363,6 +428,11 @@ def test_presets_of_the_project_make_searches():
         )
     assert kinds["tuning"]["lr"] == Choice((0.001, 0.01, 0.1))
     assert isinstance(kinds["tuning-best"]["lr"], Range)
+
+
+def test_flag_that_the_search_varies_is_refused(fails, preset, tmp_path):
+    line = fails(SCRIPT, "--config", preset(), "--lr", 0.5, "--output", tmp_path)
+    assert "--lr: does nothing, the search varies it" in line
 
 
 def test_as_published_is_refused(fails, preset, tmp_path):
