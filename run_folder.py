@@ -30,6 +30,7 @@ PACKAGES = (
     "scipy",
     "matplotlib",
     "safetensors",
+    "optuna",
 )
 
 

@@ -91,4 +91,5 @@ def learning_curves(path: Path, curves: dict[str, list[dict]], mark: str | None 
             axes.plot([], [], color=ORANGE, label="held out")
             axes.set_title(name, size=7.5)
             axes.set(xlabel="epoch", ylabel="loss")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False, fontsize=7.5)

@@ -22,7 +22,7 @@ def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None
             axes.scatter(x, y, 6 + 60 * np.sqrt(n / n.sum()), color=BLUE, zorder=3)
             axes.set(xlabel="probability of the top class", title=f"{when} the temperature")
         figure.axes[0].set_ylabel("share that is right")
-        figure.axes[0].annotate("area: images", (0.03, 0.95), xycoords="axes fraction", size=7.5)
+        figure.axes[1].annotate("area: images", (0.6, 0.05), xycoords="axes fraction", size=7.5)
 
 
 def risk_coverage(
@@ -72,5 +72,5 @@ def distances(
         )  # fmt: skip
         axes.axvline(farthest, color=RED, lw=1)
         axes.set_yticks(places, list(values))
-        axes.set(xscale="log", xlabel="squared distance (box: quartiles, whiskers: 1 to 99 %; "
-                 "right of the red line: called unlike)")  # fmt: skip
+        axes.set(xscale="log", xlabel="squared distance (box: quartiles, whiskers: 1 and 99 %)\n"
+                 "right of the red line: called unlike the training cells")  # fmt: skip
