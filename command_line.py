@@ -253,7 +253,7 @@ def run_script(main: Callable[[], None]) -> None:
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'interrupted: no result was written'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'interrupted: no result was written'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, say `head`, has left
         discard_output()
