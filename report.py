@@ -1,9 +1,10 @@
 """Write the README's tables from the run folders under plots/.
 
-    python report.py            # prints the tables, rewrites the README's marked blocks
+    python report.py            # prints the tables, rewrites the README's marked blocks, draws
+                                # plots/ladder.png
     python report.py --check    # changes nothing; exit code 2 if a block is old
 
-Every figure is read from metrics.json and predictions.npz of finished runs.
+Every figure is read from metrics.json, predictions.npz and ablation.json of finished runs.
 """
 
 from __future__ import annotations
@@ -25,10 +26,17 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     args = parser.parse_args()
 
+    import run_folder
+    import study_figures
+    import study_tables
     import tables
 
     before = after = read_readme(args.readme)
-    for name, table in (("paper", tables.paper_table),):
+    for name, table in (
+        ("paper", tables.paper_table),
+        ("ladder", study_tables.ladder),
+        ("trust", study_tables.trust),
+    ):
         try:
             block = table(args.plots)
         except KeyError as error:
@@ -39,6 +47,15 @@ def main() -> None:
         after = replace_block(after, name, block, args.readme)
     if args.check and after != before:
         raise UserError(f"{args.readme} is out of date: run python report.py")
+    if args.check:
+        return
+    run_folder.write(
+        args.plots,
+        lambda folder: study_figures.ladder(
+            folder / "ladder.png", study_tables.ladder_points(args.plots)
+        ),
+        last="ladder.png",
+    )
     if after != before:
         write_readme(args.readme, after)
         print(f"wrote the tables into {args.readme}")

@@ -26,7 +26,14 @@ PUBLISHED_ELSEWHERE = (
         "best of several",
     ),
 )
-LADDER = ("cnn-paper", "cnn-fast-3", "cnn-fast-4", "cnn-fast-8", "cnn-fast-24", "cnn-best")
+LADDER = ("cnn-paper", "cnn-best")
+TRUST_ROWS = {
+    "accuracy": "accuracy",
+    "ece": "calibration error (ECE, 15 bins)",
+    "nll": "log loss (NLL)",
+    "brier": "Brier score",
+    "aurc": "risk over coverage (AURC)",
+}
 
 
 def ladder(plots: Path) -> str:
@@ -94,7 +101,9 @@ def ladder_row(preset: str, run: SavedRun, name_machine: bool) -> str:
     eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
     together = metrics.get("test_ensemble")
     seconds = [row["train_seconds"] for row in metrics["runs"]]
-    work = [row["train_seconds"] * row["machine_gflops"] / 1000 for row in metrics["runs"]]
+    gflops = [row.get("machine_gflops") for row in metrics["runs"]]
+    work = [s * rate / 1000 for s, rate in zip(seconds, gflops, strict=True) if rate]
+    command = metrics.get("command_seconds")
     cells = [
         f"`{preset}`",
         f"{metrics['model']['parameters'] / 1e6:.2f} M",
@@ -102,8 +111,8 @@ def ladder_row(preset: str, run: SavedRun, name_machine: bool) -> str:
         eight,
         cell(together["accuracy"], 4) if together else "",
         f"{np.median(seconds):.0f}" + (f" ({machine(run)})" if name_machine else ""),
-        f"{np.median(work):.1f}",
-        f"{metrics['command_seconds']:.0f} s for {len(seconds)} models",
+        f"{np.median(work):.1f}" if work else "",
+        f"{command:.0f} s for {len(seconds)} models" if command else "",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -171,3 +180,51 @@ def ablation_rows(rows: list[dict]) -> list[str]:
 def spread(values: list[float], sign: str = "") -> str:
     """mean +- standard deviation in points."""
     return f"{100 * np.mean(values):{sign}.2f} ± {100 * np.std(values, ddof=1):.2f}"
+
+
+def trust(plots: Path) -> str:
+    """What the released weights' probabilities are worth on test, as Markdown."""
+    path = plots / "release" / "metrics.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; make it with python model_release.py") from error
+    if found["dataset"]["synthetic"]:
+        raise UserError(f"{path}: a run on generated images never enters a table")
+    preset = load_preset(PRESETS / "release.toml")
+    preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
+    check_settings(path, found["config"], preset, "python model_release.py")
+    views = found["views"]
+    lines = ["| test images | one view | eight views |", "|---|---|---|"]
+    for key, name in TRUST_ROWS.items():
+        cells = (
+            f"{v['before'][key]['mean']:.4f} → {deviation(v['after'][key])}" for v in views.values()
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for level in views["1"]["sets"]:
+        cells = (
+            f"{deviation(v['sets'][level]['coverage'])}; {v['sets'][level]['size']['mean']:.2f}"
+            for v in views.values()
+        )
+        lines.append(
+            f"| sets at {float(level):.0%}: hold the truth; classes | {' | '.join(cells)} |"
+        )
+    unlike = "; ".join(f"{k} {v['mean']:.1%}" for k, v in found["called_unlike"].items())
+    rounding = found["float16"]["test"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Mean ± standard deviation over {len(rounding['labels_changed'])} seeds' models; "
+            "before → after a temperature that was fitted, like the sets, on validation. Called "
+            f"unlike the training cells (bound set at {found['config']['false_alarms']:.0%} of the "
+            f"validation cells): {unlike}. Storing the weights in 16 bits changed the label of "
+            f"{sum(rounding['labels_changed'])} of the {len(rounding['labels_changed'])} x 3,421 "
+            f"test answers (p at least {min(t['p'] for t in rounding['mcnemar']):.2g}, McNemar).",
+        ]
+    )
+
+
+def deviation(value: dict) -> str:
+    """mean ± standard deviation, the latter where there are several models."""
+    return f"{value['mean']:.4f}" + ("" if value["std"] is None else f" ± {value['std']:.4f}")

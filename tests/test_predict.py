@@ -334,3 +334,25 @@ def test_export_checked_on_nothing(fails, weights, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(AssertionError, match="none of the images can be used"):
         fails("predict.py", "--export", tmp_path / "a.onnx", tmp_path, "--weights", weights)
+
+
+RELEASED = ROOT / "weights" / "cnn-best.safetensors"
+
+
+def test_released_weights_are_right_about_real_cells(run, real_dataset, tmp_path):
+    """The test accuracy of plots/release, by way of predict.py."""
+    np.save(tmp_path / "cells.npy", real_dataset.test.images)
+    outcome = run("predict.py", tmp_path / "cells.npy", "--format", "json")
+    answers = [CLASS_NAMES.index(row["label"]) for row in json.loads(outcome.out)]
+    accuracy = np.mean(answers == real_dataset.test.labels)
+    measured = json.loads((ROOT / "plots/release/metrics.json").read_text())
+    assert accuracy == pytest.approx(measured["released"]["accuracy"]["1"], abs=0.001)
+    assert outcome.code == 0
+
+
+def test_released_weights_are_small_and_match_their_card():
+    assert RELEASED.stat().st_size < 3e6
+    card = json.loads(RELEASED.with_suffix(".json").read_text())
+    assert card["md5"] == released.md5_of(RELEASED.read_bytes())
+    assert card["classes"] == list(CLASS_NAMES)
+    assert card["training"]["dataset"]["synthetic"] is False

@@ -2,10 +2,16 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 
+import numpy as np
 import pytest
 from conftest import QUICK, ROOT
+from PIL import Image
+
+import synthetic_cells
+import tuning
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -23,7 +29,10 @@ def test_there_are_commands():
     assert len(COMMANDS) >= 5
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+TRAINING = [c for c in COMMANDS if "predict.py" not in c and "tuning.py" not in c]
+
+
+@pytest.mark.parametrize("command", TRAINING)
 def test_command_runs_on_generated_images(run, tmp_path, command):
     script, *flags = command.split()[1:]
     quick = ["--synthetic"] if script == "data_visualization.py" else QUICK
@@ -34,6 +43,32 @@ def test_command_runs_on_generated_images(run, tmp_path, command):
     outcome = run(script, *flags, *quick, "--output", tmp_path)
     assert outcome.code == 0
     assert outcome.out.endswith(f"wrote {tmp_path}\n")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "tuning.py" in c])
+def test_search_runs_but_for_the_training(run, tmp_path, monkeypatch, command):
+    history = {name: [0.5] * 50 for name in tuning.COLUMNS}
+    model = {**history, "diverged": False, "seconds": 1.0}
+    monkeypatch.setattr(tuning.Search, "fold", lambda *_: model)
+    script, *flags = command.split()[1:]
+    outcome = run(script, *flags, "--synthetic", "--output", tmp_path)
+    assert outcome.code == 0
+    assert outcome.out.endswith(f"wrote {tmp_path}\n")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "predict.py" in c])
+def test_prediction_runs(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    cells = synthetic_cells.make()["test"][0][:3]
+    np.save("cells.npy", cells)
+    for name in ("cell.png", "photographs/a.jpg", "slide 7/b.jpg", "sorted/monocyte/c.tif"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(cells[0]).save(path)
+    script, *flags = shlex.split(command.partition(" > ")[0])[1:]
+    outcome = run(script, *flags)
+    assert outcome.code == 0
+    assert len(outcome.out.splitlines()) in (1, 2, 4)  # the export; one or three with a header
 
 
 def test_audit_sentences_are_what_the_audit_found():
@@ -63,4 +98,6 @@ def test_make_targets_exist():
 def test_links_and_pictures_are_there():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert len(links) > 5
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {"#" + re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings}
+    assert [x for x in links if x not in anchors and not (ROOT / x).exists()] == []

@@ -113,7 +113,7 @@ def test_distance_is_mahalanobis_from_the_nearest_class():
     classifier, images = random_classifier()
     classifier.centres, classifier.whitening = space_of(features, labels)
     means = np.stack([features[labels == c].mean(0) for c in range(8)])
-    covariance = np.cov((features - means[labels]).numpy().T, ddof=0)
+    covariance = np.cov((features.numpy() - means[labels]).T, ddof=0)
     with torch.inference_mode():
         seen = classifier.network.features(bloodmnist.normalise(images)).numpy()
     expected = cdist(seen, means, "mahalanobis", VI=np.linalg.inv(covariance)).min(1) ** 2

@@ -37,6 +37,7 @@ def plots(quick_run, quick_ablation, tmp_path):
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
+    shutil.copytree(ROOT / "plots" / "release", tmp_path / "plots" / "release")
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
     settings = command_line.load_preset(command_line.PRESETS / "ablation.toml")
     config = {key.replace("-", "_"): value for key, value in settings.items()}
@@ -60,7 +61,8 @@ def change(folder, name="metrics.json", **changes):
 def readme(tmp_path):
     path = tmp_path / "README.md"
     blocks = [
-        f"<!-- {name}: written by report.py -->\nold\n<!-- end of {name} -->" for name in ("paper",)
+        f"<!-- {name}: written by report.py -->\nold\n<!-- end of {name} -->"
+        for name in ("paper", "ladder", "trust")
     ]
     path.write_text("\n".join(["above", *blocks, "below\n"]))
     return path
@@ -76,8 +78,9 @@ def test_tables_are_written_between_their_markers(run, plots, readme):
     assert outcome.code == 0
     text = readme.read_text()
     assert text.startswith("above\n<!-- paper: written by report.py -->\n| macro average |")
-    assert text.endswith("<!-- end of paper -->\nbelow\n")
+    assert text.endswith("<!-- end of trust -->\nbelow\n")
     assert "\nold\n" not in text
+    assert (plots / "ladder.png").stat().st_size > 10_000
     row = next(line for line in text.splitlines() if line.startswith("| CNN accuracy"))
     assert row.split(" | ")[1] == "0.914"
     assert row.endswith("| 0.877 ± 0.012 [0.850, 0.900] |")
@@ -191,10 +194,25 @@ def test_unfit_ablation(plots, spoil, says):
         study_tables.ablation(plots)
 
 
+def test_trust_table_shows_what_was_measured(plots):
+    found = json.loads((plots / "release" / "metrics.json").read_text())
+    change(plots / "release", dataset={"synthetic": True})
+    with pytest.raises(command_line.UserError, match="never enters a table"):
+        study_tables.trust(plots)
+    found["views"]["8"]["after"]["nll"] = {"mean": 0.01234, "std": 0.001}
+    (plots / "release" / "metrics.json").write_text(json.dumps(found))
+    row = next(line for line in study_tables.trust(plots).splitlines() if "log loss" in line)
+    assert row.endswith("→ 0.0123 ± 0.0010 |")
+    (plots / "release" / "metrics.json").unlink()
+    with pytest.raises(command_line.UserError, match=r"make it with python model_release\.py"):
+        study_tables.trust(plots)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *("baseline", "baseline-as-published", "cnn-paper", "cnn-paper-as-published"),
+        *study_tables.LADDER[1:],
     ],
 )
 def test_committed_runs_are_real_and_whole(name):
