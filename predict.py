@@ -79,7 +79,7 @@ def main() -> None:
         write(watched(classify(cells, model, args), tally), args.format)
         tell_all(tally, model.classes)
     if tally.refused:
-        tell(f"{tally.refused} images could not be used")
+        tell(f"{tally.refused} image{'s' * (tally.refused > 1)} could not be used")
         sys.exit(1)
 
 

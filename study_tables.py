@@ -134,14 +134,8 @@ def ladder_words(best: SavedRun) -> str:
 
 def ablation(plots: Path) -> str:
     """What each part of the recipe gives on held-out images, as Markdown."""
-    path = plots / "ablation" / "ablation.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; make it with python ablation.py") from error
-    if found["dataset"]["synthetic"]:
-        raise UserError(f"{path}: a run on generated images never enters a table")
-    check_settings(path, found["config"], load_preset(PRESETS / "ablation.toml"), "ablation.py")
+    preset = load_preset(PRESETS / "ablation.toml")
+    found = read_study(plots / "ablation" / "ablation.json", preset, "python ablation.py")
     rows, config = found["variants"], found["config"]
     return "\n".join(
         [
@@ -155,6 +149,18 @@ def ablation(plots: Path) -> str:
             "corrected. The test split was not read.",
         ]
     )
+
+
+def read_study(path: Path, preset: dict, command: str) -> dict:
+    """A study's JSON. Raises `UserError` if it is missing, on generated images, or of others."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; make it with {command}") from error
+    if found["dataset"]["synthetic"]:
+        raise UserError(f"{path}: a run on generated images never enters a table")
+    check_settings(path, found["config"], preset, command)
+    return found
 
 
 def ablation_rows(rows: list[dict]) -> list[str]:
@@ -184,16 +190,9 @@ def spread(values: list[float], sign: str = "") -> str:
 
 def trust(plots: Path) -> str:
     """What the released weights' probabilities are worth on test, as Markdown."""
-    path = plots / "release" / "metrics.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; make it with python model_release.py") from error
-    if found["dataset"]["synthetic"]:
-        raise UserError(f"{path}: a run on generated images never enters a table")
     preset = load_preset(PRESETS / "release.toml")
     preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
-    check_settings(path, found["config"], preset, "python model_release.py")
+    found = read_study(plots / "release" / "metrics.json", preset, "python model_release.py")
     views = found["views"]
     lines = ["| test images | one view | eight views |", "|---|---|---|"]
     for key, name in TRUST_ROWS.items():
