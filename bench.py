@@ -31,7 +31,10 @@ from command_line import (
     whole_number,
 )
 
-SCRIPTS = ("data_visualization.py", "model_baseline.py", "model_cnn.py", "ablation.py")
+SCRIPTS = (
+    *("data_visualization.py", "model_baseline.py", "model_cnn.py", "ablation.py"),
+    *("model_parameter_tuning.py", "model_release.py", "predict.py"),
+)
 BATCH = 128
 BATCHES = (1, 8, 32, 128, 512)
 USUAL_IMAGES = 2560  # trained on in the comparisons with the usual way

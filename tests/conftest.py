@@ -76,6 +76,22 @@ def real_file() -> Path:
         pytest.skip(f"no BloodMNIST file: {error}")
 
 
+@pytest.fixture
+def postgresql():
+    """The URL of a real PostgreSQL database, emptied. In CI there must be one."""
+    import optuna
+
+    url = os.environ.get("POSTGRESQL_URL")
+    if not url and os.environ.get("CI"):
+        pytest.fail("CI must set POSTGRESQL_URL")
+    if not url:
+        pytest.skip("no POSTGRESQL_URL of a database that may be emptied")
+    storage = optuna.storages.RDBStorage(url)
+    for study in optuna.get_all_study_summaries(storage):
+        optuna.delete_study(study_name=study.study_name, storage=storage)
+    return url
+
+
 @pytest.fixture(scope="session")
 def real_dataset(real_file):
     import bloodmnist

@@ -3,9 +3,6 @@
 import argparse
 import csv
 import json
-import multiprocessing
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +10,6 @@ import tomllib
 
 import optuna
 import pytest
-import sleeping_worker
 from conftest import ROOT
 from optuna.trial import TrialState, create_trial
 
@@ -21,7 +17,6 @@ import model_parameter_tuning
 import study_store
 import training
 import tuning
-from command_line import UserError
 from tuning import Choice, EarlyStopping, Range
 
 GRID = """
@@ -170,50 +165,6 @@ def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
     assert len(resumed) == 8
 
 
-def three_workers_of_which_two_are_killed(url, folder):
-    """Each in its first trial; the third fills all slots, and no slot twice."""
-    processes = multiprocessing.get_context("spawn")
-    workers = [
-        processes.Process(target=sleeping_worker.work, args=(url, folder, 6, 0.8)) for _ in range(3)
-    ]
-    for worker in workers:
-        worker.start()
-    deadline = time.monotonic() + 60
-    for victim in workers[:2]:
-        while not (folder / "log").exists() or str(victim.pid) not in (folder / "log").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(victim.pid, signal.SIGKILL)
-    workers[2].join(60)
-    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, -signal.SIGKILL, 0]
-    begun = [line.split() for line in (folder / "log").read_text().splitlines()]
-    survivor = [x for pid, x in begun if int(pid) == workers[2].pid]
-    assert len(survivor) == len(set(survivor))
-    twice = [x for x in range(6) if [y for _, y in begun].count(str(x)) > 1]
-    assert 1 <= len(twice) <= 2  # what the dead ones were at, unless one had just ended
-
-
-def test_workers_share_a_file_and_survive_kills(tmp_path):
-    three_workers_of_which_two_are_killed(None, tmp_path)
-
-
-@pytest.fixture
-def postgresql():
-    url = os.environ.get("POSTGRESQL_URL")
-    if not url and os.environ.get("CI"):
-        pytest.fail("CI must set POSTGRESQL_URL")
-    if not url:
-        pytest.skip("no POSTGRESQL_URL of a database that may be emptied")
-    storage = optuna.storages.RDBStorage(url)
-    for study in optuna.get_all_study_summaries(storage):
-        optuna.delete_study(study_name=study.study_name, storage=storage)
-    return url
-
-
-def test_workers_share_postgresql_and_survive_kills(tmp_path, postgresql):
-    three_workers_of_which_two_are_killed(postgresql, tmp_path)
-
-
 def test_search_on_postgresql(search, postgresql, tmp_path):
     url = postgresql.replace("postgresql+psycopg", "postgresql")  # as most people write it
     outcome = search("--storage", url)
@@ -253,46 +204,6 @@ def half_done(folder):
     trials = optuna.load_study(study_name="out", storage=database_of(folder)).trials
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     return next((t for t in running if len(t.user_attrs.get("folds", [])) == 1), None)
-
-
-def worker_of(tmp_path, total=2, **options):
-    database = study_store.Database(None, default=tmp_path / "a.db")
-    study = database.study("s", {})
-    return study_store.Worker(database, study, total, lambda slot: {})
-
-
-def test_trial_taken_over_while_alive(tmp_path, capsys):
-    worker = worker_of(tmp_path)
-
-    def objective(trial):
-        if trial.number == 0:  # this process slept, and another one buried it
-            worker.study.tell(0, state=TrialState.FAIL)
-        return 1.0
-
-    worker.run(objective, lambda trial, done: None)
-    assert "another worker has it now" in capsys.readouterr().err
-    assert [trial.number for trial in worker.filled()] == [1, 2]
-
-
-def test_slot_that_kills_its_workers_is_given_up(tmp_path):
-    worker = worker_of(tmp_path)
-    for _ in range(study_store.MOST_DEATHS + 1):
-        with worker.database.turn():
-            worker.study.tell(worker.take(), state=TrialState.FAIL)
-    worker.run(lambda trial: 1.0, lambda trial, done: None)
-    given_up, filled = worker.filled()
-    assert (given_up.state, filled.state) == (TrialState.FAIL, TrialState.COMPLETE)
-
-
-def test_database_that_fails_meanwhile(tmp_path):
-    worker = worker_of(tmp_path)
-
-    def objective(trial):
-        (tmp_path / "a.db").write_text("no database any more " * 1000)
-        trial.set_user_attr("x", 1)
-
-    with pytest.raises(UserError, match=r"--storage sqlite:///.*a.db: "):
-        worker.run(objective, lambda trial, done: None)
 
 
 def test_early_stopping_counts_from_the_last_real_fall():
@@ -438,7 +349,3 @@ def test_flag_that_the_search_varies_is_refused(fails, preset, tmp_path):
 def test_as_published_is_refused(fails, preset, tmp_path):
     line = fails(SCRIPT, "--config", preset(), "--protocol", "as-published", "--output", tmp_path)
     assert "trains on test images" in line
-
-
-def test_error_type_is_the_users():
-    assert issubclass(training.DivergedError, UserError)
