@@ -18,7 +18,7 @@ def test_bench(run, tmp_path, monkeypatch):
         "PIXELS": (28, 64),
         "WIDTHS": ((4, 4, 8), (4, 8, 8)),
         "SCRIPTS": ("report.py",),
-        "PRESET_OF": {"Baseline": "baseline", "ConvNet": "cnn-paper", "CellNet": "cnn-fast-3"},
+        "PRESET_OF": {"Baseline": "baseline", "ConvNet": "cnn-paper", "CellNet": "cnn-fast-15"},
     }.items():
         monkeypatch.setattr(f"bench.{name}", small)
     outcome = run("bench.py", "--synthetic", "--repeats", "1", "--output", tmp_path)

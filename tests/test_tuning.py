@@ -107,7 +107,7 @@ def test_test_split_is_not_read(search, monkeypatch):
 
 def test_tpe_search(search, tmp_path):
     text = """
-base = "cnn-fast-3"
+base = "cnn-fast-15"
 synthetic = true
 search = "tpe"
 objective = "loss"
