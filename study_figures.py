@@ -44,10 +44,12 @@ def ladder(path: Path, points: list[dict]) -> None:
             for point in shown:
                 colour = BLUE if point["ours"] else GREY
                 at = point[key], 100 * point["accuracy"]
-                left = point[key] < middle  # its label then stands on the right, where there is room
+                left = point[key] < middle  # and the label on its right, where there is room
                 axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
-                axes.annotate(point["name"], at, (5 if left else -5, -3), size=7, color=colour,
-                              textcoords="offset points", ha="left" if left else "right")  # fmt: skip
+                axes.annotate(
+                    point["name"], at, (5 if left else -5, -3), textcoords="offset points",
+                    ha="left" if left else "right", color=colour, size=7,
+                )  # fmt: skip
             axes.set(xscale="log", xlabel=label)
             axes.margins(x=0.1)
         figure.axes[0].set_ylabel("test accuracy, % (ours: filled)")
