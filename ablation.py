@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict] = {  # the settings in which a variant departs from th
     "no-shift": {"shift": 0},
     "no-label-smoothing": {"label_smoothing": 0.0},
     "constant-rate": {"schedule": "constant"},
+    "batches-of-128": {"batch_size": 128},
     "adam-alone": ADAM,
     "cutout-8": {"cutout": 8},
     "the-papers-network": {"model": "ConvNet", "widths": None, **ADAM, "lr": 1e-3},

@@ -5,9 +5,9 @@
 
 Prints the matrix-product peak, each network's speed as a share of it, where a training step's time
 goes, images a second by batch size, the data pipeline and the paper's protocol beside the usual way
-of writing them (without loader workers), how time grows, and each script's start-up time. What is
-compared is measured in turn, and the peak around each network, so that a machine whose speed drifts
-bends it little. Run it with nothing else running.
+of writing them (without loader workers), how time grows, how a shared search speeds up with its
+workers, and each script's start-up time. What is compared is measured in turn, and the peak around
+each network, so that a machine whose speed drifts bends it little. Run it alone.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ PRESET_OF = {
     "CellNet": "cnn-best",
     "ResNet18": "cnn-medmnist",
 }
+WORKERS, TRIALS, NAP = (1, 2, 4, 8), 32, 1.0  # of a search whose trials sleep so many seconds
 WIDTHS = ((8, 16, 32), (16, 32, 64), (16, 64, 128), (32, 128, 256))
 
 
@@ -85,6 +86,7 @@ def main() -> None:
     found["networks"] = networks(args, device)
     found["usual_way"] = beside_the_usual_way(args, dataset, device, found["networks"])
     found["growth"] = growth(args, device)
+    found["search_seconds_by_workers"] = shared_search()
     found["help_seconds"] = start_up(args)
     found["peak_memory_mib"] = peak_memory()
     print(f"peak memory of this command: {found['peak_memory_mib'] or 'unknown here'} MiB")
@@ -246,6 +248,16 @@ def start_up(args: argparse.Namespace) -> dict[str, float]:
         found[script] = statistics.median(times)
     listed = ", ".join(f"{script} {value:.2f} s" for script, value in found.items())
     print(f"--help answers after: {listed}")
+    return found
+
+
+def shared_search() -> dict[int, float]:
+    """Seconds of a search by its number of workers, where a trial takes no processor."""
+    import sleeping
+
+    found = {workers: sleeping.wall_seconds(workers, TRIALS, NAP) for workers in WORKERS}
+    listed = ", ".join(f"{workers}: {value:.1f} s" for workers, value in found.items())
+    print(f"a search of {TRIALS} trials that sleep {NAP:g} s, by number of workers: {listed}")
     return found
 
 

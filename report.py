@@ -4,7 +4,7 @@
                                 # plots/ladder.png
     python report.py --check    # changes nothing; exit code 2 if a block is old
 
-Every figure is read from metrics.json, predictions.npz and ablation.json of finished runs.
+Every figure is read from the JSON files and predictions.npz of finished runs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def main() -> None:
     args = parser.parse_args()
 
     import run_folder
+    import search_table
     import study_figures
     import study_tables
     import tables
@@ -35,7 +36,9 @@ def main() -> None:
     for name, table in (
         ("paper", tables.paper_table),
         ("ladder", study_tables.ladder),
+        ("ablation", study_tables.ablation),
         ("trust", study_tables.trust),
+        ("search", search_table.search),
     ):
         try:
             block = table(args.plots)

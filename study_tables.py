@@ -26,7 +26,10 @@ PUBLISHED_ELSEWHERE = (
         "best of several",
     ),
 )
-LADDER = ("cnn-paper", "cnn-best")
+LADDER = (
+    *("cnn-paper", "cnn-fast-15", "cnn-fast-30", "cnn-fast-60", "cnn-fast-200"),
+    "cnn-best",
+)
 TRUST_ROWS = {
     "accuracy": "accuracy",
     "ece": "calibration error (ECE, 15 bins)",

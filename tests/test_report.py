@@ -10,8 +10,11 @@ from conftest import ROOT
 
 import command_line
 import run_folder
+import search_table
 import study_tables
 import tables
+
+BLOCKS = ("paper", "ladder", "ablation", "trust", "search")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,7 @@ def plots(quick_run, quick_ablation, tmp_path):
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
     shutil.copytree(ROOT / "plots" / "release", tmp_path / "plots" / "release")
+    shutil.copytree(ROOT / "plots" / "tuning", tmp_path / "plots" / "tuning")
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
     settings = command_line.load_preset(command_line.PRESETS / "ablation.toml")
     config = {key.replace("-", "_"): value for key, value in settings.items()}
@@ -61,8 +65,7 @@ def change(folder, name="metrics.json", **changes):
 def readme(tmp_path):
     path = tmp_path / "README.md"
     blocks = [
-        f"<!-- {name}: written by report.py -->\nold\n<!-- end of {name} -->"
-        for name in ("paper", "ladder", "trust")
+        f"<!-- {name}: written by report.py -->\nold\n<!-- end of {name} -->" for name in BLOCKS
     ]
     path.write_text("\n".join(["above", *blocks, "below\n"]))
     return path
@@ -78,7 +81,7 @@ def test_tables_are_written_between_their_markers(run, plots, readme):
     assert outcome.code == 0
     text = readme.read_text()
     assert text.startswith("above\n<!-- paper: written by report.py -->\n| macro average |")
-    assert text.endswith("<!-- end of trust -->\nbelow\n")
+    assert text.endswith("<!-- end of search -->\nbelow\n")
     assert "\nold\n" not in text
     assert (plots / "ladder.png").stat().st_size > 10_000
     row = next(line for line in text.splitlines() if line.startswith("| CNN accuracy"))
@@ -185,13 +188,29 @@ def test_ablation_table(plots):
         (lambda p: p.unlink(), "make it with python ablation.py"),
         (lambda p: p.write_text("{"), "make it with python ablation.py"),
         (lambda p: change(p.parent, p.name, dataset={"synthetic": True}), "never enters a table"),
-        (lambda p: change(p.parent, p.name, config={"epochs": 1}), "epochs is not 8 as the table"),
+        (lambda p: change(p.parent, p.name, config={"epochs": 1}), "epochs is not 5 as the table"),
     ],
 )
 def test_unfit_ablation(plots, spoil, says):
     spoil(plots / "ablation" / "ablation.json")
     with pytest.raises(command_line.UserError, match=says):
         study_tables.ablation(plots)
+
+
+def test_search_table_shows_what_was_measured(plots):
+    folder = plots / "tuning"
+    cells = json.loads((folder / "metrics.json").read_text())["cells"]
+    for cell in cells:
+        where = (cell["settings"][name] for name in ("lr", "batch_size", "epochs"))
+        if tuple(where) == (0.001, 128, 50):
+            cell["accuracy"] = [0.81, 0.83]
+    change(folder, cells=cells)
+    row = next(r for r in search_table.search(plots).splitlines() if r.startswith("| 0.001 | 128"))
+    assert row.split(" | ")[3] == "0.820 ± 0.014 (2 of 5 folds)"
+    assert row.endswith("| 0.915 at 50 epochs, the best |")
+    change(folder, cells=cells[1:])
+    with pytest.raises(command_line.UserError, match="not all cells are there"):
+        search_table.search(plots)
 
 
 def test_trust_table_shows_what_was_measured(plots):

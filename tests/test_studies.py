@@ -18,6 +18,9 @@ def test_bench(run, tmp_path, monkeypatch):
         "PIXELS": (28, 64),
         "WIDTHS": ((4, 4, 8), (4, 8, 8)),
         "SCRIPTS": ("report.py",),
+        "WORKERS": (1, 2),
+        "TRIALS": 4,
+        "NAP": 0.5,
         "PRESET_OF": {"Baseline": "baseline", "ConvNet": "cnn-paper", "CellNet": "cnn-fast-15"},
     }.items():
         monkeypatch.setattr(f"bench.{name}", small)
@@ -39,6 +42,8 @@ def test_bench(run, tmp_path, monkeypatch):
     for name in ("Baseline", "ConvNet", "both"):
         assert f"the paper's protocol, {name}, 256 images" in outcome.out
     assert [len(times) for times in found["growth"].values()] == [2, 2, 2]
+    assert found["search_seconds_by_workers"]["1"] >= 4 * 0.5
+    assert found["search_seconds_by_workers"]["2"] >= 2 * 0.5
     assert found["help_seconds"]["report.py"] > 0
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         *("network_speed", "operators", "growth")
