@@ -77,8 +77,24 @@ def words(found: dict) -> str:
         f"cell: batch {best['batch_size']}, rate {best['lr']:g}, {best['epochs']} epochs at most. "
         "A row is one training, read at both lengths, and a row that lies more than "
         f"{config['prune_margin']:g} behind the best in its first folds is not trained on the "
-        f"rest. That took {found['seconds'] / 60:.0f} min ({device}, {environment['threads']} "
-        f"threads); the plain grid, each cell by itself on all folds, would take about "
-        f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds an epoch and the "
-        "epochs a fold of the models that were trained."
+        f"rest{to_win(found)}. That took {found['seconds'] / 60:.0f} min ({device}, "
+        f"{environment['threads']} threads); the plain grid, each cell by itself on all folds, "
+        f"would take about {found['plain_seconds'] / 60:.0f} min, estimated from the seconds an "
+        "epoch and the epochs a fold of the models that were trained."
+    )
+
+
+def to_win(found: dict) -> str:
+    """What a row that was left early would have needed on the folds that it was not trained on."""
+    models, best = found["models_a_trial"], found["best"]["accuracy"]
+    needed = [
+        (sum(best) - sum(cell["accuracy"])) / (models - len(cell["accuracy"]))
+        for cell in found["cells"]
+        if 0 < len(cell["accuracy"]) < models
+    ]
+    if not needed:
+        return ""
+    return (
+        f": to win it would have needed {min(needed):.3f} or more there in the mean, and the best "
+        f"cell's best fold has {max(best):.3f}"
     )

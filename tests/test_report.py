@@ -207,6 +207,10 @@ def test_search_table_shows_what_was_measured(plots):
     change(folder, cells=cells)
     row = next(r for r in search_table.search(plots).splitlines() if r.startswith("| 0.001 | 128"))
     assert row.split(" | ")[3] == "0.820 ± 0.014 (2 of 5 folds)"
+    best = json.loads((folder / "metrics.json").read_text())["best"]["accuracy"]
+    few = [c["accuracy"] for c in cells if 0 < len(c["accuracy"]) < 5]
+    needed = min((sum(best) - sum(values)) / (5 - len(values)) for values in few)
+    assert f"it would have needed {needed:.3f} or more" in search_table.search(plots)
     assert row.endswith("| 0.915 at 50 epochs, the best |")
     change(folder, cells=cells[1:])
     with pytest.raises(command_line.UserError, match="not all cells are there"):
