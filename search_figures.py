@@ -28,13 +28,15 @@ def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
                 grid[row, column] = np.mean(values)
                 text = f"{np.mean(values):.3f}"
                 text += f"\n± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-                text += "" if cell["complete"] else f"\npruned, {len(values)} models"
+                if not cell["complete"]:  # the note below says what it means
+                    text += f"\n({len(values)})"
                 colour = "white" if grid[row, column] > 0.6 else "black"
                 axes.text(column, row, text, ha="center", va="center", size=7.5, color=colour)
             picture = axes.imshow(grid, cmap="Blues", vmin=0, vmax=1, aspect="auto")
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             axes.set_yticks(range(len(sizes)), sizes)
             axes.set(xlabel="learning rate", ylabel="batch size", title=f"at most {epochs} epochs")
+        figure.supxlabel("in brackets: the models trained before the cell was left", size=7)
         figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
 
 

@@ -71,7 +71,7 @@ def save(
         search_figures.history(path("history"), cells, args.objective, mark)
         if importances:
             search_figures.importances(path("importances"), importances, mark)
-        worst = min(complete, key=lambda cell: cell["score"])
+        worst = min((c for c in cells if c["accuracy"]), key=lambda cell: cell["score"])
         named = (
             {"best": best, "worst": worst} if worst["trial"] != best["trial"] else {"best": best}
         )
