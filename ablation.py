@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict] = {  # the settings in which a variant departs from th
     "batches-of-128": {"batch_size": 128},
     "adam-alone": ADAM,
     "cutout-8": {"cutout": 8},
-    "the-papers-network": {"model": "ConvNet", "widths": None, **ADAM, "lr": 1e-3},
+    "network-of-the-paper": {"model": "ConvNet", "widths": None, **ADAM, "lr": 1e-3},
 }
 
 

@@ -68,7 +68,7 @@ def ladder_points(plots: Path) -> list[dict]:
     """The ladder as points for a figure: name, parameters, train_seconds, accuracy, ours."""
     points = [
         {
-            "name": name.partition(" (")[0],
+            "name": ", ".join(name.partition(" (")[0].split(", ")[:2]),
             "parameters": millions and millions * 1e6,
             "train_seconds": None,
             "accuracy": accuracy,
@@ -80,7 +80,7 @@ def ladder_points(plots: Path) -> list[dict]:
         metrics = read_run(plots, preset).metrics
         points.append(
             {
-                "name": preset,
+                "name": preset.removeprefix("cnn-"),
                 "parameters": metrics["model"]["parameters"],
                 "train_seconds": np.median([row["train_seconds"] for row in metrics["runs"]]),
                 "accuracy": metrics["test"]["accuracy"]["mean"],

@@ -169,7 +169,7 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
         "100",
         "5.0",
     ]
-    best = next(p for p in study_tables.ladder_points(plots) if p["name"] == "cnn-best")
+    best = next(p for p in study_tables.ladder_points(plots) if p["name"] == "best")
     assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
 
 
