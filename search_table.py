@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from command_line import PRESETS, UserError, load_preset
-from study_tables import read_study
+from study_tables import machine, read_study
 
 # Hobelsberger et al.'s held-out accuracies: of the best cell, by (batch size, rate, epochs); of
 # the cells of these rates no more than the range is given
@@ -68,8 +68,7 @@ def published(batch: int, rate: float) -> str:
 
 def words(found: dict) -> str:
     """What the table shows, what was saved, and how the latter was estimated."""
-    environment, config, best = found["environment"], found["config"], found["best"]["settings"]
-    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
+    config, best = found["config"], found["best"]["settings"]
     return (
         f"Held-out accuracy, mean ± standard deviation over {found['models_a_trial']} folds of "
         "train + validation; the test split is not read. Training ends early where the held-out "
@@ -77,10 +76,10 @@ def words(found: dict) -> str:
         f"cell: batch {best['batch_size']}, rate {best['lr']:g}, {best['epochs']} epochs at most. "
         "A row is one training, read at both lengths, and a row that lies more than "
         f"{config['prune_margin']:g} behind the best in its first folds is not trained on the "
-        f"rest{to_win(found)}. That took {found['seconds'] / 60:.0f} min ({device}, "
-        f"{environment['threads']} threads); the plain grid, each cell by itself on all folds, "
-        f"would take about {found['plain_seconds'] / 60:.0f} min, estimated from the seconds an "
-        "epoch and the epochs a fold of the models that were trained."
+        f"rest{to_win(found)}. That took {found['seconds'] / 60:.0f} min ({machine(found)}); "
+        "the plain grid, each cell by itself on all folds, would take about "
+        f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds an epoch and the epochs "
+        "a fold of the models that were trained."
     )
 
 

@@ -50,7 +50,7 @@ def ladder(plots: Path) -> str:
     for name, millions, accuracy, count in PUBLISHED_ELSEWHERE:
         size = f"{millions} M" if millions else ""
         lines.append(f"| {name}; {count} | {size} | {accuracy:.3f} | | | | | |")
-    several = len({machine(run) for run in runs.values()}) > 1
+    several = len({machine(run.metrics) for run in runs.values()}) > 1
     lines += [ladder_row(preset, run, several) for preset, run in runs.items()]
     best, paper = runs["cnn-best"], runs["cnn-paper"]
     return "\n".join(
@@ -90,9 +90,9 @@ def ladder_points(plots: Path) -> list[dict]:
     return points
 
 
-def machine(run: SavedRun) -> str:
-    """What a run was trained on, and how precisely."""
-    environment, precision = run.metrics["environment"], run.metrics["config"]["precision"]
+def machine(metrics: dict) -> str:
+    """What a run or study was trained on, and how precisely."""
+    environment, precision = metrics["environment"], metrics["config"]["precision"]
     device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
     return f"{device}, {environment['threads']} threads, {precision}"
 
@@ -113,7 +113,7 @@ def ladder_row(preset: str, run: SavedRun, name_machine: bool) -> str:
         cell(one_view, 4),
         eight,
         cell(together["accuracy"], 4) if together else "",
-        f"{np.median(seconds):.0f}" + (f" ({machine(run)})" if name_machine else ""),
+        f"{np.median(seconds):.0f}" + (f" ({machine(metrics)})" if name_machine else ""),
         f"{np.median(work):.1f}" if work else "",
         f"{command:.0f} s for {len(seconds)} models" if command else "",
     ]
@@ -127,8 +127,8 @@ def ladder_words(best: SavedRun) -> str:
     return (
         f"Ours: mean ± standard deviation over {len(best.probabilities)} models (seeds; folds for "
         "`cnn-paper`) [95 % interval of test sampling]. Training: median seconds of one model "
-        f"({machine(best)}), start-up and scoring left out; in TFLOP: the float32 operations that "
-        "the same machine does in matrix products in that time, by its mean speed in samples "
+        f"({machine(best.metrics)}), start-up and scoring left out; in TFLOP: the float32 "
+        "operations that the same machine does in matrix products in that time, by its mean speed in samples "
         "between the epochs. `cnn-best`: macro "
         f"AUC {cell(auc, 4)}, recall of immature granulocytes {granulocyte['recall']:.3f} "
         f"[{granulocyte['recall_low']:.3f}, {granulocyte['recall_high']:.3f}]."
