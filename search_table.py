@@ -78,8 +78,8 @@ def words(found: dict) -> str:
         f"{config['prune_margin']:g} behind the best in its first folds is not trained on the "
         f"rest{to_win(found)}. That took {found['seconds'] / 60:.0f} min ({machine(found)}); "
         "the plain grid, each cell by itself on all folds, would take about "
-        f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds an epoch and the epochs "
-        "a fold of the models that were trained."
+        f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds an epoch and the "
+        "epochs a fold of the models that were trained."
     )
 
 
