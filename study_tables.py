@@ -128,8 +128,8 @@ def ladder_words(best: SavedRun) -> str:
         f"Ours: mean ± standard deviation over {len(best.probabilities)} models (seeds; folds for "
         "`cnn-paper`) [95 % interval of test sampling]. Training: median seconds of one model "
         f"({machine(best.metrics)}), start-up and scoring left out; in TFLOP: the float32 "
-        "operations that the same machine does in matrix products in that time, by its mean speed in "
-        "samples between the epochs. `cnn-best`: macro "
+        "operations that the same machine does in matrix products in that time, by its mean "
+        "speed in samples between the epochs. `cnn-best`: macro "
         f"AUC {cell(auc, 4)}, recall of immature granulocytes {granulocyte['recall']:.3f} "
         f"[{granulocyte['recall_low']:.3f}, {granulocyte['recall_high']:.3f}]."
     )
