@@ -1,9 +1,9 @@
-# make setup | reproduce | test | bench | test-lowest | lock. PYTHON= picks the interpreter (3.11 or newer).
+# make setup | reproduce | test | bench | test-lowest | lock | audit. PYTHON= picks the interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup reproduce test bench test-lowest lock clean
+.PHONY: setup reproduce test bench test-lowest lock audit clean
 
 setup: $(VENV)/.installed
 
@@ -15,18 +15,19 @@ $(VENV)/.installed: requirements-lock.txt
 
 reproduce: setup
 	$(BIN)/python data_visualization.py
-	$(BIN)/python model_baseline.py
-	$(BIN)/python model_cnn.py
-	$(BIN)/python model_baseline.py --protocol as-published
-	$(BIN)/python model_cnn.py --protocol as-published
+	$(BIN)/python model_baseline.py --overwrite
+	$(BIN)/python model_cnn.py --overwrite
+	$(BIN)/python model_baseline.py --protocol as-published --overwrite
+	$(BIN)/python model_cnn.py --protocol as-published --overwrite
 	$(BIN)/python report.py
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/python -m pip install --requirement requirements-dev.txt
 	touch $@
 
+# One test file a core at a time, and one thread each.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: setup
 	$(BIN)/python bench.py
@@ -39,9 +40,15 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --requirement .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pytest
 
-# Pin the newest versions that requirements.txt allows, for every platform and Python it runs on.
+# Pin the newest versions that requirements.txt allows, by their hashes, for every platform and Python.
 lock: $(VENV)/.installed-dev
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header requirements.txt --output-file requirements-lock.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes requirements.txt --output-file requirements-lock.txt
+
+# Compare the pinned packages with the published advisories.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install pip-audit
+	.venv-audit/bin/pip-audit --require-hashes --disable-pip --requirement requirements-lock.txt
 
 clean:
-	rm -rf $(VENV) .venv-lowest
+	rm -rf $(VENV) .venv-lowest .venv-audit

@@ -4,6 +4,7 @@ import functools
 import importlib
 import os
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,18 +79,23 @@ def real_file() -> Path:
 
 @pytest.fixture
 def postgresql():
-    """The URL of a real PostgreSQL database, emptied. In CI there must be one."""
-    import optuna
+    """The URL of a new database on a real PostgreSQL server. In CI there must be one."""
+    import sqlalchemy
 
-    url = os.environ.get("POSTGRESQL_URL")
-    if not url and os.environ.get("CI"):
+    server = os.environ.get("POSTGRESQL_URL")
+    if not server and os.environ.get("CI"):
         pytest.fail("CI must set POSTGRESQL_URL")
-    if not url:
-        pytest.skip("no POSTGRESQL_URL of a database that may be emptied")
-    storage = optuna.storages.RDBStorage(url)
-    for study in optuna.get_all_study_summaries(storage):
-        optuna.delete_study(study_name=study.study_name, storage=storage)
-    return url
+    if not server:
+        pytest.skip("no POSTGRESQL_URL of a server where databases may be made")
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sqlalchemy.create_engine(
+        server, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool
+    )
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    yield sqlalchemy.make_url(server).set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
