@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from command_line import UserError, make_parser, parse, run_script, warning, whole_number
-from flags import add_model_flags, add_recipe_flags, add_training_flags
+from flags import add_model_flags, add_recipe_flags, add_training_flags, add_work_flags
 
 WHOLE = "whole-recipe"
 ADAM = {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0}
@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict] = {  # the settings in which a variant departs from th
 def main() -> None:
     parser = make_parser(__doc__, preset="ablation")
     add_training_flags(parser)
+    add_work_flags(parser, spread=False)
     add_recipe_flags(parser)
     add_model_flags(parser)
     parser.add_argument(
@@ -50,6 +51,7 @@ def main() -> None:
         raise UserError(f"--replicates {args.replicates}: there are but {args.folds} folds")
 
     import bloodmnist
+    import experiment
     import protocols
     import run_folder
     import training
@@ -62,13 +64,27 @@ def main() -> None:
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
 
+    chosen = plans[: args.replicates]
+    names = [f"{name}-{plan.name}" for name in variants for plan in chosen]
+    whole = variants[WHOLE][0]()
+    work = experiment.open_work(args, names, dataset, whole, device, result="ablation.json")
+    if work is None:
+        return
     runs = {name: [] for name in variants}
-    for plan in plans[: args.replicates]:
-        held_out = pool, [replace(plan, scored=False)]  # scored on the held-out images alone
-        for name, (build, recipe) in variants.items():
-            print(f"{name}, fold {plan.fold}")
-            runs[name] += protocols.train_all(build, dataset, held_out, recipe, device)
-    save(args, dataset.describe(), environment, [row(name, runs) for name in variants])
+    try:
+        with experiment.stoppable(device):
+            for plan in chosen:
+                held_out = pool, [replace(plan, scored=False)]  # on the held-out images alone
+                for name, (build, recipe) in variants.items():
+                    print(f"{name}, fold {plan.fold}")
+                    settings = build, dataset, held_out, recipe, device, work, f"{name}-"
+                    runs[name] += protocols.train_all(*settings)
+            with work.turn:
+                rows = [row(name, runs) for name in variants]
+                save(args, dataset.describe(), environment, rows)
+                work.end()
+    finally:
+        work.release()
 
 
 def make_variants(args: argparse.Namespace) -> dict[str, tuple]:

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from command_line import (
@@ -88,8 +89,7 @@ def main() -> None:
     found["growth"] = growth(args, device)
     found["search_seconds_by_workers"] = shared_search()
     found["help_seconds"] = start_up(args)
-    found["peak_memory_mib"] = peak_memory()
-    print(f"peak memory of this command: {found['peak_memory_mib'] or 'unknown here'} MiB")
+    found["training_memory_mib_by_pixels"] = peak_memory()
 
     def fill(folder: Path) -> None:
         for draw, rows in (
@@ -181,8 +181,8 @@ def beside_the_usual_way(args: argparse.Namespace, dataset, device, networks: li
         "a batch: {usual_seconds:.4f} s the usual way, {our_seconds:.4f} s here (augmented), "
         "{ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(**batch)
     )
-    pool, settings = train + dataset.val, recipe("ConvNet", device)
-    found = usual_way.compare_protocol(pool, USUAL_IMAGES, settings, device, args.repeats)
+    settings = recipe("ConvNet", device)
+    found = usual_way.compare_protocol(train, USUAL_IMAGES, settings, device, args.repeats)
     for name in ("Baseline", "ConvNet", "both"):
         print(
             f"the paper's protocol, {name}, {found['images']} images: "
@@ -261,14 +261,17 @@ def shared_search() -> dict[int, float]:
     return found
 
 
-def peak_memory() -> int | None:
-    """MiB of memory that this process has held at most; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
-    return peak // (2**20 if sys.platform == "darwin" else 2**10)
+def peak_memory() -> dict[int, int | None]:
+    """MiB that a training on the CPU takes at most, by the size of the images."""
+    import torch
+
+    import memory
+
+    settings = replace(recipe("CellNet", torch.device("cpu")), epochs=2)
+    found = {size: memory.of_training(size, settings) for size in PIXELS}
+    listed = ", ".join(f"{size} px: {mib or 'unknown here'} MiB" for size, mib in found.items())
+    print(f"memory of training CellNet, the whole data set loaded: {listed}")
+    return found
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +51,6 @@ class Split:
         """The images of one class."""
         return self.images[self.labels == label]
 
-    def __add__(self, other: Split) -> Split:
-        return Split(
-            np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels])
-        )
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -87,6 +84,59 @@ class Dataset:
             "synthetic": self.synthetic,
             "counts": {name: len(split) for name, split in self.splits().items()},
         }
+
+
+class Pool:
+    """Splits one after the other, without a copy of their images; `labels` is int64 (N,)."""
+
+    def __init__(self, *splits: Split):
+        self.splits = splits
+        self.labels = np.concatenate([split.labels for split in splits])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> tuple[Images, Tensor]:
+        """The images and labels, int64 (N,), on `device`."""
+        parts = [to_device(split, device)[0] for split in self.splits]
+        return Images(parts), torch.from_numpy(self.labels).to(device)
+
+
+class Images:
+    """Rows of several image tensors, uint8 (N, H, W, 3), that are copied only when they are read.
+
+    At 224 pixels the data set takes 2.6 GB, so nothing of it should be held twice. Index it with a
+    slice or a tensor of rows, as a tensor's first axis.
+    """
+
+    def __init__(self, parts: Sequence[Tensor], rows: Tensor | None = None):
+        """`rows`, int64 (N,), count through all parts; without them, all rows."""
+        self.parts, self.device = parts, parts[0].device
+        ends = list(itertools.accumulate(map(len, parts)))
+        self.bounds = list(zip([0, *ends], ends, strict=False))
+        self.rows = torch.arange(ends[-1], device=self.device) if rows is None else rows
+        self.shape = torch.Size([len(self.rows), *parts[0].shape[1:]])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def choose(self, rows: Tensor) -> Images:
+        """Those of some rows, of as few parts as they are in."""
+        rows = self.rows[rows.to(self.device)]
+        for part, (begin, end) in zip(self.parts, self.bounds, strict=True):
+            if ((rows >= begin) & (rows < end)).all():
+                return Images([part], rows - begin)
+        return Images(self.parts, rows)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        rows = self.rows[index]
+        if len(self.parts) == 1:
+            return self.parts[0][rows]
+        found = self.parts[0].new_empty(len(rows), *self.shape[1:])
+        for part, (begin, end) in zip(self.parts, self.bounds, strict=True):
+            here = (rows >= begin) & (rows < end)
+            found[here] = part[rows[here] - begin]
+        return found
 
 
 def load(data_root: Path | None = None, size: int = 28, synthetic: bool = False) -> Dataset:

@@ -24,6 +24,7 @@ SYNTHETIC = "generated images: not a result"
 NOT_RESULTS = (
     *("config", "output", "data_root", "device", "figure_format", "save_weights", "weights"),
     *("synthetic", "protocol", "storage", "trials"),
+    *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
 )
 
 

@@ -40,6 +40,26 @@ def add_training_flags(parser: Parser) -> None:
     )
 
 
+def add_work_flags(parser: Parser, spread: bool = True) -> None:
+    """Add the flags of a run that may be stopped and continued, and if `spread` shared."""
+    group = parser.add_argument_group("work")
+    group.add_argument("--resume", action="store_true", help="go on with the unfinished run")
+    group.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    group.add_argument(
+        "--checkpoint-every", type=whole_number(1, 10**6), default=1, metavar="EPOCHS",
+        help="keep the state on the disk as often",
+    )  # fmt: skip
+    if not spread:
+        return
+    group.add_argument(
+        "--only-fold", type=whole_number(0, 100), metavar="K", help="train this fold alone; others "
+        "may be at work on the rest, in the same folder",
+    )  # fmt: skip
+    group.add_argument(
+        "--only-seed", type=whole_number(0, 2**32 - 1), metavar="N", help="the same for a seed"
+    )
+
+
 def add_recipe_flags(parser: Parser) -> None:
     """Add the flags of what goes beyond the paper's recipe; `recipe.Recipe` explains them."""
     group = parser.add_argument_group("recipe")

@@ -110,8 +110,9 @@ class Residual(nn.Module):
 class CellNet(nn.Module):
     """A small residual network that widens before it pools, so that little detail is lost.
 
-    `widths` are the channels at full size, at 28 and 14 pixels, and at 14 and 7 pixels. Larger
-    images are first halved by strides, so that the blocks always see about 14 and 7 pixels.
+    `widths` are the channels of the stem, of the maps of 28 and 14 pixels, and of those of 14 and
+    7. Images of 64 pixels and more are first halved by strides, from the stem on, so that the
+    blocks always see about 14 and 7 pixels.
     """
 
     def __init__(
@@ -123,9 +124,10 @@ class CellNet(nn.Module):
     ):
         super().__init__()
         first, middle, last = widths
-        self.stem = conv(in_channels, first)  # (N, 16, 28, 28)
+        halvings = max(0, round(math.log2(image_size / 28)))
+        self.stem = conv(in_channels, first, 2 if halvings else 1)  # (N, 16, 28, 28) at 28 px
         self.body = nn.Sequential()
-        for _ in range(round(math.log2(image_size / 28))):
+        for _ in range(halvings - 1):
             self.body.extend([conv(first, first, stride=2), nn.ReLU()])
         self.body.extend(
             [

@@ -24,6 +24,13 @@ class Optimization:
             for optimizer in self.optimizers
         ]
 
+    def state_dict(self) -> dict:
+        return {"parts": [part.state_dict() for part in (*self.optimizers, *self.schedules)]}
+
+    def load_state_dict(self, state: dict) -> None:
+        for part, kept in zip((*self.optimizers, *self.schedules), state["parts"], strict=True):
+            part.load_state_dict(kept)
+
     def zero_grad(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad()

@@ -18,7 +18,10 @@ from command_line import LEAKS, SYNTHETIC, warning
 from models import count_parameters
 from protocols import Run
 
-NOT_CONFIG = ("config", "output", "data_root", "started")  # of one machine and moment
+NOT_CONFIG = (  # of one machine and moment
+    *("config", "output", "data_root", "started"),
+    *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
+)
 
 
 def config(args: argparse.Namespace) -> dict:
@@ -71,7 +74,8 @@ def score_and_save(
             if name:
                 (folder / name).write_bytes(save(run.weights))
         draw(folder, args, content, history, dataset.test, tested)
-        content["command_seconds"] = time.perf_counter() - args.started  # all that comes before
+        if args.started is not None:  # not a part of a run that was resumed
+            content["command_seconds"] = time.perf_counter() - args.started  # all before this
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json", stale="weights-*.safetensors")
@@ -95,8 +99,7 @@ def scored_run(run: Run, test_labels: np.ndarray, weights: str | None) -> dict:
 
 def weights_name(run: Run) -> str:
     """weights-seed-0.safetensors, or weights-seed-0-fold-2.safetensors."""
-    fold = "" if run.fold is None else f"-fold-{run.fold}"
-    return f"weights-seed-{run.seed}{fold}.safetensors"
+    return f"weights-{run.name}.safetensors"
 
 
 def draw(

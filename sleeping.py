@@ -59,5 +59,5 @@ def wall_seconds(workers: int, total: int, seconds: float) -> float:
 
 def work_at_once(together: Barrier, folder: Path, total: int, seconds: float) -> list[FrozenTrial]:
     """`work` on a file, begun when all are ready."""
-    together.wait()
+    together.wait(timeout=120)
     return work(None, folder, total, seconds)

@@ -7,14 +7,17 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+import interruption
+import parallel
 from augmentation import Batches, view
-from bloodmnist import normalise
+from bloodmnist import Images, normalise
 from command_line import UserError
-from optimization import Optimization
+from optimization import Optimization, rate_share
 from recipe import Recipe
 
 
@@ -73,14 +76,16 @@ def train_epoch(
     batches: Batches,
     optimization: Optimization,
     recipe: Recipe,
-) -> tuple[float, float]:
-    """One epoch's steps; returns the mean loss and accuracy of the batches while training.
+) -> tuple[float, float, Tensor]:
+    """One epoch's steps; returns the mean loss and accuracy while training, and each batch's loss.
 
     With the recipe's focus these are mostly of hard images, so they lie below held-out accuracy.
     """
     model.train()
     loss_sum = correct = count = 0
+    batch_losses = []
     for images, labels in batches:
+        interruption.check(images.device)
         with autocast(images.device, recipe.precision):
             logits = model(images).float()
         losses = nn.functional.cross_entropy(
@@ -89,22 +94,26 @@ def train_epoch(
         loss = losses.mean()
         optimization.zero_grad()
         loss.backward()
+        parallel.average_gradients(model, len(labels), len(batches.rows))
         optimization.step()
 
         batches.record(losses.detach())
+        batch_losses.append(loss.detach())
         loss_sum += loss.detach() * len(labels)
         correct += (logits.argmax(1) == labels).sum()
         count += len(labels)
-    return float(loss_sum) / count, float(correct) / count
+    totals = [float(loss_sum), float(correct), count]
+    loss_sum, correct, count = parallel.summed(totals, labels.device)
+    return loss_sum / count, correct / count, torch.stack(batch_losses)
 
 
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Images,
     views: int = 1,
     precision: str = "float32",
-    batch_size: int = 128,
+    batch_size: int = 64,
 ) -> Tensor:
     """Class probabilities, float32 (N, classes) on the CPU, of uint8 images (N, H, W, 3).
 
@@ -114,37 +123,53 @@ def predict(
     total = 0
     with autocast(images.device, precision):
         for which in range(views):
-            parts = view(images, which).split(batch_size)
+            starts = range(0, len(images), batch_size)
+            parts = (view(images[start : start + batch_size], which) for start in starts)
             logits = torch.cat([model(normalise(part)).float() for part in parts])
             total = total + logits.softmax(1).cpu()
     return total / views
 
 
-def fit(
+def begin(
     model: nn.Module,
-    train: tuple[Tensor, Tensor],
-    val: tuple[Tensor, Tensor],
+    train: tuple[Tensor | Images, Tensor],
     recipe: Recipe,
     generator: torch.Generator,
+) -> tuple[Batches, Optimization]:
+    """What `fit` needs: the batches of `train`, images uint8 (N, H, W, 3) and labels, in the order
+    of `generator`, and the optimizers of `model`.
+    """
+    batches = Batches(*train, recipe, generator)
+    return batches, Optimization(model, recipe, steps=recipe.epochs * len(batches))
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    optimization: Optimization,
+    val: tuple[Tensor | Images, Tensor],
+    recipe: Recipe,
+    begun: int = 0,
 ) -> Iterator[dict]:
     """Train `model` in place; yields a row of the history an epoch, scored on one view of `val`.
 
-    `train` and `val` are images, uint8 (N, H, W, 3), and labels; `generator` orders and augments
-    the batches.
+    `val` is images, uint8 (N, H, W, 3), and labels; `begun` epochs were trained before.
     """
-    batches = Batches(*train, recipe, generator)
-    optimization = Optimization(model, recipe, steps=recipe.epochs * len(batches))
     images, labels = val
-    for epoch in range(1, recipe.epochs + 1):
+    for epoch in range(begun + 1, recipe.epochs + 1):
+        parallel.own_random_numbers(batches.generator.initial_seed(), epoch)
         start = time.perf_counter()
-        train_loss, train_accuracy = train_epoch(model, batches, optimization, recipe)
+        train_loss, train_accuracy, losses = train_epoch(model, batches, optimization, recipe)
         seconds = time.perf_counter() - start  # training alone, without the scoring below
         probabilities = predict(model, images, precision=recipe.precision)
-        val_loss, val_accuracy = loss_and_accuracy(probabilities, labels.cpu())
+        # batch normalisation has other statistics in each process; the first one's count
+        val_loss, val_accuracy = parallel.from_first(
+            partial(loss_and_accuracy, probabilities, labels.cpu())
+        )
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise DivergedError(
-                f"training diverged: in epoch {epoch} the loss is {train_loss} in training and "
-                f"{val_loss} on held-out images; lower --lr"
+                f"training diverged: in epoch {epoch}, {divergence(losses, epoch, recipe)}, the "
+                f"loss is {train_loss} in training and {val_loss} on held-out images; lower --lr"
             )
         yield {
             "epoch": epoch,
@@ -154,6 +179,18 @@ def fit(
             "val_accuracy": val_accuracy,
             "train_seconds": seconds,
         }
+
+
+def divergence(losses: Tensor, epoch: int, recipe: Recipe) -> str:
+    """Where an epoch's training was lost: the first batch whose loss is no number, and its rate.
+
+    The last batch if none is: the weights may still be beyond use.
+    """
+    bad = (~losses.isfinite()).nonzero().flatten().tolist()
+    batch = bad[0] if bad else len(losses) - 1
+    step, steps = (epoch - 1) * len(losses) + batch, recipe.epochs * len(losses)
+    rate = recipe.lr * rate_share(recipe, step, steps)
+    return f"batch {batch + 1} of {len(losses)}, at a rate of {rate:g}"
 
 
 def loss_and_accuracy(probabilities: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -20,11 +20,10 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-import bloodmnist
 import models
 import protocols
 import training
-from bloodmnist import Split
+from bloodmnist import Pool
 from command_line import Parser, UserError, read_settings
 from protocols import Plan
 from recipe import Recipe
@@ -179,7 +178,7 @@ class Search:
 
     args: argparse.Namespace  # every setting that the space leaves as it is
     space: Space
-    pool: Split
+    pool: Pool
     plans: list[Plan]
     device: torch.device
 
@@ -193,13 +192,13 @@ class Search:
         recipe = Recipe.of(args)
         build = partial(models.build, args.model, args.size, args.widths, args.dropout)
         training.keep_freed_memory()
-        images, labels = bloodmnist.to_device(self.pool, self.device)
+        images, labels = self.pool.to(self.device)
         folds = list(trial.user_attrs.get("folds", []))  # of a trial that this one goes on with
         for plan in self.plans[len(folds) :]:
             if folds and self.args.prune and self.hopeless(trial.study, folds):
                 raise optuna.TrialPruned
             train, held_out = (
-                (images[rows], labels[rows])
+                (images.choose(rows), labels[rows])
                 for rows in map(torch.from_numpy, (plan.train, plan.held_out))
             )
             folds.append(self.fold(build, train, held_out, recipe, plan))
@@ -224,7 +223,8 @@ class Search:
         history = {name: [] for name in COLUMNS}
         diverged = False
         try:
-            for row in training.fit(model, train, held_out, recipe, generator):
+            tools = training.begin(model, train, recipe, generator)
+            for row in training.fit(model, *tools, held_out, recipe):
                 for name in COLUMNS:
                     history[name].append(row[name])
                 if early.stops(row["val_loss"]):

@@ -113,7 +113,8 @@ def compare_protocol(pool: Split, images: int, recipe: Recipe, device, repeats: 
         start = time.perf_counter()
         model = models.build(name, pool.images.shape[1])
         model = model.to(device, memory_format=torch.channels_last)
-        list(training.fit(model, *tensors, recipe, torch.Generator().manual_seed(0)))
+        tools = training.begin(model, tensors[0], recipe, torch.Generator().manual_seed(0))
+        list(training.fit(model, *tools, tensors[1], recipe))
         return time.perf_counter() - start
 
     # in a process of its own, whose memory is managed as usual too

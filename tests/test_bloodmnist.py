@@ -76,11 +76,23 @@ def test_normalise_is_the_papers_transform():
     torch.testing.assert_close(bloodmnist.normalise(torch.from_numpy(images)), expected)
 
 
-def test_splits_join():
-    split = Split(np.zeros((2, 4, 4, 3), np.uint8), np.array([1, 2]))
-    joined = split + split
-    assert len(joined) == 4
-    assert joined.labels.tolist() == [1, 2, 1, 2]
+def test_pool_holds_its_splits_without_a_copy():
+    parts = [np.arange(n * 4 * 4 * 3, dtype=np.uint8).reshape(n, 4, 4, 3) for n in (5, 3)]
+    splits = [Split(part, np.arange(len(part))) for part in parts]
+    pool = bloodmnist.Pool(*splits)
+    assert (len(pool), pool.labels.tolist()) == (8, [0, 1, 2, 3, 4, 0, 1, 2])
+    images, labels = pool.to(torch.device("cpu"))
+    assert [p.data_ptr() for p in images.parts] == [part.ctypes.data for part in parts]
+    assert labels.tolist() == pool.labels.tolist()
+    together = torch.from_numpy(np.concatenate(parts))
+    assert images.shape == together.shape
+    for rows in (torch.tensor([7, 0, 5, 5]), torch.tensor([2, 1]), torch.tensor([6])):
+        chosen = images.choose(rows)
+        assert len(chosen) == len(rows)
+        assert torch.equal(chosen[:], together[rows])
+        assert torch.equal(chosen[torch.tensor([0])], together[rows[:1]])
+        assert torch.equal(chosen.choose(torch.tensor([0, 0]))[1:], together[rows[:1]])
+    assert len(images.choose(torch.tensor([2, 1])).parts) == 1
 
 
 @pytest.mark.parametrize("size", [28, 64])

@@ -31,6 +31,16 @@ def test_resnet18_is_medmnists():
     assert model.layer1(model.conv1(torch.zeros(1, 3, 28, 28))).shape == (1, 64, 28, 28)
 
 
+@pytest.mark.parametrize(("size", "side"), [(28, 28), (64, 32), (128, 32), (224, 28)])
+def test_cellnet_sees_larger_images_at_the_same_scale(size, side):
+    model = models.CellNet(image_size=size).eval()
+    maps = model.stem(torch.zeros(1, 3, size, size))
+    while maps.shape[1] == 16 and len(model.body):  # the halvings come before it widens
+        maps, model.body = model.body[0](maps), model.body[1:]
+    assert maps.shape == (1, 64, side, side)
+    assert model.body(maps).shape == (1, 128, side // 4, side // 4)
+
+
 def test_build():
     assert models.count_parameters(models.build("CellNet", 28, [16, 32, 64])) == 116_760
     assert isinstance(models.build("ConvNet", 64), models.ConvNet)

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 import bloodmnist
+import memory
 import training
+from recipe import Recipe
+
+FEW = {"train": 300, "val": 200, "test": 100}  # in place of BloodMNIST's images
+QUICK_RECIPE = Recipe(epochs=1, batch_size=128, lr=1e-3)
 
 
 def test_bench(run, tmp_path, monkeypatch):
@@ -22,6 +27,7 @@ def test_bench(run, tmp_path, monkeypatch):
         "TRIALS": 4,
         "NAP": 0.5,
         "PRESET_OF": {"Baseline": "baseline", "ConvNet": "cnn-paper", "CellNet": "cnn-fast-15"},
+        "peak_memory": lambda: {28: memory.of_training(28, QUICK_RECIPE, FEW)},
     }.items():
         monkeypatch.setattr(f"bench.{name}", small)
     outcome = run("bench.py", "--synthetic", "--repeats", "1", "--output", tmp_path)
@@ -47,6 +53,7 @@ def test_bench(run, tmp_path, monkeypatch):
     assert found["search_seconds_by_workers"]["1"] >= 4 * 0.5
     assert found["search_seconds_by_workers"]["2"] >= 2 * 0.5
     assert found["help_seconds"]["report.py"] > 0
+    assert found["training_memory_mib_by_pixels"]["28"] > 100
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         *("network_speed", "operators", "growth")
     }
@@ -76,7 +83,7 @@ def test_ablation(run, tmp_path, monkeypatch):
     assert (tmp_path / "ablation.png").exists()
     test = bloodmnist.load(None, 28, synthetic=True).test.images
     assert seen
-    assert not any((images.numpy() == test[0]).all((1, 2, 3)).any() for images in seen)
+    assert not any((images[:].numpy() == test[0]).all((1, 2, 3)).any() for images in seen)
 
 
 def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):

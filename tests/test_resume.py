@@ -1,0 +1,352 @@
+"""Runs that are killed, stopped, spread over processes: they end as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import filelock
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import checkpoint
+import experiment
+import interruption
+
+SMALL = (
+    *("--config", "cnn-fast-60", "--synthetic", "--device", "cpu", "--batch-size", 96),
+    *("--widths", 4, 4, 8, "--runs", 2, "--epochs", 4, "--focus", 0.4, "--warmup", 0.3),
+)
+TIMES = {"train_seconds", "machine_gflops", "command_seconds"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, run_once):
+    """The folder of the run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run_once("model_cnn.py", *SMALL, "--output", folder)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_figures():
+    """They take longer than these trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("results.draw", lambda *_: None)
+        yield
+
+
+def metrics_of(folder):
+    """Everything in metrics.json but the times and where it ran."""
+
+    def timeless(value):
+        if isinstance(value, dict):
+            return {k: timeless(v) for k, v in value.items() if k not in TIMES}
+        return [timeless(v) for v in value] if isinstance(value, list) else value
+
+    found = timeless(json.loads((folder / "metrics.json").read_text()))
+    del found["environment"]
+    found["config"] = {k: v for k, v in found["config"].items() if k in ("lr", "epochs", "seed")}
+    return found
+
+
+def same(one, other):
+    """The same figures, and the same probabilities bit for bit; nothing is left over."""
+    assert metrics_of(one) == metrics_of(other)
+    histories = [(folder / "history.csv").read_text().splitlines() for folder in (one, other)]
+    for mine, theirs in zip(*histories, strict=True):  # but for the times at the end
+        assert mine.rsplit(",", 2)[0] == theirs.rsplit(",", 2)[0]
+    arrays, others = (np.load(folder / "predictions.npz") for folder in (one, other))
+    assert set(arrays) == set(others)
+    for name in arrays:
+        assert arrays[name].tobytes() == others[name].tobytes(), name
+    assert not (other / "checkpoint").exists()
+    assert not list(other.rglob("*.part"))
+
+
+def stopped(run, folder, monkeypatch, epoch, flags=SMALL):
+    """Begin a run and have it interrupted once after so many epochs, in all models."""
+    save, count = checkpoint.Keeper.save, []
+
+    def save_then_stop(self, *args):
+        save(self, *args)
+        count.append(1)
+        if len(count) == epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Keeper, "save", save_then_stop)
+        outcome = run("model_cnn.py", *flags, "--output", folder)
+    assert outcome.code == 130, outcome
+    return outcome
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
+def test_killed_twenty_times(whole, tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    runs = tmp_path / "runs"
+    command = [sys.executable, str(ROOT / "tests/forked_runs.py"), str(notes), str(runs)]
+    flags = [*map(str, SMALL), "--resume"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [*command, *flags],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    at_random, within_a_write, resumed = map(int, done.stdout.split()[-3:])
+    assert (at_random, within_a_write) == (10, 10)
+    assert resumed >= 3
+    for run in runs.iterdir():
+        same(whole, run)
+
+
+@pytest.mark.parametrize("epoch", [1, 4, 5])  # within the first model, at its end, in the second
+def test_stopped_and_resumed(run, whole, tmp_path, monkeypatch, epoch):
+    outcome = stopped(run, tmp_path, monkeypatch, epoch)
+    command = f"python model_cnn.py {' '.join(map(str, SMALL))} --output {tmp_path} --resume"
+    assert outcome.err.strip() == f"stopped; to go on: {command}"
+    assert not (tmp_path / "metrics.json").exists()
+    resumed = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert resumed.code == 0, resumed
+    assert resumed.out.count(" epoch ") == 8 - epoch  # no epoch twice
+    same(whole, tmp_path)
+
+
+def test_paper_recipe_resumes_too(run, tmp_path, monkeypatch):
+    """Adam, and dropout, which draws from torch's own random numbers."""
+    flags = ("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3)
+    assert run("model_cnn.py", *flags, "--output", tmp_path / "whole").code == 0
+    stopped(run, tmp_path / "b", monkeypatch, 2, flags)
+    assert run("model_cnn.py", *flags, "--output", tmp_path / "b", "--resume").code == 0
+    same(tmp_path / "whole", tmp_path / "b")
+
+
+def test_checkpoint_less_often(run, whole, tmp_path, monkeypatch):
+    written = []
+    write = checkpoint.write
+    monkeypatch.setattr(checkpoint, "write", lambda p, c: written.append(p.name) or write(p, c))
+    flags = (*SMALL, "--checkpoint-every", 3)
+    stopped(run, tmp_path, monkeypatch, 2, flags)
+    assert written == ["identity.json", "seed-0.pt"]  # at the stop alone
+    run("model_cnn.py", *flags, "--output", tmp_path, "--resume")
+    same(whole, tmp_path)
+
+
+def test_seeds_spread_over_processes(run, whole, tmp_path):
+    first = run("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 1)
+    assert "done here; when all models are: python model_cnn.py" in first.out, first
+    assert not (tmp_path / "metrics.json").exists()
+    last = run("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 0)
+    assert last.code == 0, last
+    same(whole, tmp_path)
+
+
+def test_only_what_there_is(fails, tmp_path):
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 7)
+    assert "--only-seed 7: this run has no such seed" in line
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-fold", 0)
+    assert "--only-fold 0: this run has no such fold" in line
+
+
+def test_finished_run_is_not_overwritten(fails, run, whole):
+    before = (whole / "metrics.json").read_bytes()
+    line = fails("model_cnn.py", *SMALL, "--output", whole)
+    assert "there is a finished run; pass --overwrite" in line
+    outcome = run("model_cnn.py", *SMALL, "--output", whole, "--resume")
+    assert (outcome.code, "finished already" in outcome.out) == (0, True)
+    assert (whole / "metrics.json").read_bytes() == before
+
+
+def test_unfinished_run_is_not_begun_anew_by_chance(fails, run, whole, tmp_path, monkeypatch):
+    stopped(run, tmp_path, monkeypatch, 2)
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
+    assert "there is an unfinished run; pass --resume" in line
+    outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--overwrite")
+    assert outcome.out.count(" epoch ") == 8
+    same(whole, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--lr", 0.01), "lr 0.005 there, 0.01 now"),
+        (("--widths", 4, 8, 8), "other network; widths [4, 4, 8] there, [4, 8, 8] now"),
+        (("--seed", 3), "seed 0 there, 3 now"),
+    ],
+)
+def test_resuming_something_else(run, fails, tmp_path, monkeypatch, flags, said):
+    stopped(run, tmp_path, monkeypatch, 1)
+    line = fails("model_cnn.py", *SMALL, *flags, "--output", tmp_path, "--resume")
+    assert said in line
+
+
+def test_resuming_with_other_code_or_data(run, fails, tmp_path, monkeypatch):
+    stopped(run, tmp_path, monkeypatch, 1)
+    path = tmp_path / "checkpoint" / "identity.json"
+    identity = json.loads(path.read_text())
+    for key in ("code version", "data file", "torch version"):
+        path.write_text(json.dumps({**identity, key: "other"}))
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+        assert f"is another (other {key}" in line
+
+
+def test_two_processes_on_one_folder(fails, run, tmp_path, monkeypatch):
+    stopped(run, tmp_path, monkeypatch, 1)
+    with filelock.FileLock(tmp_path / "checkpoint" / "seed-1.lock"):
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert "another process is at work there" in line
+    assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
+
+
+def test_full_disk_leaves_the_last_state(run, fails, whole, tmp_path, monkeypatch):
+    fsync, count = os.fsync, []
+
+    def full(number):
+        count.append(1)
+        if len(count) > 6:  # the folder's own is every second one
+            raise OSError(28, "No space left on device")
+        fsync(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "fsync", full)
+        line = fails_in_training(run, tmp_path)
+    assert "No space left on device; what was kept before is left" in line
+    assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
+    same(whole, tmp_path)
+
+
+def fails_in_training(run, folder):
+    outcome = run("model_cnn.py", *SMALL, "--output", folder)
+    assert outcome.code == 2, outcome
+    (line,) = outcome.err.splitlines()
+    return line
+
+
+class Hostile:
+    """A pickle that would leave a file if it were run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_damaged_and_hostile_checkpoints(run, fails, tmp_path, monkeypatch):
+    stopped(run, tmp_path, monkeypatch, 2)
+    path = tmp_path / "checkpoint" / "seed-0.pt"
+    good = path.read_bytes()
+    torch.save({"network": Hostile(tmp_path / "executed")}, path)
+    hostile = path.read_bytes()
+    content = torch.load(good_copy(tmp_path, good), weights_only=True)
+    other = checkpoint.packed({**content, "network": {}}, content["mark"])
+    elsewhere = checkpoint.packed(content, "another run's")
+    for bad in (good[: len(good) // 2], b"", b"text", hostile, other, elsewhere):
+        path.write_bytes(bad)
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+        assert "seed-0.pt: damaged, or not of this run" in line
+        assert path.read_bytes() == bad
+    assert not (tmp_path / "executed").exists()
+
+
+def good_copy(folder, content):
+    path = folder / "good.pt"
+    path.write_bytes(content)
+    return path
+
+
+def start(folder, *flags):
+    """A long run in a process of its own, waited for until it trains."""
+    command = [sys.executable, "-u", "model_cnn.py", *map(str, SMALL), "--epochs", "10000"]
+    process = subprocess.Popen(
+        [*command, "--output", str(folder), *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while " epoch 2/" not in process.stdout.readline():
+        assert process.poll() is None
+    return process
+
+
+def test_signal_ends_after_the_batch(tmp_path):
+    process = start(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    first, *_, last = err.strip().splitlines()
+    assert first == "stopping after this batch; once more to stop at once"
+    assert last.startswith("stopped; to go on: python model_cnn.py --config cnn-fast-60")
+    assert last.endswith("--resume")
+    kept = torch.load(tmp_path / "checkpoint" / "seed-0.pt", weights_only=True)
+    assert len(kept["history"]) >= 2
+
+
+def test_second_signal_stops_at_once(tmp_path, monkeypatch):
+    with interruption.ending_after_the_batch():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(interruption.Interrupted):
+            interruption.check(torch.device("cpu"))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    interruption.check(torch.device("cpu"))  # outside, nothing was asked for
+
+
+def test_resuming_command_keeps_what_matters(monkeypatch):
+    argv = ["a/model_cnn.py", "--only-seed", "3", "--overwrite", "--output", "a b"]
+    monkeypatch.setattr(sys, "argv", argv)
+    start = "python a/model_cnn.py"
+    assert experiment.resuming_command() == f"{start} --only-seed 3 --output 'a b' --resume"
+    assert experiment.resuming_command(alone=True) == f"{start} --output 'a b' --resume"
+
+
+def test_diverged_training_keeps_the_last_state(run, tmp_path, monkeypatch):
+    stopped(run, tmp_path, monkeypatch, 2)
+    kept = (tmp_path / "checkpoint" / "seed-0.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("training.loss_and_accuracy", lambda *_: (float("nan"), 0.1))
+        outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert "training diverged: in epoch 3, batch 5 of 5, at a rate of" in outcome.err
+    assert "nan on held-out images" in outcome.err
+    assert (tmp_path / "checkpoint" / "seed-0.pt").read_bytes() == kept
+
+
+def test_finished_run_is_no_other(fails, whole):
+    line = fails("model_cnn.py", *SMALL, "--lr", 0.01, "--output", whole, "--resume")
+    assert "other lr 0.005 there, 0.01 now" in line
+
+
+def test_ablation_resumes(run, tmp_path, monkeypatch):
+    flags = ("--synthetic", "--epochs", 2, "--replicates", 2, "--batch-size", 96)
+    flags += ("--widths", 4, 4, 8, "--only", "no-shift", "--output", tmp_path)
+    finish, count = checkpoint.Work.finish, []
+
+    def finish_then_stop(self, *args):
+        finish(self, *args)
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Work, "finish", finish_then_stop)
+        assert run("ablation.py", *flags).code == 130
+    outcome = run("ablation.py", *flags, "--resume")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count(" epoch ") == 2  # of the one model that was left
+
+
+def test_out_of_memory_says_what_to_lower(fails, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("training.train_epoch", full)
+    assert "lower --batch-size" in fails("model_cnn.py", *SMALL, "--output", tmp_path)

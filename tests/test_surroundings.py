@@ -1,0 +1,41 @@
+"""What surrounds a run is no part of it: clock, locale, home folder, hash seed, threads."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+from conftest import QUICK, ROOT
+
+ODD = {
+    "HOME": "/dev/null/home",  # can be neither read nor made
+    "XDG_CACHE_HOME": "/dev/null/cache",
+    "LC_ALL": "C",
+    "LANG": "tr_TR.UTF-8",  # where i and I are no pair
+    "TZ": "Pacific/Kiritimati",
+    "PYTHONHASHSEED": "1",
+    "OMP_NUM_THREADS": "1",
+    "TERM": "dumb",
+}
+
+
+def test_odd_surroundings(run, tmp_path, monkeypatch):
+    clock = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))  # runs backwards
+    assert run("model_baseline.py", *QUICK, "--output", tmp_path / "here").code == 0
+    left_out = ("MPLCONFIGDIR", "MEDMNIST_ROOT")
+    surroundings = {k: v for k, v in os.environ.items() if k not in left_out} | ODD
+    command = [sys.executable, "model_baseline.py", *QUICK, "--output", str(tmp_path / "there")]
+    done = subprocess.run(
+        command, cwd=ROOT, env=surroundings, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    here, there = (
+        np.load(tmp_path / name / "predictions.npz")["probabilities"] for name in ("here", "there")
+    )
+    np.testing.assert_allclose(here, there, atol=1e-5)  # other threads round otherwise
+    metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
+    assert all(0 < row["train_seconds"] < 60 for row in metrics["runs"])
