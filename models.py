@@ -126,6 +126,7 @@ class CellNet(nn.Module):
         first, middle, last = widths
         halvings = max(0, round(math.log2(image_size / 28)))
         self.stem = conv(in_channels, first, 2 if halvings else 1)  # (N, 16, 28, 28) at 28 px
+        self.relu = nn.ReLU(inplace=True)
         self.body = nn.Sequential()
         for _ in range(halvings - 1):
             self.body.extend([conv(first, first, stride=2), nn.ReLU()])
@@ -149,7 +150,7 @@ class CellNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees, (N, channels): each channel's strongest response anywhere."""
         with torch.autocast(x.device.type, enabled=False):  # 3 channels are slow in bfloat16
-            x = self.stem(x.float()).relu_()
+            x = self.relu(self.stem(x.float()))
         return self.body(x).amax((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:

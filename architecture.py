@@ -1,0 +1,163 @@
+"""Draw the networks of models.py from their modules: steps, shapes, parameters, operations.
+
+    python architecture.py                    # writes plots/architecture/
+    python architecture.py --model CellNet    # one of them, in a folder of its own
+
+A network is called once and what its modules do is noted, so that the drawing is always that of
+the code. No data is read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from command_line import ROOT, SIZES, HelpFormatter, Parser, run_script
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from torch import nn
+
+KEEP_SHAPE = ("BatchNorm2d", "ReLU", "Dropout", "Identity")  # named in the box before them
+
+
+@dataclass
+class Layer:
+    """One box of the drawing: a module, or a block of modules that is best seen as one."""
+
+    words: list[str]
+    shape: tuple[int, ...]  # of what comes out, for one image
+    parameters: int
+    operations: int  # multiplications and additions for one image
+    inside: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--model", help="class of models.py (default: all)")
+    parser.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder to write to (default: plots/architecture, with what departs from it)",
+    )
+    parser.add_argument(
+        "--figure-format", choices=("png", "pdf", "svg"), default="png", help="figure file type"
+    )
+    args = parser.parse_args()
+    departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
+    args.output = args.output or ROOT / "plots" / "-".join(["architecture", *departs])
+
+    import architecture_figure
+    import models
+    import run_folder
+
+    names = [args.model] if args.model else list(models.MODELS)
+    networks = {name: models.build(name, args.size) for name in names}
+    layers = {name: trace(network, args.size) for name, network in networks.items()}
+    run_folder.prepare(args.output)
+
+    def fill(folder: Path) -> None:
+        for name, found in layers.items():
+            architecture_figure.draw(folder / f"{name}.{args.figure_format}", name, found)
+        rows = {name: [vars(layer) for layer in found] for name, found in layers.items()}
+        run_folder.write_json(folder / "metrics.json", {"size": args.size, "networks": rows})
+
+    run_folder.write(args.output, fill, last="metrics.json")
+    for name, found in layers.items():
+        print(f"{name}: {summary(found)}")
+        for layer in found:
+            shape = " x ".join(map(str, layer.shape))
+            print(f"  {', '.join(layer.words):45} {shape:14} {layer.parameters:>10,}")
+    print(f"wrote {args.output}")
+
+
+def summary(layers: list[Layer]) -> str:
+    """The totals in words."""
+    parameters = sum(layer.parameters for layer in layers)
+    operations = sum(layer.operations for layer in layers)
+    return f"{parameters:,} parameters, {operations:,} operations an image"
+
+
+def trace(network: nn.Module, size: int) -> list[Layer]:
+    """What the network does to one image, in the order of the calls."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    layers = [Layer(["image"], (3, size, size), 0, 0)]
+    counter = FlopCounterMode(display=False)
+    before: dict[nn.Module, int] = {}
+
+    def enter(module: nn.Module, inputs: tuple) -> None:
+        before[module] = counter.get_total_flops()
+        shape = tuple(inputs[0].shape[1:])
+        if shape != layers[-1].shape:  # done by the code between two modules
+            layers.append(Layer([between(layers[-1].shape, shape)], shape, 0, 0))
+
+    def leave(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        kind, shape = type(module).__name__, tuple(output.shape[1:])
+        parameters = sum(p.numel() for p in module.parameters())
+        operations = counter.get_total_flops() - before[module]
+        if kind in KEEP_SHAPE and shape == layers[-1].shape:
+            layers[-1].words += [describe(module)] if kind != "Identity" else []
+            layers[-1].parameters += parameters
+            layers[-1].operations += operations
+            return
+        inside = [describe(m) for m in module.modules() if not list(m.children())]
+        layers.append(
+            Layer(
+                [describe(module)], shape, parameters, operations, inside if len(inside) > 1 else []
+            )
+        )
+
+    hooks = []
+    for module in steps(network):
+        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    image = torch.zeros(1, 3, size, size)
+    try:
+        with counter, torch.no_grad():
+            network.eval()(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return layers
+
+
+def between(shape: tuple[int, ...], other: tuple[int, ...]) -> str:
+    """What the code between two modules did, told by the shapes before and after."""
+    if math.prod(other) == math.prod(shape):
+        return "flatten"
+    return "one number a channel" if other == shape[:1] else "other shape"
+
+
+def steps(network: nn.Module) -> list[nn.Module]:
+    """The modules that are drawn: those without parts, and residual blocks as a whole."""
+    found = []
+    for child in network.children():
+        whole = not list(child.children()) or type(child).__name__ in ("Residual", "BasicBlock")
+        found += [child] if whole else steps(child)
+    return found
+
+
+def describe(module: nn.Module) -> str:
+    """A module in a few words."""
+    kind = type(module).__name__
+    if kind == "Conv2d":
+        side, stride = module.kernel_size[0], module.stride[0]
+        return f"conv {side} x {side}" + (f" / {stride}" if stride > 1 else "")
+    return {
+        "BatchNorm2d": "batch norm",
+        "MaxPool2d": "max-pool",
+        "AdaptiveAvgPool2d": "mean over the map",
+        "Linear": "linear",
+        "Flatten": "flatten",
+        "Residual": "residual block",
+        "BasicBlock": "residual block",
+        "Dropout": "dropout",
+    }.get(kind, kind)
+
+
+if __name__ == "__main__":
+    run_script(main)

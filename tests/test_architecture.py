@@ -1,0 +1,57 @@
+"""The drawing of a network is that of its code."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT
+from torch.utils.flop_counter import FlopCounterMode
+
+import architecture
+import models
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("size", [28, 64])
+def test_layers_add_up_to_the_network(name, size):
+    network = models.build(name, size)
+    layers = architecture.trace(network, size)
+    assert sum(layer.parameters for layer in layers) == models.count_parameters(network)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.zeros(1, 3, size, size))
+    assert sum(layer.operations for layer in layers) == counter.get_total_flops()
+    assert layers[-1].shape == (8,)
+
+
+def test_committed_drawing_is_that_of_the_code():
+    found = json.loads((ROOT / "plots" / "architecture" / "metrics.json").read_text())
+    for name in models.MODELS:
+        layers = architecture.trace(models.build(name, 28), 28)
+        assert found["networks"][name] == json.loads(json.dumps([vars(x) for x in layers]))
+
+
+def test_shapes_and_words():
+    layers = architecture.trace(models.build("CellNet", 28), 28)
+    assert [layer.words[0] for layer in layers] == [
+        *("image", "conv 3 x 3", "conv 3 x 3", "max-pool", "residual block"),
+        *("conv 3 x 3", "max-pool", "residual block", "one number a channel", "linear"),
+    ]
+    assert [layer.shape for layer in layers[:5]] == [
+        *((3, 28, 28), (16, 28, 28), (64, 28, 28), (64, 14, 14), (64, 14, 14)),
+    ]
+    assert layers[1].words == ["conv 3 x 3", "batch norm", "ReLU"]
+    assert layers[4].inside == ["conv 3 x 3", "batch norm"] * 2
+
+
+def test_script_draws_what_is_asked_for(run, fails, tmp_path):
+    outcome = run("architecture.py", "--output", tmp_path, "--model", "ConvNet")
+    assert outcome.code == 0
+    assert "ConvNet: 607,688 parameters" in outcome.out
+    assert {path.name for path in tmp_path.iterdir()} == {"ConvNet.png", "metrics.json"}
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["words"][0] for row in found["networks"]["ConvNet"]][:3] == [
+        "image",
+        "conv 2 x 2",
+        "max-pool",
+    ]
+    assert "models.py has" in fails("architecture.py", "--output", tmp_path, "--model", "Net")
