@@ -51,6 +51,15 @@ class Split:
         """The images of one class."""
         return self.images[self.labels == label]
 
+    def sample(self, count: int, seed: int) -> Split:
+        """At most `count` of the images at random, in their order, the classes in proportion."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        place = np.empty(len(self))  # of an image within its class, 0 to 1
+        for label, size in enumerate(self.class_counts()):
+            place[order[self.labels[order] == label]] = (np.arange(size) + 0.5) / size
+        rows = np.sort(order[np.argsort(place[order], kind="stable")[:count]])
+        return Split(self.images[rows], self.labels[rows])
+
 
 @dataclass(frozen=True)
 class Dataset:

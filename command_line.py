@@ -227,7 +227,7 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
         if key in NOT_RESULTS or value == parser.get_default(key):
             continue
         if isinstance(value, list):
-            text = "-".join(map(str, value))
+            text = "-".join(item.name if isinstance(item, Path) else str(item) for item in value)
         else:
             text = value.name if isinstance(value, Path) else str(value)
         parts.append(f"{key.replace('_', '-')}-{text}")

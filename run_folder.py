@@ -28,6 +28,8 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
     "scipy",
+    "scikit-image",
+    "pillow",
     "matplotlib",
     "safetensors",
     "optuna",

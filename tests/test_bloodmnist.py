@@ -76,6 +76,18 @@ def test_normalise_is_the_papers_transform():
     torch.testing.assert_close(bloodmnist.normalise(torch.from_numpy(images)), expected)
 
 
+def test_sample_has_the_classes_in_proportion():
+    labels = np.repeat(np.arange(8), [10, 20, 30, 40, 50, 60, 70, 120])
+    split = Split(np.arange(400, dtype=np.uint8)[:, None, None, None], labels)
+    for count in (1, 9, 40, 399, 400, 500):
+        part = split.sample(count, seed=0)
+        assert len(part) == min(count, 400)
+        assert (abs(part.class_counts() - split.class_counts() * len(part) / 400) <= 1).all()
+        assert (split.sample(count, seed=0).images == part.images).all()
+    assert (split.sample(40, seed=1).images != split.sample(40, seed=0).images).any()
+    assert (split.sample(400, seed=0).images == split.images).all()
+
+
 def test_pool_holds_its_splits_without_a_copy():
     parts = [np.arange(n * 4 * 4 * 3, dtype=np.uint8).reshape(n, 4, 4, 3) for n in (5, 3)]
     splits = [Split(part, np.arange(len(part))) for part in parts]

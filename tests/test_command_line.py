@@ -12,11 +12,14 @@ import flags
 
 SCRIPTS = [
     "ablation.py",
+    "architecture.py",
     "bench.py",
     "data_visualization.py",
+    "explain.py",
     "model_baseline.py",
     "model_cnn.py",
     "report.py",
+    "robustness.py",
 ]
 TRAINING = ["model_baseline.py", "model_cnn.py"]
 

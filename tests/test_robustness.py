@@ -1,0 +1,64 @@
+"""Accuracy under corruption: of a run's own weights, on the images that were asked for."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import corruptions
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, run_once):
+    """A generated run with its weights."""
+    folder = tmp_path_factory.mktemp("runs") / "linear"
+    flags = ("--synthetic", "--folds", 2, "--epochs", 3, "--device", "cpu", "--save-weights")
+    run_once("model_baseline.py", *flags, "--output", folder)
+    return folder
+
+
+def test_every_corruption_and_severity(run, trained, tmp_path):
+    flags = ("--synthetic", "--device", "cpu", "--runs", trained, "--images", 64)
+    outcome = run("robustness.py", *flags, "--output", tmp_path, "--kinds", "noise", "motion")
+    assert outcome.code == 0, outcome
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert (found["split"], found["images"]) == ("test", 64)
+    clean, *rows = found["rows"]
+    assert (clean["corruption"], clean["severity"]) == (None, 0)
+    assert [(row["corruption"], row["severity"]) for row in rows] == [
+        (kind, severity) for kind in ("noise", "motion") for severity in corruptions.SEVERITIES
+    ]
+    assert all(len(row["accuracy"]["linear"]) == 2 for row in rows)  # a fold a value
+    assert any(row["accuracy"] != clean["accuracy"] for row in rows)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("metrics.json", "accuracy.png", "examples.png"),
+    }
+
+
+def test_unchanged_images_score_as_the_run_itself(run, trained, tmp_path):
+    flags = ("--synthetic", "--device", "cpu", "--runs", trained, "--images", 192)
+    assert run("robustness.py", *flags, "--output", tmp_path, "--kinds", "noise").code == 0
+    clean = json.loads((tmp_path / "metrics.json").read_text())["rows"][0]["accuracy"]["linear"]
+    runs = json.loads((trained / "metrics.json").read_text())["runs"]
+    np.testing.assert_allclose(clean, [row["test"]["accuracy"] for row in runs])
+
+
+def test_bad_input(fails, trained, quick_run, tmp_path):
+    flags = ("--synthetic", "--device", "cpu", "--output", tmp_path / "out")
+    line = fails("robustness.py", *flags, "--runs", trained, "--kinds", "rain")
+    assert "--kinds rain: no such corruption; there are defocus" in line
+    assert "train it with --save-weights" in fails("robustness.py", *flags, "--runs", quick_run)
+    missing = tmp_path / "missing"
+    assert "no finished run there" in fails("robustness.py", *flags, "--runs", missing)
+    broken = shutil.copytree(trained, tmp_path / "broken")
+    (broken / "weights-seed-0-fold-0.safetensors").write_bytes(b"x" * 100)
+    assert "not this run's weights" in fails("robustness.py", *flags, "--runs", broken)
+    metrics = json.loads((trained / "metrics.json").read_text())
+    metrics["leaks_test_images"] = True
+    (broken / "metrics.json").write_text(json.dumps(metrics))
+    assert "trained on these test images" in fails("robustness.py", *flags, "--runs", broken)
+    metrics["leaks_test_images"] = False
+    metrics["dataset"]["md5"] = "other"
+    (broken / "metrics.json").write_text(json.dumps(metrics))
+    assert "trained on other data" in fails("robustness.py", *flags, "--runs", broken)
