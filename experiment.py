@@ -25,7 +25,7 @@ from command_line import UserError
 from protocols import Plan
 from recipe import Recipe
 
-NOT_TRAINING = ("device", "save_weights", "figure_format")  # they leave the models as they are
+NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # models stay the same
 
 
 def run(args: argparse.Namespace, build: Callable[[], nn.Module]) -> None:

@@ -1,0 +1,210 @@
+"""Show what the released network sees: its errors, labels that look wrong, where it looks.
+
+    python explain.py --overwrite    # writes plots/explain/; trains five models, seven minutes
+    python explain.py --folds 3      # in a folder of its own
+
+The errors are of the test split, each beside the training cells nearest to it in the network's
+features. Labels of train + validation are suspect where a model of which the image was held out
+finds them improbable. The maps are illustrations: see the check that they change with the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from command_line import ROOT, UserError, make_parser, parse, run_script, warning
+from flags import add_model_flags, add_recipe_flags, add_training_flags, add_work_flags
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    import numpy as np
+    import torch
+
+    from bloodmnist import Dataset, Pool, Split
+    from protocols import Plan, Run
+    from released import Classifier
+
+SHOWN, NEIGHBOURS = 8, 5  # errors, and training cells beside each
+SUSPECTS = 40  # labels in the figure; the table has all that are improbable
+IMPROBABLE = 0.5
+
+
+def main() -> None:
+    parser = make_parser(__doc__, preset="explain")
+    add_training_flags(parser)
+    add_work_flags(parser, spread=False)
+    add_recipe_flags(parser)
+    add_model_flags(parser)
+    parser.add_argument(
+        "--released",
+        type=Path,
+        default=Path("weights/cnn-best.safetensors"),
+        metavar="FILE",
+        help="released weights to look into",
+    )
+    args = parse(parser)
+    if args.protocol != "cross-validation":
+        raise UserError(f"--protocol {args.protocol}: every label is to be held out once")
+
+    import bloodmnist
+    import experiment
+    import models
+    import protocols
+    import released
+    import run_folder
+    import training
+    from recipe import Recipe
+
+    device = training.choose_device(args.device)
+    args.precision = training.choose_precision(args.precision, device)
+    path = args.released if args.released.exists() else ROOT / args.released
+    model = released.load(path, 1, device)
+    md5 = released.md5_of(path.read_bytes())
+    if model.size != args.size:
+        raise UserError(f"--size {args.size}: the weights {path} are for {model.size} px")
+    build = partial(models.build, args.model, args.size, args.widths, args.dropout)
+    network = build()  # a wrong setting shows at once
+    environment = run_folder.environment(device.type)
+    run_folder.prepare(args.output)
+    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
+    plans = [replace(plan, scored=False) for plan in plans]  # for these, test is not read
+    work = experiment.open_work(args, [plan.name for plan in plans], dataset, network, device)
+    if work is None:
+        return
+    try:
+        with experiment.stoppable(device):
+            settings = build, dataset, (pool, plans), Recipe.of(args), device, work
+            runs = protocols.train_all(*settings)
+        suspects = suspect_labels(dataset, pool, plans, runs)
+        with work.turn:
+            save(args, dataset, model.classifier, md5, suspects, environment, device)
+            work.end()
+    finally:
+        work.release()
+
+
+def save(
+    args: argparse.Namespace,
+    dataset: Dataset,
+    classifier: Classifier,
+    md5: str,
+    suspects: list[dict],
+    environment: dict,
+    device: torch.device,
+) -> None:
+    """Look into the released network, and write the folder `args.output`."""
+    import activation
+    import explain_figures
+    import results
+    import run_folder
+
+    wrong = errors(classifier, dataset, device)
+    rows = one_a_class(dataset.test)
+    maps = activation.activation_maps(classifier.network, dataset.test, rows, device, args.seed)
+    content = {
+        "dataset": dataset.describe(),
+        "config": results.config(args) | {"released": args.released.name},
+        "environment": environment,
+        "released_md5": md5,
+        "errors": {"split": "test", "rows": wrong},
+        "suspect_labels": {"split": "train and val, held out", "rows": suspects},
+        "activation_maps": {"split": "test", "rows": [row["index"] for row in maps],
+                            "correlation_with_shuffled_weights": [r["correlation"] for r in maps]},
+    }  # fmt: skip
+
+    def fill(folder: Path) -> None:
+        def figure(name: str) -> Path:
+            return folder / f"{name}.{args.figure_format}"
+
+        mark = warning(args)
+        explain_figures.errors(figure("errors"), wrong, dataset, mark)
+        explain_figures.suspects(figure("suspect_labels"), suspects[:SUSPECTS], dataset, mark)
+        explain_figures.maps(figure("activation_maps"), maps, dataset.test, mark)
+        columns = ["split", "index", "label", "predicted", "probability_of_label"]
+        lines = [[row[column] for column in columns] for row in suspects]
+        run_folder.write_csv(folder / "suspect_labels.csv", [columns, *lines])
+        run_folder.write_json(folder / "metrics.json", content)
+
+    run_folder.write(args.output, fill, last="metrics.json")
+    print(f"{len(suspects)} labels below a probability of {IMPROBABLE} while held out")
+    print(f"wrote {args.output}")
+
+
+def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> list[dict]:
+    """The most confident errors on test, with the training cells nearest to each."""
+    import numpy as np
+    import torch
+
+    train, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.test))
+    probabilities = classifier.predict(test.to(device))[0].numpy()
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(predicted != dataset.test.labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
+    distances = torch.cdist(
+        whitened(classifier, test[worst], device), whitened(classifier, train, device)
+    )
+    nearest = distances.topk(NEIGHBOURS, largest=False).indices.tolist()
+    return [
+        {
+            "index": int(index),
+            "label": int(dataset.test.labels[index]),
+            "predicted": int(predicted[index]),
+            "probability": float(confidence[index]),
+            "neighbours": rows,
+        }
+        for index, rows in zip(worst, nearest, strict=True)
+    ]
+
+
+def whitened(classifier: Classifier, images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The network's features in which the classes' spread is a unit ball, (N, d) on the CPU."""
+    import torch
+
+    from bloodmnist import normalise
+
+    with torch.inference_mode():
+        parts = [
+            classifier.network.features(normalise(part.to(device))) @ classifier.whitening
+            for part in images.split(128)
+        ]
+    return torch.cat(parts).cpu()
+
+
+def suspect_labels(dataset: Dataset, pool: Pool, plans: list[Plan], runs: list[Run]) -> list[dict]:
+    """Labels of train and validation that held-out models find improbable, worst first.
+
+    Every image is judged by the model of the fold that held it out, and ranked by the probability
+    of its label: the self-confidence of Northcutt et al., "Confident Learning" (2021).
+    """
+    import numpy as np
+
+    probabilities = np.empty((len(pool), runs[0].val_probabilities.shape[1]), np.float32)
+    for plan, run in zip(plans, runs, strict=True):
+        probabilities[plan.held_out] = run.val_probabilities
+    of_label = probabilities[np.arange(len(pool)), pool.labels]
+    order = np.argsort(of_label, kind="stable")
+    return [
+        {
+            "split": "train" if row < len(dataset.train) else "val",
+            "index": int(row if row < len(dataset.train) else row - len(dataset.train)),
+            "label": int(pool.labels[row]),
+            "predicted": int(probabilities[row].argmax()),
+            "probability_of_label": float(of_label[row]),
+        }
+        for row in order[of_label[order] < IMPROBABLE]
+    ]
+
+
+def one_a_class(split: Split) -> np.ndarray:
+    """The row of the first image of each class."""
+    import numpy as np
+
+    return np.array([np.flatnonzero(split.labels == label)[0] for label in np.unique(split.labels)])
+
+
+if __name__ == "__main__":
+    run_script(main)

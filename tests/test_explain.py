@@ -1,0 +1,110 @@
+"""What the released network sees: errors, suspect labels, maps, on generated images."""
+
+import csv
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import activation
+import bloodmnist
+import explain
+import protocols
+import released
+import synthetic_cells
+import training
+from bloodmnist import Split
+from command_line import ROOT
+
+FLAGS = (
+    *("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3, "--widths", 4, 8, 8),
+    *("--batch-size", 96, "--precision", "float32"),
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    path = ROOT / "weights" / "cnn-best.safetensors"
+    return released.load(path, 1, torch.device("cpu")).classifier.network
+
+
+def test_script(run, tmp_path, monkeypatch):
+    seen = []
+    predict = training.predict
+    monkeypatch.setattr(
+        training, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
+    )
+    outcome = run("explain.py", *FLAGS, "--output", tmp_path)
+    assert outcome.code == 0, outcome
+    assert set(seen) == {288}  # the models that judge labels see half of train + validation
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    test = synthetic_cells.make()["test"]
+    assert len(found["errors"]["rows"]) == explain.SHOWN
+    for row in found["errors"]["rows"]:
+        assert row["predicted"] != row["label"] == test[1][row["index"]]
+        assert len(row["neighbours"]) == 5
+    rows = found["suspect_labels"]["rows"]
+    probabilities = [row["probability_of_label"] for row in rows]
+    assert probabilities == sorted(probabilities)
+    assert max(probabilities) < 0.5
+    splits = synthetic_cells.make()
+    assert all(splits[row["split"]][1][row["index"]] == row["label"] for row in rows)
+    with (tmp_path / "suspect_labels.csv").open() as file:
+        assert len(list(csv.reader(file))) == 1 + len(rows)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        *("errors", "suspect_labels", "activation_maps"),
+    }
+    assert len(found["activation_maps"]["correlation_with_shuffled_weights"]) == 8
+
+
+def test_improbable_labels_are_ranked_and_found_again():
+    dataset = bloodmnist.load(size=28, synthetic=True)
+    pool, plans = protocols.plan("cross-validation", dataset, folds=2, runs=1, seed=0)
+    probabilities = np.full((len(pool), 8), 0.01, np.float32)
+    probabilities[np.arange(len(pool)), pool.labels] = 0.93
+    in_train, in_val = 7, len(dataset.train) + 3
+    for row, of_label in ((in_train, 0.3), (in_val, 0.2)):
+        probabilities[row, pool.labels[row]] = of_label
+        probabilities[row, (pool.labels[row] + 4) % 8] = 0.6
+    runs = [SimpleNamespace(val_probabilities=probabilities[plan.held_out]) for plan in plans]
+    rows = explain.suspect_labels(dataset, pool, plans, runs)
+    assert [(row["split"], row["index"]) for row in rows] == [("val", 3), ("train", 7)]
+    assert rows[0]["label"] == dataset.val.labels[3]
+    assert rows[0]["predicted"] == (dataset.val.labels[3] + 4) % 8
+    assert rows[0]["probability_of_label"] == pytest.approx(0.2)
+
+
+def test_a_training_cell_is_nearest_to_itself(network):
+    path = ROOT / "weights" / "cnn-best.safetensors"
+    classifier = released.load(path, 1, torch.device("cpu")).classifier
+    dataset = bloodmnist.load(size=28, synthetic=True)
+    wrong = explain.errors(classifier, replace(dataset, test=dataset.train), torch.device("cpu"))
+    assert len(wrong) == explain.SHOWN
+    assert [row["neighbours"][0] for row in wrong] == [row["index"] for row in wrong]
+
+
+def test_maps_sum_to_what_the_weights_say_and_change_with_them(network):
+    images, labels = synthetic_cells.make()["test"]
+    split = Split(images[:4], labels[:4])
+    images, labels = map(torch.from_numpy, (split.images, split.labels))
+    found = activation.class_maps(network, images, labels)
+    assert found.shape == (4, 7, 7)
+    with torch.inference_mode():
+        logits = network(bloodmnist.normalise(images))[torch.arange(4), labels]
+    expected = logits - network.classifier.bias[labels]
+    torch.testing.assert_close(found.sum((1, 2)), expected, rtol=1e-4, atol=1e-4)
+    rows = activation.activation_maps(network, split, np.arange(4), torch.device("cpu"), seed=0)
+    assert [row["map"].shape for row in rows] == [(7, 7)] * 4
+    assert all(abs(row["correlation"]) < 0.9 for row in rows)
+    again = activation.activation_maps(network, split, np.arange(4), torch.device("cpu"), seed=0)
+    np.testing.assert_array_equal(rows[0]["shuffled"], again[0]["shuffled"])
+
+
+def test_weights_of_another_size(fails, tmp_path):
+    line = fails("explain.py", *FLAGS, "--size", 64, "--output", tmp_path)
+    assert "are for 28 px" in line
+    line = fails("explain.py", "--synthetic", "--protocol", "official", "--output", tmp_path)
+    assert "every label is to be held out once" in line
