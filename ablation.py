@@ -1,6 +1,6 @@
 """Change a recipe in one thing at a time: what does each part give, and what does it cost?
 
-    python ablation.py                     # writes plots/ablation/
+    python ablation.py --overwrite         # writes plots/ablation/
     python ablation.py --only no-shift     # one change, beside the whole recipe
     python ablation.py --epochs 4          # of a shorter recipe, in a folder of its own
 

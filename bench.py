@@ -34,7 +34,8 @@ from command_line import (
 
 SCRIPTS = (
     *("data_visualization.py", "model_baseline.py", "model_cnn.py", "ablation.py"),
-    *("model_parameter_tuning.py", "model_release.py", "predict.py"),
+    *("model_parameter_tuning.py", "model_release.py", "predict.py", "robustness.py"),
+    *("explain.py", "architecture.py", "report.py"),
 )
 BATCH = 128
 BATCHES = (1, 8, 32, 128, 512)

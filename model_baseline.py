@@ -4,8 +4,8 @@
     python model_baseline.py --protocol as-published --overwrite    # the published code's: leaks
 
 Each fold's model is scored on its held-out fold after every epoch, and on the official test split
-once, at the end. Metrics, history, predictions and figures go to plots/baseline/, over those that
-are there only with --overwrite.
+once, at the end. Metrics, history, predictions and figures go to plots/baseline/ or
+plots/baseline-as-published/, over those that are there only with --overwrite.
 """
 
 from functools import partial

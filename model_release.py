@@ -76,6 +76,7 @@ def main() -> None:
         "model": run.metrics["model"],
         "config": {**results.config(args), "run": folder.name, "weights": weights.name},
         "environment": environment,
+        "runs": {folder.name: run.metrics["config"]},
         **trust.summary(run, members),
     }
 

@@ -1,7 +1,7 @@
-"""Write the README's tables from the run folders under plots/.
+"""Write the tables of the README and the model card, and a page of all runs, from plots/.
 
-    python report.py            # prints the tables, rewrites the README's marked blocks, draws
-                                # plots/ladder.png
+    python report.py            # prints the tables, rewrites the marked blocks of README.md and
+                                # MODEL_CARD.md, draws plots/ladder.png, writes plots/report.html
     python report.py --check    # changes nothing; exit code 2 if a block is old
 
 Every figure is read from the JSON files and predictions.npz of finished runs.
@@ -10,6 +10,7 @@ Every figure is read from the JSON files and predictions.npz of finished runs.
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from command_line import ROOT, Parser, UserError, run_script
@@ -20,73 +21,104 @@ def main() -> None:
     parser.add_argument(
         "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder of run folders"
     )
-    parser.add_argument(
-        "--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="file to rewrite"
-    )
+    for flag in ("readme", "card"):
+        parser.add_argument(
+            f"--{flag}", type=Path, default=ROOT / DOCUMENTS[flag], metavar="FILE",
+            help="file to rewrite",
+        )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     args = parser.parse_args()
 
-    import run_folder
+    import card_tables
+    import report_page
     import search_table
-    import study_figures
     import study_tables
     import tables
 
-    before = after = read_readme(args.readme)
-    for name, table in (
-        ("paper", tables.paper_table),
-        ("ladder", study_tables.ladder),
-        ("ablation", study_tables.ablation),
-        ("trust", study_tables.trust),
-        ("search", search_table.search),
-    ):
-        try:
-            block = table(args.plots)
-        except KeyError as error:
-            raise UserError(
-                f"{args.plots}: a run of the {name} table lacks {error}; make it again"
-            ) from error
-        print(f"{block}\n")
-        after = replace_block(after, name, block, args.readme)
-    if args.check and after != before:
-        raise UserError(f"{args.readme} is out of date: run python report.py")
-    if args.check:
-        return
+    blocks = {
+        "readme": {
+            "paper": tables.paper_table,
+            "ladder": study_tables.ladder,
+            "ablation": study_tables.ablation,
+            "trust": study_tables.trust,
+            "search": search_table.search,
+        },
+        "card": {"results": card_tables.results, "robustness": card_tables.robustness},
+    }
+    if not args.check:  # shows what there is, even if a table below lacks a run
+        with suppress(UserError):  # the table of the same name says why below
+            draw_ladder(args.plots)
+        page = args.plots / "report.html"
+        for line in report_page.write(args.plots, blocks["readme"] | blocks["card"], page):
+            print(f"left out of {page}: {' '.join(line.split())}")
+    documents = {flag: getattr(args, flag) for flag in DOCUMENTS}
+    before = {flag: read_document(path, f"--{flag}") for flag, path in documents.items()}
+    after = {
+        flag: renewed(text, blocks[flag], args.plots, f"--{flag} {documents[flag]}")
+        for flag, text in before.items()
+    }
+    for flag, path in documents.items():
+        if args.check and after[flag] != before[flag]:
+            raise UserError(f"{path} is out of date: run python report.py")
+        if after[flag] != before[flag]:
+            write_document(path, f"--{flag}", after[flag])
+            print(f"wrote the tables into {path}")
+
+
+DOCUMENTS = {"readme": "README.md", "card": "MODEL_CARD.md"}
+
+
+def draw_ladder(plots: Path) -> None:
+    """Write ladder.png. Raises `UserError` if a run is missing or unfit."""
+    import run_folder
+    import study_figures
+    import study_tables
+
+    points = study_tables.ladder_points(plots)
     run_folder.write(
-        args.plots,
-        lambda folder: study_figures.ladder(
-            folder / "ladder.png", study_tables.ladder_points(args.plots)
-        ),
+        plots,
+        lambda folder: study_figures.ladder(folder / "ladder.png", points),
         last="ladder.png",
     )
-    if after != before:
-        write_readme(args.readme, after)
-        print(f"wrote the tables into {args.readme}")
 
 
-def read_readme(path: Path) -> str:
+def renewed(text: str, blocks: dict, plots: Path, where: str) -> str:
+    """A document with its blocks made anew. Raises `UserError` if one cannot be made or placed."""
+    for name, make in blocks.items():
+        try:
+            block = make(plots)
+        except KeyError as error:
+            raise UserError(
+                f"{plots}: a run of the {name} table lacks {error}; make it again"
+            ) from error
+        print(f"{block}\n")
+        text = replace_block(text, name, block, where)
+    return text
+
+
+def read_document(path: Path, flag: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--readme {path}: cannot be read: {error}") from error
+        raise UserError(f"{flag} {path}: cannot be read: {error}") from error
 
 
-def write_readme(path: Path, text: str) -> None:
+def write_document(path: Path, flag: str, text: str) -> None:
     part = path.with_suffix(".part")
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise UserError(f"--readme {path}: cannot be written: {error}") from error
+        raise UserError(f"{flag} {path}: cannot be written: {error}") from error
 
 
-def replace_block(text: str, name: str, block: str, path: Path) -> str:
+def replace_block(text: str, name: str, block: str, where: str) -> str:
     """`text` with what stands between the markers of that name replaced by `block`."""
     begin, end = f"<!-- {name}: written by report.py -->", f"<!-- end of {name} -->"
     head, found_begin, rest = text.partition(begin)
     _, found_end, tail = rest.partition(end)
     if not (found_begin and found_end):
-        raise UserError(f"--readme {path}: the lines '{begin}' and '{end}' are missing")
+        raise UserError(f"{where}: the lines '{begin}' and '{end}' are missing")
     return f"{head}{begin}\n{block}\n{end}{tail}"
 
 

@@ -138,7 +138,9 @@ def ladder_words(best: SavedRun) -> str:
 def ablation(plots: Path) -> str:
     """What each part of the recipe gives on held-out images, as Markdown."""
     preset = load_preset(PRESETS / "ablation.toml")
-    found = read_study(plots / "ablation" / "ablation.json", preset, "python ablation.py")
+    found = read_study(
+        plots / "ablation" / "ablation.json", preset, "python ablation.py --overwrite"
+    )
     rows, config = found["variants"], found["config"]
     return "\n".join(
         [
@@ -164,6 +166,12 @@ def read_study(path: Path, preset: dict, command: str) -> dict:
         raise UserError(f"{path}: a run on generated images never enters a table")
     check_settings(path, found["config"], preset, command)
     return found
+
+
+def check_runs(path: Path, found: dict, command: str) -> None:
+    """Raise `UserError` if a study is of other runs than the presets' of the same names."""
+    for name, config in found["runs"].items():
+        check_settings(path, config, load_preset(PRESETS / f"{name}.toml"), command)
 
 
 def ablation_rows(rows: list[dict]) -> list[str]:
@@ -195,7 +203,9 @@ def trust(plots: Path) -> str:
     """What the released weights' probabilities are worth on test, as Markdown."""
     preset = load_preset(PRESETS / "release.toml")
     preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
-    found = read_study(plots / "release" / "metrics.json", preset, "python model_release.py")
+    path, command = plots / "release" / "metrics.json", "python model_release.py"
+    found = read_study(path, preset, command)
+    check_runs(path, found, command)
     views = found["views"]
     lines = ["| test images | one view | eight views |", "|---|---|---|"]
     for key, name in TRUST_ROWS.items():

@@ -114,7 +114,7 @@ def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
     settings = load_preset(PRESETS / f"{preset}.toml")
     script = "model_cnn.py" if "model" in settings else "model_baseline.py"
     own = preset in PAPER.values()  # the scripts' default presets
-    command = f"python {script}" + ("" if own else f" --config {preset}")
+    command = f"python {script} --overwrite" + ("" if own else f" --config {preset}")
     suffix = ""
     if protocol is not None:
         settings["protocol"], suffix = protocol, f"-{protocol}"

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 import synthetic_cells
 import tuning
+from command_line import UserError
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -29,7 +31,8 @@ def test_there_are_commands():
     assert len(COMMANDS) >= 5
 
 
-TRAINING = [c for c in COMMANDS if "predict.py" not in c and "tuning.py" not in c]
+ELSEWHERE = ("predict.py", "tuning.py", "robustness.py", "architecture.py", "explain.py")
+TRAINING = [c for c in COMMANDS if not any(script in c for script in ELSEWHERE)]
 
 
 @pytest.mark.parametrize("command", TRAINING)
@@ -43,6 +46,22 @@ def test_command_runs_on_generated_images(run, tmp_path, command):
     outcome = run(script, *flags, *quick, "--output", tmp_path)
     assert outcome.code == 0
     assert outcome.out.endswith(f"wrote {tmp_path}\n")
+
+
+KEEPING = ("model_baseline.py", "model_cnn.py", "ablation.py", "explain.py")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1] in KEEPING])
+def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
+    def stop(folder):
+        raise UserError(f"folder {folder}")
+
+    monkeypatch.setattr("run_folder.prepare", stop)
+    script, *flags = command.split()[1:]
+    folder = Path(run(script, *flags).err.strip().partition("folder ")[2])
+    assert folder.parent == ROOT / "plots"
+    finished = (folder / "metrics.json").exists() or (folder / "ablation.json").exists()
+    assert ("--overwrite" in flags) == finished
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "tuning.py" in c])

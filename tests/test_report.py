@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+import card_tables
 import command_line
 import run_folder
 import search_table
 import study_tables
 import tables
 
-BLOCKS = ("paper", "ladder", "ablation", "trust", "search")
+BLOCKS = {
+    "readme": ("paper", "ladder", "ablation", "trust", "search"),
+    "card": ("results", "robustness"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +26,7 @@ def quick_ablation(tmp_path_factory):
     """An ablation on generated images, of one change."""
     folder = tmp_path_factory.mktemp("runs") / "ablation"
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--only", "no-shift"]
+    flags += ["--batch-size", "96", "--widths", "4", "4", "8"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["ablation.py", *flags, "--output", str(folder)])
         importlib.import_module("ablation").main()
@@ -41,7 +46,8 @@ def plots(quick_run, quick_ablation, tmp_path):
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
     shutil.copytree(ROOT / "plots" / "release", tmp_path / "plots" / "release")
-    shutil.copytree(ROOT / "plots" / "tuning", tmp_path / "plots" / "tuning")
+    for name in ("tuning", "robustness"):
+        shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
     settings = command_line.load_preset(command_line.PRESETS / "ablation.toml")
     config = {key.replace("-", "_"): value for key, value in settings.items()}
@@ -62,22 +68,29 @@ def change(folder, name="metrics.json", **changes):
 
 
 @pytest.fixture
-def readme(tmp_path):
-    path = tmp_path / "README.md"
-    blocks = [
-        f"<!-- {name}: written by report.py -->\nold\n<!-- end of {name} -->" for name in BLOCKS
-    ]
-    path.write_text("\n".join(["above", *blocks, "below\n"]))
-    return path
+def documents(tmp_path, plots):
+    """Flags that name documents whose blocks are old."""
+    flags = ["--plots", plots]
+    for kind, names in BLOCKS.items():
+        path = tmp_path / f"{kind}.md"
+        blocks = [f"<!-- {n}: written by report.py -->\nold\n<!-- end of {n} -->" for n in names]
+        path.write_text("\n".join(["above", *blocks, "below\n"]))
+        flags += [f"--{kind}", path]
+    return flags
 
 
-def test_tables_are_written_between_their_markers(run, plots, readme):
+@pytest.fixture
+def readme(tmp_path, documents):
+    return tmp_path / "readme.md"
+
+
+def test_tables_are_written_between_their_markers(run, plots, documents, readme):
     accuracy = {"mean": 0.87654, "std": 0.01234, "low": 0.85, "high": 0.9}
     change(plots / "cnn-paper", test={"accuracy": accuracy})
-    flags = ["--plots", plots, "--readme", readme]
-    assert run("report.py", *flags, "--check").code == 2
+    assert run("report.py", *documents, "--check").code == 2
+    assert not (plots / "report.html").exists()
     assert "old" in readme.read_text()
-    outcome = run("report.py", *flags)
+    outcome = run("report.py", *documents)
     assert outcome.code == 0
     text = readme.read_text()
     assert text.startswith("above\n<!-- paper: written by report.py -->\n| macro average |")
@@ -88,7 +101,9 @@ def test_tables_are_written_between_their_markers(run, plots, readme):
     assert row.split(" | ")[1] == "0.914"
     assert row.endswith("| 0.877 ± 0.012 [0.850, 0.900] |")
     assert row in outcome.out
-    assert run("report.py", *flags, "--check").code == 0
+    assert run("report.py", *documents, "--check").code == 0
+    assert "\nold\n" not in (readme.parent / "card.md").read_text()
+    assert (plots / "report.html").stat().st_size > 100_000
 
 
 def test_comparison_counts_images(plots):
@@ -117,31 +132,70 @@ def test_comparison_counts_images(plots):
         (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json lacks config"),
     ],
 )
-def test_unfit_runs_are_named(fails, plots, readme, spoil, says):
+def test_unfit_runs_are_named(fails, plots, documents, readme, spoil, says):
     before = readme.read_text()
     spoil(plots / "cnn-paper")
-    line = fails("report.py", "--plots", plots, "--readme", readme)
+    line = fails("report.py", *documents)
     assert says in line
     assert str(plots / "cnn-paper") in line
     assert readme.read_text() == before
 
 
-def test_a_run_without_a_metric_of_the_table(fails, plots, readme):
+def test_a_run_without_a_metric_of_the_table(fails, plots, documents):
     path = plots / "cnn-paper" / "metrics.json"
     metrics = json.loads(path.read_text())
     del metrics["test_majority_class_accuracy"]
     path.write_text(json.dumps(metrics))
-    line = fails("report.py", "--plots", plots, "--readme", readme)
+    line = fails("report.py", *documents)
     assert "lacks 'test_majority_class_accuracy'" in line
 
 
-def test_readme_without_markers(fails, plots, tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text("no table here")
-    assert "are missing" in fails("report.py", "--plots", plots, "--readme", path)
-    path.write_bytes(b"\xff\xfe")
-    assert "cannot be read" in fails("report.py", "--plots", plots, "--readme", path)
-    assert "--readme" in fails("report.py", "--plots", plots, "--readme", tmp_path / "none.md")
+def test_a_bad_card_leaves_the_readme(fails, plots, documents, readme):
+    before = readme.read_text()
+    change(plots / "robustness", runs={"cnn-best": {"epochs": 1}})
+    assert "epochs is not 30 as the table demands" in fails("report.py", *documents)
+    (plots / "robustness" / "metrics.json").unlink()
+    assert "make it with python robustness.py" in fails("report.py", *documents)
+    assert readme.read_text() == before
+
+
+def test_card_shows_what_was_measured(plots):
+    precision = {"precision": 0.12345, "recall": 0.5, "recall_low": 0.4, "recall_high": 0.6}
+    metrics = json.loads((plots / "cnn-best" / "metrics.json").read_text())
+    rows = metrics["test_per_class"]
+    change(plots / "cnn-best", test_per_class=[rows[0] | precision, *rows[1:]])
+    assert f"| basophil | {rows[0]['support']} | 0.123 | 0.500 [0.400, 0.600] |" in (
+        card_tables.results(plots).splitlines()
+    )
+    found = json.loads((plots / "robustness" / "metrics.json").read_text())["rows"]
+    for row in found:
+        if row["corruption"] == "noise":
+            row["accuracy"] = {name: [row["severity"] / 10] for name in row["accuracy"]}
+    change(plots / "robustness", rows=found)
+    row = next(x for x in card_tables.robustness(plots).splitlines() if x.startswith("| noise"))
+    assert row == "| noise | 10.0 | 30.0 | 50.0 | 10.0 | 30.0 | 50.0 |"
+
+
+def test_studies_are_of_the_runs_that_are_there():
+    """The committed ones: else the card would show figures of another network."""
+    card = json.loads((ROOT / "weights" / "cnn-best.json").read_text())
+    run = json.loads((ROOT / "plots" / "cnn-best" / "metrics.json").read_text())
+    assert card["training"]["config"] == run["config"]
+    assert card["training"]["git_commit"] == run["environment"]["git_commit"]
+    for study in ("release", "robustness"):
+        found = json.loads((ROOT / "plots" / study / "metrics.json").read_text())
+        assert found["runs"]["cnn-best"] == run["config"], study
+    explained = json.loads((ROOT / "plots" / "explain" / "metrics.json").read_text())
+    assert explained["released_md5"] == card["md5"]
+
+
+def test_document_without_markers(fails, plots, documents, readme, tmp_path):
+    readme.write_text("no table here")
+    assert "are missing" in fails("report.py", *documents)
+    readme.write_bytes(b"\xff\xfe")
+    assert "cannot be read" in fails("report.py", *documents)
+    readme.unlink()
+    assert f"--readme {readme}: cannot be read" in fails("report.py", *documents)
 
 
 def test_committed_readme_is_what_the_committed_results_say(run):

@@ -1,0 +1,146 @@
+"""The page of all runs, in a real browser and with runs that are not fit to be shown."""
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+import report_page
+from command_line import UserError
+
+HOSTILE = "\ud800" + '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
+BLOCKS = {
+    "small": lambda plots: "| a `b` | n |\n|---|---|\n| x | 10 |\n| y | 9.5 |\n\nSome <b>words</b>."
+}
+
+
+@pytest.fixture
+def plots(quick_run, tmp_path):
+    """Two generated runs relabelled as real, one with hostile names, and some that are unfit."""
+    folder = tmp_path / "plots"
+    for name in ("good", "hostile", "synthetic", "other-schema", "unfinished", "damaged"):
+        shutil.copytree(quick_run, folder / name)
+    for name in ("good", "hostile", "other-schema"):
+        edit(folder / name, lambda metrics: metrics["dataset"].update(synthetic=False))
+    edit(folder / "hostile", lambda m: m["config"].update({HOSTILE: HOSTILE}))
+    edit(folder / "hostile", lambda m: m["model"].update(name=HOSTILE))
+    edit(folder / "hostile", lambda m: m["test"]["accuracy"].update(mean=0.5))
+    edit(folder / "good", lambda m: m["test"]["accuracy"].update(mean=0.25))
+    edit(folder / "other-schema", lambda m: m.pop("test_per_class"))
+    (folder / "unfinished" / "metrics.json").unlink()
+    (folder / "damaged" / "metrics.json").write_text("{")
+    return folder
+
+
+def edit(folder, change):
+    path = folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    change(metrics)
+    path.write_text(json.dumps(metrics))
+
+
+def test_unfit_runs_are_named_and_left_out(plots):
+    left_out = report_page.write(plots, BLOCKS, plots / "report.html")
+    text = (plots / "report.html").read_text()
+    assert [line.partition(":")[0] for line in left_out] == [
+        *("damaged", "other-schema", "synthetic", "unfinished"),
+    ]
+    for line in left_out:
+        name = line.partition(":")[0]
+        assert f'id="run-{name}"' not in text
+        assert f"<li>{name}: " in text
+    assert 'id="run-good"' in text
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+
+
+def test_studies_of_generated_images_and_without_results(plots, quick_run):
+    shutil.copytree(quick_run, plots / "robustness")
+    (plots / "explain").mkdir()
+    left_out = report_page.write(plots, {"bad": lambda plots: plots["no"]}, plots / "report.html")
+    assert "robustness: made of generated images: not a result" in left_out
+    assert "explain: not finished, it has no metrics.json" in left_out
+    assert any(line.startswith("table bad: ") for line in left_out)
+    assert 'id="run-robustness"' not in (plots / "report.html").read_text()
+
+
+def test_nothing_left(fails, plots, tmp_path):
+    for name in ("good", "hostile"):
+        shutil.rmtree(plots / name)
+    with pytest.raises(UserError, match="no finished run there: damaged"):
+        report_page.write(plots, BLOCKS, plots / "report.html")
+    assert not (plots / "report.html").exists()
+    documents = "--readme", tmp_path / "a.md", "--card", tmp_path / "b.md"
+    assert "no finished run there" in fails("report.py", "--plots", plots, *documents)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium. In CI there must be one."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        if os.environ.get("CI"):
+            pytest.fail("CI must have chromium and chromedriver")
+        pytest.skip("no chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def column(browser, number, table=0):
+    rows = browser.find_elements(By.TAG_NAME, "table")[table].find_elements(
+        By.CSS_SELECTOR, f"tbody td:nth-child({number})"
+    )
+    return [row.text for row in rows]
+
+
+def test_page_in_a_browser(plots, browser):
+    page = plots / "report.html"
+    report_page.write(plots, BLOCKS, page)
+    browser.get(page.as_uri())
+    assert "BloodMNIST" in browser.title  # no hostile script changed it
+    text = browser.find_element(By.TAG_NAME, "body").get_attribute("textContent")
+    assert HOSTILE.replace("\ud800", "\ufffd") in text
+
+    pictures = browser.find_elements(By.TAG_NAME, "img")
+    assert len(pictures) == 8
+    for picture in pictures:
+        loaded = "return arguments[0].decode().then(() => arguments[0].naturalWidth)"
+        assert browser.execute_script(loaded, picture) > 100
+        assert picture.get_attribute("alt")
+
+    heads = browser.find_elements(By.CSS_SELECTOR, "#overview th button")
+    accuracy = [head.text for head in heads].index("accuracy")
+    heads[accuracy].click()
+    assert [text[:6] for text in column(browser, accuracy + 1)] == ["0.2500", "0.5000"]
+    heads[accuracy].send_keys(Keys.ENTER)  # by keyboard, the other way
+    assert [text[:6] for text in column(browser, accuracy + 1)] == ["0.5000", "0.2500"]
+    head = browser.find_elements(By.CSS_SELECTOR, "#overview th")[accuracy]
+    assert head.get_attribute("aria-sort") == "descending"
+    small = browser.find_elements(By.CSS_SELECTOR, "#table-small th button")
+    small[1].click()  # 9.5 before 10: as numbers
+    rows = browser.find_elements(By.CSS_SELECTOR, "#table-small tbody tr")
+    assert [row.text for row in rows] == ["y 9.5", "x 10"]
+
+    for width in (360, 1280):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert browser.execute_script("return innerWidth") == width
+        wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert browser.execute_script(wide) <= 0  # nothing but tables scrolls sideways
+    assert [line for line in browser.get_log("browser") if line["level"] != "INFO"] == []
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = {
+        m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"
+    }
+    assert {url.partition(":")[0] for url in urls} <= {"file", "data"}
+    assert len([url for url in urls if url.startswith("file")]) == 1
