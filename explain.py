@@ -1,6 +1,6 @@
 """Show what the released network sees: its errors, labels that look wrong, where it looks.
 
-    python explain.py --overwrite    # writes plots/explain/; trains five models, seven minutes
+    python explain.py --overwrite    # writes plots/explain/; trains five models, ten minutes
     python explain.py --folds 3      # in a folder of its own
 
 The errors are of the test split, each beside the training cells nearest to it in the network's

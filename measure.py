@@ -16,6 +16,8 @@ import training
 from optimization import Optimization
 from recipe import Recipe
 
+CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices that are multiplied
+
 
 def seconds(
     work: Callable[[], object], device: torch.device, repeats: int, limit: float = 5.0
@@ -40,7 +42,7 @@ def matrix_product_gflops(precision: str, device: torch.device, repeats: int) ->
 
     Torch's own random numbers are left alone, so that a training may go on after it.
     """
-    side = 8192 if device.type == "cuda" else 1536
+    side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
     generator = torch.Generator(device).manual_seed(0)
     left, right = (
         torch.rand(side, side, device=device, generator=generator).to(getattr(torch, precision))

@@ -1,6 +1,6 @@
 """Measure accuracy on test images that are corrupted as microscopes, stains and files do it.
 
-    python robustness.py                          # the paper's CNN and the best recipe
+    python robustness.py                          # the paper's CNN and the best recipe, six minutes
     python robustness.py --kinds defocus noise    # some corruptions only
 
 Reads the weights that model_cnn.py --save-weights left in the run folders, and changes no choice.

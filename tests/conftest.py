@@ -25,10 +25,14 @@ class Outcome:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def draw_cells_once():
-    """Most tests take the generated images, which take a second to draw."""
+def quick():
+    """Draw the generated images once, and measure the machine's speed on small matrices.
+
+    Most tests take both, and the machine's speed is measured after every epoch.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic_cells, "make", functools.cache(synthetic_cells.make))
+        patch.setattr("measure.CPU_SIDE", 64)
         yield
 
 
