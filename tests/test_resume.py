@@ -215,7 +215,7 @@ def test_full_disk_leaves_the_last_state(run, fails, whole, tmp_path, monkeypatc
         fsync(number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         line = fails_in_training(run, tmp_path)
     assert "No space left on device; what was kept before is left" in line
     assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
