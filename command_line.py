@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 PRESETS = ROOT / ".config"
 SIZES = (28, 64, 128, 224)
+SEEDED = ("official", "train-and-validation")  # protocols of several seeds; the others have folds
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
 # settings that leave the results as they are, or that the folder's name shows in words
@@ -151,7 +152,7 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
         args.output = ROOT / "plots" / run_name(parser, args)
     args.started = started
     if hasattr(args, "protocol"):
-        idle = "folds" if args.protocol == "official" else "runs"
+        idle = "folds" if args.protocol in SEEDED else "runs"
         if getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle} does nothing under --protocol {args.protocol}")
     return args

@@ -47,9 +47,13 @@ def short(names: Sequence[str]) -> list[str]:
 
 
 def learning_curves(path: Path, history: list[dict], mark: str | None = None) -> None:
-    """Loss and accuracy by epoch: the mean over runs, in the band from lowest to highest run."""
+    """Loss and accuracy by epoch: the mean over runs, in the band from lowest to highest run.
+
+    Held-out images have a line where the history has their columns.
+    """
     epochs = sorted({row["epoch"] for row in history})
-    lines = (("train", "training", BLUE), ("val", "held out", ORANGE))
+    lines = [("train", "training", BLUE), ("val", "held out", ORANGE)]
+    lines = [line for line in lines if f"{line[0]}_loss" in history[0]]
     with page(path, 7, 2.8, mark) as figure:
         for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             last = {}

@@ -12,14 +12,14 @@ def add_training_flags(parser: Parser) -> None:
     group = parser.add_argument_group("training")
     group.add_argument(
         "--protocol",
-        choices=("cross-validation", "as-published", "official"),
+        choices=("cross-validation", "as-published", "official", "train-and-validation"),
         default="cross-validation",
         help="honest folds of train + validation, the published code's pooled (leaking) folds, "
-        "or the official splits",
+        "the official splits, or these with validation trained on as well and nothing held out",
     )
     group.add_argument("--folds", type=whole_number(2, 20), default=5, help="folds")
     group.add_argument(
-        "--runs", type=whole_number(1, 100), default=5, help="seeds under the official protocol"
+        "--runs", type=whole_number(1, 100), default=5, help="seeds of a protocol without folds"
     )
     group.add_argument("--epochs", type=whole_number(1, 10**6), default=5, help="epochs a model")
     group.add_argument(

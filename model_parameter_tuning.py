@@ -47,8 +47,8 @@ def main() -> None:
     add_model_flags(parser)
     add_search_flags(parser)
     args = parse(parser)
-    if args.protocol == "as-published":
-        raise UserError("--protocol as-published: it trains on test images")
+    if args.protocol not in ("cross-validation", "official"):
+        raise UserError(f"--protocol {args.protocol}: it leaves no untouched images to choose by")
     if (args.trials is None) == (args.search == "tpe"):
         raise UserError("--trials: how many for --search tpe, none for the grid, which has its own")
 

@@ -15,6 +15,7 @@ import bloodmnist
 import parallel
 import training
 from bloodmnist import Dataset, Images, Pool
+from command_line import SEEDED
 from measure import matrix_product_gflops
 from recipe import Recipe
 
@@ -42,7 +43,7 @@ class Plan(Member):
     """One model to train, on rows of a pool of images."""
 
     train: np.ndarray
-    held_out: np.ndarray
+    held_out: np.ndarray | None  # None where all are trained on
     scored: bool  # whether it reads the test split
 
 
@@ -51,8 +52,8 @@ class Run(Member):
     """One trained model's record. Probabilities are float32 (images, classes)."""
 
     history: list[dict]  # a row an epoch
-    val_labels: np.ndarray  # of the images held out
-    val_probabilities: np.ndarray
+    val_labels: np.ndarray | None  # of the images held out, if any
+    val_probabilities: np.ndarray | None
     test_probabilities: np.ndarray | None  # None where the protocol does not score this run
     test_one_view: np.ndarray | None  # the same without averaging over views
     train_seconds: float
@@ -83,7 +84,9 @@ class Progress:
     def show(self, row: dict) -> None:
         """Count the epoch of a history's row, and show it."""
         place = f"run {self.run}/{self.runs}"
-        text = f"loss {row['train_loss']:.3f}, held-out accuracy {row['val_accuracy']:.4f}"
+        text = f"loss {row['train_loss']:.3f}"
+        if "val_accuracy" in row:
+            text += f", held-out accuracy {row['val_accuracy']:.4f}"
         self.bar.set_postfix_str(f"{place}, {text}", refresh=False)
         self.bar.update()
         if self.bar.disable:
@@ -99,11 +102,14 @@ def plan(
     "cross-validation": stratified folds of train + validation. "as-published": the published
     code's plain folds of all three splits, so that most test images are trained on; the last
     fold's model alone reads the test split. "official": train on train, hold out validation,
-    `runs` seeds from `seed` on.
+    `runs` seeds from `seed` on. "train-and-validation": the same, but train on both; no choice
+    can be made by it.
     """
     pool = Pool(dataset.train, dataset.val)
-    if protocol == "official":
+    if protocol in SEEDED:
         train, held_out = np.split(np.arange(len(pool)), [len(dataset.train)])
+        if protocol == "train-and-validation":
+            train, held_out = np.arange(len(pool)), None
         return pool, [Plan(seed + run, None, train, held_out, True) for run in range(runs)]
     if protocol == "cross-validation":
         rows = bloodmnist.stratified_folds(pool.labels, folds, seed)
@@ -141,8 +147,7 @@ def train_all(
             if run is not None or (work and name not in work.names):
                 progress.skip(recipe.epochs)
             else:
-                rows = map(torch.from_numpy, (part.train, part.held_out))
-                train, val = ((images.choose(r), labels[r]) for r in rows)
+                train, val = (labelled(images, labels, r) for r in (part.train, part.held_out))
                 keeper = work.keeper(name) if work else None
                 run = train_one(build, part, (train, val, test_images), recipe, keeper, progress)
                 if work:
@@ -151,10 +156,18 @@ def train_all(
     return [run for run in runs if run is not None]
 
 
+def labelled(images: Images, labels: torch.Tensor, rows: np.ndarray | None) -> Labelled | None:
+    """Those rows of the images and labels; None for no rows."""
+    if rows is None:
+        return None
+    chosen = torch.from_numpy(rows)
+    return images.choose(chosen), labels[chosen]
+
+
 def train_one(
     build: Callable[[], nn.Module],
     part: Plan,
-    data: tuple[Labelled, Labelled, torch.Tensor],
+    data: tuple[Labelled, Labelled | None, torch.Tensor],
     recipe: Recipe,
     keeper: Keeper | None,
     progress: Progress,
@@ -190,8 +203,8 @@ def train_one(
         seed=part.seed,
         fold=part.fold,
         history=history,
-        val_labels=val[1].cpu().numpy(),
-        val_probabilities=predict(val[0], recipe.views),
+        val_labels=val[1].cpu().numpy() if val else None,
+        val_probabilities=predict(val[0], recipe.views) if val else None,
         test_probabilities=predict(test_images, recipe.views) if part.scored else None,
         test_one_view=predict(test_images, 1) if part.scored and recipe.views > 1 else None,
         train_seconds=sum(row["train_seconds"] for row in history),

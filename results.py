@@ -14,7 +14,7 @@ import evaluation
 import figures
 import run_folder
 from bloodmnist import CLASS_NAMES, Dataset, Split
-from command_line import LEAKS, SYNTHETIC, warning
+from command_line import LEAKS, SEEDED, SYNTHETIC, warning
 from models import count_parameters
 from protocols import Run
 
@@ -58,7 +58,7 @@ def score_and_save(
     }
     if "probabilities_one_view" in arrays:
         content["test_one_view"] = evaluation.summarise(labels, arrays["probabilities_one_view"])
-    if args.protocol == "official" and len(tested) > 1:
+    if args.protocol in SEEDED and len(tested) > 1:
         content["test_ensemble"] = evaluation.summarise(labels, tested.mean(0, keepdims=True))
     if args.protocol == "official":  # the same held-out images in every run
         arrays["val_labels"] = runs[0].val_labels
@@ -85,14 +85,14 @@ def score_and_save(
 
 def scored_run(run: Run, test_labels: np.ndarray, weights: str | None) -> dict:
     """A row of the `runs` of `metrics.json`; `weights` names the file of the run's weights."""
-    test = run.test_probabilities
+    val, test = run.val_probabilities, run.test_probabilities
     return {
         "seed": run.seed,
         "fold": run.fold,
         "train_seconds": run.train_seconds,
         "machine_gflops": run.machine_gflops,
         "weights": weights,
-        "val": evaluation.scores(run.val_labels, run.val_probabilities),
+        "val": None if val is None else evaluation.scores(run.val_labels, val),
         "test": None if test is None else evaluation.scores(test_labels, test),
     }
 

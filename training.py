@@ -147,38 +147,45 @@ def fit(
     model: nn.Module,
     batches: Batches,
     optimization: Optimization,
-    val: tuple[Tensor | Images, Tensor],
+    val: tuple[Tensor | Images, Tensor] | None,
     recipe: Recipe,
     begun: int = 0,
 ) -> Iterator[dict]:
     """Train `model` in place; yields a row of the history an epoch, scored on one view of `val`.
 
-    `val` is images, uint8 (N, H, W, 3), and labels; `begun` epochs were trained before.
+    `val` is images, uint8 (N, H, W, 3), and labels, or None where nothing is held out; `begun`
+    epochs were trained before.
     """
-    images, labels = val
     for epoch in range(begun + 1, recipe.epochs + 1):
         parallel.own_random_numbers(batches.generator.initial_seed(), epoch)
         start = time.perf_counter()
         train_loss, train_accuracy, losses = train_epoch(model, batches, optimization, recipe)
         seconds = time.perf_counter() - start  # training alone, without the scoring below
-        probabilities = predict(model, images, precision=recipe.precision)
-        # batch normalisation has other statistics in each process; the first one's count
-        val_loss, val_accuracy = parallel.from_first(
-            partial(loss_and_accuracy, probabilities, labels.cpu())
-        )
-        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+        held_out = score(model, *val, recipe) if val else {}
+        found = {"in training": train_loss}
+        if held_out:
+            found["on held-out images"] = held_out["val_loss"]
+        if not all(map(math.isfinite, found.values())):
+            losses_found = " and ".join(f"{loss} {where}" for where, loss in found.items())
             raise DivergedError(
                 f"training diverged: in epoch {epoch}, {divergence(losses, epoch, recipe)}, the "
-                f"loss is {train_loss} in training and {val_loss} on held-out images; lower --lr"
+                f"loss is {losses_found}; lower --lr"
             )
         yield {
             "epoch": epoch,
             "train_loss": train_loss,
             "train_accuracy": train_accuracy,
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
+            **held_out,
             "train_seconds": seconds,
         }
+
+
+def score(model: nn.Module, images: Tensor | Images, labels: Tensor, recipe: Recipe) -> dict:
+    """The held-out columns of a row of the history: `val_loss` and `val_accuracy`, of one view."""
+    probabilities = predict(model, images, precision=recipe.precision)
+    # batch normalisation has other statistics in each process; the first one's count
+    loss, accuracy = parallel.from_first(partial(loss_and_accuracy, probabilities, labels.cpu()))
+    return {"val_loss": loss, "val_accuracy": accuracy}
 
 
 def divergence(losses: Tensor, epoch: int, recipe: Recipe) -> str:

@@ -198,8 +198,7 @@ class Search:
             if folds and self.args.prune and self.hopeless(trial.study, folds):
                 raise optuna.TrialPruned
             train, held_out = (
-                (images.choose(rows), labels[rows])
-                for rows in map(torch.from_numpy, (plan.train, plan.held_out))
+                protocols.labelled(images, labels, rows) for rows in (plan.train, plan.held_out)
             )
             folds.append(self.fold(build, train, held_out, recipe, plan))
             trial.set_user_attr("folds", folds)

@@ -128,6 +128,23 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
     assert "accuracy, all models" in outcome.out
 
 
+def test_nothing_held_out(run, tmp_path):
+    """Trained on validation too: results of the test split alone, resumed or not."""
+    flags = ["--synthetic", "--epochs", "1", "--device", "cpu", "--output", tmp_path]
+    flags += ["--protocol", "train-and-validation", "--runs", "2"]
+    assert run("model_cnn.py", *flags, "--only-seed", "1").code == 0
+    outcome = run("model_cnn.py", *flags, "--resume")
+    assert outcome.code == 0
+    assert "held-out" not in outcome.out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["val"] for row in metrics["runs"]] == [None, None]
+    assert metrics["test_ensemble"]["accuracy"]["mean"] > 0
+    with np.load(tmp_path / "predictions.npz") as saved:
+        assert set(saved) == {"labels", "split", "probabilities"}
+    assert "val_loss" not in (tmp_path / "history.csv").read_text()
+    assert (tmp_path / "learning_curves.png").stat().st_size > 5_000
+
+
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
 def test_figure_format(run, tmp_path, kind):
     flags = [*QUICK, "--figure-format", kind, "--output", tmp_path, "--protocol", "as-published"]

@@ -88,7 +88,8 @@ def test_honest_pool_has_no_test_image_and_the_published_one_has_all(cells):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "reads"), [("cross-validation", 2), ("as-published", 1), ("official", 2)]
+    ("protocol", "reads"),
+    [("cross-validation", 2), ("as-published", 1), ("official", 2), ("train-and-validation", 2)],
 )
 def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
     cells, monkeypatch, protocol, reads
@@ -130,6 +131,17 @@ def test_official_protocol_trains_on_train_and_holds_out_validation(cells):
     for plan in plans:
         assert (pool_images(pool)[plan.train] == cells.train.images).all()
         assert (pool.labels[plan.held_out] == cells.val.labels).all()
+
+
+def test_train_and_validation_are_trained_on_together_and_nothing_is_held_out(cells):
+    pool, plans = protocols.plan("train-and-validation", cells, folds=5, runs=2, seed=4)
+    found = [(plan.seed, plan.fold, plan.held_out) for plan in plans]
+    assert found == [(4, None, None), (5, None, None)]
+    trained = {image.tobytes() for image in pool_images(pool)[plans[0].train]}
+    assert trained == {i.tobytes() for split in (cells.train, cells.val) for i in split.images}
+    run, _ = cross_validate(cells, "train-and-validation")
+    assert run.val_labels is None
+    assert run.history[0].keys() & {"val_loss", "val_accuracy"} == set()
 
 
 def test_prediction_over_views_is_the_mean_of_each(cells):

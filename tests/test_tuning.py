@@ -346,6 +346,7 @@ def test_flag_that_the_search_varies_is_refused(fails, preset, tmp_path):
     assert "--lr: does nothing, the search varies it" in line
 
 
-def test_as_published_is_refused(fails, preset, tmp_path):
-    line = fails(SCRIPT, "--config", preset(), "--protocol", "as-published", "--output", tmp_path)
-    assert "trains on test images" in line
+@pytest.mark.parametrize("protocol", ["as-published", "train-and-validation"])
+def test_protocol_without_untouched_images_is_refused(fails, preset, tmp_path, protocol):
+    line = fails(SCRIPT, "--config", preset(), "--protocol", protocol, "--output", tmp_path)
+    assert f"--protocol {protocol}: it leaves no untouched images to choose by" in line
