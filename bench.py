@@ -37,8 +37,7 @@ SCRIPTS = (
     *("model_parameter_tuning.py", "model_release.py", "predict.py", "robustness.py"),
     *("explain.py", "architecture.py", "report.py"),
 )
-BATCH = 128
-BATCHES = (1, 8, 32, 128, 512)
+BATCHES = (1, 8, 32, 64, 128, 512)
 USUAL_IMAGES = 2560  # trained on in the comparisons with the usual way
 IMAGES = (1_000, 10_000, 100_000)
 PIXELS = (28, 64, 128, 224)
@@ -128,12 +127,14 @@ def networks(args: argparse.Namespace, device) -> list[dict]:
     rows = []
     for name in PRESET_OF:
         settings = recipe(name, device)
-        step = Step(models.build(name, args.size), BATCH, args.size, settings, device)
+        network = models.build(name, args.size)
+        step = Step(network, settings.batch_size, args.size, settings, device)
         before = matrix_product_gflops(settings.precision, device, args.repeats)
-        row = {"name": name, "precision": settings.precision, **step.speed(args.repeats)}
+        row = {"name": name, "batch": settings.batch_size, "precision": settings.precision}
+        row |= step.speed(args.repeats)
         after = matrix_product_gflops(settings.precision, device, args.repeats)
         row["peak_gflops"] = (before + after) / 2
-        print(f"{name}, batches of {BATCH}, {settings.precision}")
+        print(f"{name}, batches of {settings.batch_size}, {settings.precision}")
         for part in ("forward", "backward", "step"):
             timed = row[part]
             timed["gflops"] = timed["gflop"] / timed["seconds"]
@@ -208,7 +209,8 @@ def growth(args: argparse.Namespace, device) -> dict[str, dict]:
 
     def step(pixels: int, widths: tuple) -> float:
         model = models.CellNet(image_size=pixels, widths=widths)
-        return seconds(Step(model, BATCH, pixels, settings, device).step, device, args.repeats)
+        one = Step(model, settings.batch_size, pixels, settings, device)
+        return seconds(one.step, device, args.repeats)
 
     def epoch(count: int) -> float:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
