@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from command_line import PRESETS, UserError, load_preset
-from study_tables import check_runs, read_study
+from study_tables import check_runs, machine, read_study
 from tables import ROWS, cell, read_run
 
 RUN = "cnn-best"
@@ -33,8 +33,6 @@ def results(plots: Path) -> str:
         for row in run["test_per_class"]
     ]
     seconds = [row["train_seconds"] for row in run["runs"]]
-    environment = run["environment"]
-    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
     release = json.loads((plots / "release" / "metrics.json").read_text(encoding="utf-8"))
     released = release["released"]["accuracy"]
     lines += [
@@ -44,9 +42,9 @@ def results(plots: Path) -> str:
         "",
         f"Mean ± standard deviation over {len(seconds)} models [95 % interval of test sampling]. "
         f"Training one took {np.median(seconds) / 60:.0f} min in median, "
-        f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f}, on {environment['threads']} threads "
-        f"of an {device}; all of them {sum(seconds) / 3600 * environment['threads']:.1f} core "
-        "hours. The energy was not measured.",
+        f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f} ({machine(run)}); all of them "
+        f"{sum(seconds) / 3600 * run['environment']['threads']:.1f} core hours. The energy was not "
+        "measured.",
     ]
     return "\n".join(lines)
 

@@ -21,7 +21,8 @@ from torch import Tensor
 import parallel
 from command_line import ROOT, UserError
 from protocols import Run
-from state_files import damaged, packed, read, write
+from run_folder import write_whole
+from state_files import damaged, packed, read
 
 # what a model's figures depend on; the hash of these files is the code's version
 CODE = (
@@ -112,7 +113,7 @@ class Work:
             self.take_locks()
             if not self.resumed:
                 self.clear()
-                write(self.known, json.dumps(self.identity).encode())
+                write_whole(self.known, json.dumps(self.identity).encode())
             if not self.shared:  # what a killed process was writing
                 for left in (*self.run.glob(".writing-*"), *self.folder.glob("*.part")):
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -168,7 +169,7 @@ class Work:
             return
         kept = vars(run).items()  # arrays as tensors, which load without executing anything
         content = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in kept}
-        write(self.folder / f"finished-{name}.pt", packed(content, self.mark))
+        write_whole(self.folder / f"finished-{name}.pt", packed(content, self.mark))
         (self.folder / f"{name}.pt").unlink(missing_ok=True)
 
     def keeper(self, name: str) -> Keeper:
@@ -218,7 +219,7 @@ class Keeper:
     def flush(self) -> None:
         """Write what is not yet on the disk."""
         if self.latest is not None:
-            write(self.path, self.latest)
+            write_whole(self.path, self.latest)
             self.latest = None
 
 

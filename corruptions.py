@@ -8,7 +8,7 @@ Lengths are for images of 28 pixels and grow with the side. After Hendrycks and 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -157,6 +157,16 @@ def corrupt(images: np.ndarray, name: str, severity: int, seed: int) -> np.ndarr
     # without the severity: an image gets worse in its own direction, and its spots stay
     rng = np.random.default_rng([seed, list(CORRUPTIONS).index(name)])
     return to_bytes(change(images.astype(np.float64), strengths[severity - 1], rng))
+
+
+def versions(
+    images: np.ndarray, names: list[str], seed: int
+) -> Iterator[tuple[str | None, int, np.ndarray]]:
+    """The images as they are (None, severity 0), then with each corruption at each severity."""
+    yield None, 0, images
+    for name in names:
+        for severity in SEVERITIES:
+            yield name, severity, corrupt(images, name, severity, seed)
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:

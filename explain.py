@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import ROOT, UserError, make_parser, parse, run_script, warning
+from command_line import UserError, make_parser, parse, run_script, warning
 from flags import add_model_flags, add_recipe_flags, add_training_flags, add_work_flags
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -60,7 +60,7 @@ def main() -> None:
 
     device = training.choose_device(args.device)
     args.precision = training.choose_precision(args.precision, device)
-    path = args.released if args.released.exists() else ROOT / args.released
+    path = run_folder.find(args.released)
     model = released.load(path, 1, device)
     md5 = released.md5_of(path.read_bytes())
     if model.size != args.size:
@@ -139,15 +139,18 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
     import numpy as np
     import torch
 
+    from released import features
+
     train, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.test))
     probabilities = classifier.predict(test.to(device))[0].numpy()
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != dataset.test.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    distances = torch.cdist(
-        whitened(classifier, test[worst], device), whitened(classifier, train, device)
+    whitened = (  # in this space the classes' spread is a unit ball
+        features(classifier.network, images.to(device)) @ classifier.whitening.cpu()
+        for images in (test[worst], train)
     )
-    nearest = distances.topk(NEIGHBOURS, largest=False).indices.tolist()
+    nearest = torch.cdist(*whitened).topk(NEIGHBOURS, largest=False).indices.tolist()
     return [
         {
             "index": int(index),
@@ -158,20 +161,6 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
         }
         for index, rows in zip(worst, nearest, strict=True)
     ]
-
-
-def whitened(classifier: Classifier, images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The network's features in which the classes' spread is a unit ball, (N, d) on the CPU."""
-    import torch
-
-    from bloodmnist import normalise
-
-    with torch.inference_mode():
-        parts = [
-            classifier.network.features(normalise(part.to(device))) @ classifier.whitening
-            for part in images.split(128)
-        ]
-    return torch.cat(parts).cpu()
 
 
 def suspect_labels(dataset: Dataset, pool: Pool, plans: list[Plan], runs: list[Run]) -> list[dict]:

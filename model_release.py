@@ -43,8 +43,7 @@ def main() -> None:
         help="share of the validation images that may be called unlike the training cells",
     )
     args = parse(parser)
-    folder = args.run if args.run.exists() else ROOT / args.run
-    weights = args.weights or ROOT / "weights" / f"{folder.name}.safetensors"
+    weights = args.weights or ROOT / "weights" / f"{args.run.name}.safetensors"
     if weights.suffix != ".safetensors":
         raise UserError(f"--weights {weights}: the name must end in .safetensors")
 
@@ -56,13 +55,14 @@ def main() -> None:
     import training
     import trust
 
-    run = run_folder.read(folder)
+    run = run_folder.read(run_folder.find(args.run))
     device = training.choose_device(args.device)
     environment = run_folder.environment(device.type)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     check(run, dataset.describe())
     run_folder.prepare(args.output)
     run_folder.prepare(weights.parent, flag="--weights")
+    training.keep_freed_memory()
     strange = noncells.make(NON_CELLS, args.size, args.seed)
     members, first = [], None
     for row in run.metrics["runs"]:
@@ -74,9 +74,9 @@ def main() -> None:
     content = {
         "dataset": run.metrics["dataset"],
         "model": run.metrics["model"],
-        "config": {**results.config(args), "run": folder.name, "weights": weights.name},
+        "config": {**results.config(args), "run": run.folder.name, "weights": weights.name},
         "environment": environment,
-        "runs": {folder.name: run.metrics["config"]},
+        "runs": {run.folder.name: run.metrics["config"]},
         **trust.summary(run, members),
     }
 
@@ -108,24 +108,16 @@ def check(run: SavedRun, dataset: dict) -> None:
 
 def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
     """A seed's network, rounded to float16, and where its training cells lie."""
-    import safetensors.torch
     import torch
 
     import bloodmnist
-    import models
-    from released import Classifier, space_of
+    import run_folder
+    from released import Classifier, features, space_of
 
-    config = run.metrics["config"]
-    network = models.build("CellNet", config["size"], config.get("widths"))
-    try:
-        network.load_state_dict(safetensors.torch.load_file(run.folder / name))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{run.folder / name}: not this run's weights: {error}") from error
-    network.half().float().eval().to(device, memory_format=torch.channels_last)
+    network = run_folder.network(run, name).half().float()
+    network.to(device, memory_format=torch.channels_last)
     images, labels = bloodmnist.to_device(train, device)
-    with torch.inference_mode():
-        parts = [network.features(bloodmnist.normalise(part)) for part in images.split(128)]
-    centres, whitening = space_of(torch.cat(parts).cpu(), labels.cpu())
+    centres, whitening = space_of(features(network, images), labels.cpu())
     return Classifier(network, centres, whitening).eval().to(device)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import models
+import run_folder
 from augmentation import view
 from bloodmnist import normalise
 from command_line import UserError
@@ -70,6 +71,13 @@ class Released:
     farthest: float  # squared distance above which an image is unlike the training cells
 
 
+@torch.inference_mode()
+def features(network: models.CellNet, images: Tensor, batch_size: int = 128) -> Tensor:
+    """What the last layer sees of uint8 images (N, H, H, 3): float32 (N, d) on the CPU."""
+    parts = [network.features(normalise(part)) for part in images.split(batch_size)]
+    return torch.cat(parts).cpu()
+
+
 def space_of(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """`Classifier`'s `centres` and `whitening` for training features (N, d) of labels (N,)."""
     features = features.double()
@@ -92,16 +100,10 @@ def save(path: Path, classifier: Classifier, card: dict) -> None:
         for name, value in classifier.state_dict().items()
     }
     tensors = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
-    card = {**card, "md5": md5_of(tensors)}
+    card = {**card, "md5": md5_of(tensors)}  # `load` refuses the one without the other
+    run_folder.write_whole(path, tensors)
     text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-    parts = {path: tensors, path.with_suffix(".json"): text.encode()}
-    try:
-        for target, content in parts.items():
-            target.with_name(target.name + ".part").write_bytes(content)
-        for target in parts:
-            target.with_name(target.name + ".part").replace(target)
-    except OSError as error:
-        raise UserError(f"--weights {path}: cannot write: {error.strerror or error}") from error
+    run_folder.write_whole(path.with_suffix(".json"), text.encode())
 
 
 def load(path: Path, views: int, device: torch.device) -> Released:

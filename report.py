@@ -31,6 +31,7 @@ def main() -> None:
 
     import card_tables
     import report_page
+    import run_folder
     import search_table
     import study_tables
     import tables
@@ -61,7 +62,7 @@ def main() -> None:
         if args.check and after[flag] != before[flag]:
             raise UserError(f"{path} is out of date: run python report.py")
         if after[flag] != before[flag]:
-            write_document(path, f"--{flag}", after[flag])
+            run_folder.write_whole(path, after[flag].encode())
             print(f"wrote the tables into {path}")
 
 
@@ -101,15 +102,6 @@ def read_document(path: Path, flag: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{flag} {path}: cannot be read: {error}") from error
-
-
-def write_document(path: Path, flag: str, text: str) -> None:
-    part = path.with_suffix(".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be written: {error}") from error
 
 
 def replace_block(text: str, name: str, block: str, where: str) -> str:

@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+import run_folder
 from command_line import LEAKS, ROOT, UserError
 
 SCORES = {
@@ -105,12 +106,8 @@ def write(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
     script = template.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = Template(template).substitute(content, script_hash=f"sha256-{digest}")
-    part = path.with_suffix(".part")
-    try:  # a name may hold half a character, which no encoding takes
-        part.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    # a name may hold half a character, which no encoding takes
+    run_folder.write_whole(path, page.encode(errors="xmlcharrefreplace"))
     return left_out
 
 

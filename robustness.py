@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from command_line import (
-    ROOT,
     UserError,
     make_parser,
     parse,
@@ -59,25 +58,22 @@ def main() -> None:
     environment = run_folder.environment(device.type)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    runs = [run_folder.read(folder_of(path)) for path in args.runs]
+    runs = [run_folder.read(run_folder.find(path)) for path in args.runs]
     if len({run.folder.name for run in runs}) < len(runs):
         raise UserError("--runs: two folders have the same name, which tells runs apart here")
+    training.keep_freed_memory()
     models = {run.folder.name: load_models(run, dataset.describe(), device) for run in runs}
     test = dataset.test.sample(args.images, args.seed)
 
     rows = []
-    for kind in [None, *kinds]:
-        for severity in corruptions.SEVERITIES if kind else (0,):
-            images = test.images
-            if kind:
-                images = corruptions.corrupt(images, kind, severity, args.seed)
-            row = {"corruption": kind, "severity": severity, "accuracy": {}}
-            for name, networks in models.items():
-                row["accuracy"][name] = [
-                    accuracy(network, images, test.labels, device) for network in networks
-                ]
-            rows.append(row)
-            print(robustness_output.line(row), flush=True)
+    for kind, severity, images in corruptions.versions(test.images, kinds, args.seed):
+        row = {"corruption": kind, "severity": severity, "accuracy": {}}
+        for name, networks in models.items():
+            row["accuracy"][name] = [
+                accuracy(network, images, test.labels, device) for network in networks
+            ]
+        rows.append(row)
+        print(robustness_output.line(row), flush=True)
     content = {
         "dataset": dataset.describe(),
         "split": "test",
@@ -88,46 +84,28 @@ def main() -> None:
         "rows": rows,
     }
     cell = test.images[:1]
-    examples = {
-        kind: [
-            cell[0],
-            *(corruptions.corrupt(cell, kind, s, args.seed)[0] for s in corruptions.SEVERITIES),
-        ]
-        for kind in kinds
-    }
+    examples = {kind: [cell[0]] for kind in kinds}
+    for kind, _, images in corruptions.versions(cell, kinds, args.seed):
+        if kind:
+            examples[kind].append(images[0])
     robustness_output.save(args.output, content, examples, args.figure_format, warning(args))
-
-
-def folder_of(path: Path) -> Path:
-    """A run's folder as named, or as named from the project's folder."""
-    return path if path.exists() else ROOT / path
 
 
 def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
     """The networks of a run. Raises `UserError` if its weights are missing or of other data."""
-    import safetensors.torch
     import torch
 
-    import models
+    import run_folder
 
-    config = run.metrics["config"]
     if run.metrics["dataset"] != dataset:
         raise UserError(f"--runs {run.folder}: trained on other data than {dataset['name']} here")
     if run.metrics["leaks_test_images"]:
         raise UserError(f"--runs {run.folder}: trained on these test images")
-    networks = []
-    for row in run.metrics["runs"]:
-        path = run.folder / str(row.get("weights"))
-        if not path.is_file():
-            raise UserError(f"--runs {run.folder}: no weights there; train it with --save-weights")
-        name = run.metrics["model"]["name"]
-        network = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
-        try:
-            network.load_state_dict(safetensors.torch.load_file(path))
-        except (RuntimeError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path}: not this run's weights") from error
-        networks.append(network.eval().to(device, memory_format=torch.channels_last))
-    return networks
+    files = [str(row.get("weights")) for row in run.metrics["runs"]]
+    if not all((run.folder / name).is_file() for name in files):
+        raise UserError(f"--runs {run.folder}: no weights there; train it with --save-weights")
+    networks = (run_folder.network(run, name) for name in files)
+    return [network.to(device, memory_format=torch.channels_last) for network in networks]
 
 
 def accuracy(network, images, labels, device: torch.device) -> float:

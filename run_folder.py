@@ -1,6 +1,6 @@
 """A run folder: what a script writes under `plots/`, and how it is read back.
 
-`metrics.json` is moved in last, so a folder without it holds no finished run.
+The file of results, such as `metrics.json`, is moved in last: a folder without it is not finished.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from command_line import ROOT, UserError
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from torch import nn
 
 PACKAGES = (
     "torch",
@@ -79,6 +85,30 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
         raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in place as a whole, or leave the one that is there. Raises `UserError`."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}; what was there before is left"
+        ) from error
+    if sys.platform != "win32":  # the name in the folder is to survive a power cut too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # not every file system can
+                os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -114,6 +144,26 @@ def read(folder: Path) -> SavedRun:
         raise UserError(f"{folder}: no finished run there ({error.filename} is missing)") from error
     except Exception as error:  # a damaged archive or text raises one of many kinds
         raise UserError(f"{folder}: the saved run is damaged: {error}") from error
+
+
+def find(path: Path) -> Path:
+    """A file or folder as named, or as named from the project's folder."""
+    return path if path.exists() else ROOT / path
+
+
+def network(run: SavedRun, weights: str) -> nn.Module:
+    """A model of the run, from its file of weights of that name. Raises `UserError`."""
+    import safetensors.torch
+
+    import models
+
+    name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
+    model = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not this run's weights: {error}") from error
+    return model.eval()
 
 
 def environment(device: str) -> dict:

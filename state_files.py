@@ -1,11 +1,8 @@
-"""Files that are there as a whole or not at all, and are read without executing anything."""
+"""The content of a checkpoint's files: packed and read without executing anything."""
 
 from __future__ import annotations
 
 import io
-import os
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -40,27 +37,3 @@ def read(path: Path, mark: str) -> dict | None:
 def damaged(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(f"{path}: damaged, or not of this run: {reason}; delete it to train it anew")
-
-
-def write(path: Path, content: bytes) -> None:
-    """Put a file in place as a whole, or leave the one that is there. Raises `UserError`."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}; what was kept before is left"
-        ) from error
-    if sys.platform != "win32":  # the name in the folder is to survive a power cut too
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # not every file system can
-                os.fsync(folder)
-        finally:
-            os.close(folder)

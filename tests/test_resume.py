@@ -130,8 +130,10 @@ def test_paper_recipe_resumes_too(run, tmp_path, monkeypatch):
 
 def test_checkpoint_less_often(run, whole, tmp_path, monkeypatch):
     written = []
-    write = checkpoint.write
-    monkeypatch.setattr(checkpoint, "write", lambda p, c: written.append(p.name) or write(p, c))
+    write = checkpoint.write_whole
+    monkeypatch.setattr(
+        checkpoint, "write_whole", lambda p, c: written.append(p.name) or write(p, c)
+    )
     flags = (*SMALL, "--checkpoint-every", 3)
     stopped(run, tmp_path, monkeypatch, 2, flags)
     assert written == ["identity.json", "seed-0.pt"]  # at the stop alone
@@ -217,7 +219,7 @@ def test_full_disk_leaves_the_last_state(run, fails, whole, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         line = fails_in_training(run, tmp_path)
-    assert "No space left on device; what was kept before is left" in line
+    assert "No space left on device; what was there before is left" in line
     assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
     same(whole, tmp_path)
 
