@@ -1,4 +1,4 @@
-"""Every figure, drawn from arrays and rows with matplotlib, without a display.
+"""A run's and the data's figures, and the style of all: drawn from arrays, without a display.
 
 The colours are Okabe and Ito's, told apart under all common colour blindness. A `mark` is printed
 across the top of a figure that must not be taken for a result.

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from figures import BLUE, GREEN, GREY, ORANGE, RED, page
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
+ERRORS = (1, 2, 3, 4, 5, 7, 10)  # % that have a tick
 
 
 def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
@@ -32,8 +34,8 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
 
 
 def ladder(path: Path, points: list[dict]) -> None:
-    """Test accuracy against parameters and against training time, ours and published."""
-    with page(path, 7, 3.2, None) as figure:
+    """Test error against parameters and against training time, ours and published; best on top."""
+    with page(path, 7.5, 3.6, None) as figure:
         for axes, key, label in zip(
             figure.subplots(1, 2, sharey=True),
             ("parameters", "train_seconds"),
@@ -44,15 +46,18 @@ def ladder(path: Path, points: list[dict]) -> None:
             middle = np.sqrt(min(p[key] for p in shown) * max(p[key] for p in shown))
             for point in shown:
                 colour = BLUE if point["ours"] else GREY
-                at = point[key], 100 * point["accuracy"]
+                at = point[key], 100 * (1 - point["accuracy"])
                 left = point[key] < middle  # and the label on its right, where there is room
                 axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
                 axes.annotate(
                     point["name"], at, (5 if left else -5, -3), textcoords="offset points",
                     ha="left" if left else "right", color=colour, size=7,
                 )  # fmt: skip
-            axes.set(xscale="log", xlabel=label)
+            axes.set(xscale="log", xlabel=label, yscale="log")
             axes.margins(x=0.1)
+        axes.set_yticks(ERRORS, [f"{100 - error:g}" for error in ERRORS])
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.invert_yaxis()
         figure.axes[0].set_ylabel("test accuracy, % (ours: filled)")
 
 
@@ -104,5 +109,5 @@ def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
                               ha="right", size=7)  # fmt: skip
             axes.set(yscale="log", xlabel=by, ylabel=what)
             axes.yaxis.set_minor_formatter("")
-            axes.tick_params(axis="x", labelsize=6)
+            axes.tick_params(axis="x", labelsize=6, labelrotation=20)
             axes.margins(x=0.35)

@@ -1,4 +1,4 @@
-"""The README's tables as Markdown, from finished real runs of the presets only."""
+"""The paper's table as Markdown, and what all tables share: only finished real runs of presets."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def spread(values: list) -> dict:
 
 
 def rounding(run: SavedRun, members: list[dict]) -> dict:
-    """What float16 weights change: the run's own eight-view predictions against the members'."""
+    """What float16 weights change: the run's predictions, of all views, against the members'."""
     with np.load(run.folder / "predictions.npz") as saved:
         pairs = {
             "val": (saved["val_labels"], saved["val_probabilities"]),

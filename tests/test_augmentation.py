@@ -1,4 +1,4 @@
-"""Training batches: every image once an epoch, turned and shifted as said, labels kept."""
+"""Training batches: every image once a pass, turned and shifted as said, labels kept."""
 
 import pytest
 import torch
@@ -90,15 +90,17 @@ def test_shift_moves_whole_pixels_and_scales_with_the_size(side, most):
     assert {y for y, _ in moves} == {x for _, x in moves} == set(range(-most, most + 1))
 
 
-@pytest.mark.parametrize("cutout", [1, 7, 8])
-def test_cutout_hides_a_square(cutout):
-    images, labels = random_images(64)
+@pytest.mark.parametrize(
+    ("cutout", "side", "hides"), [(1, 28, 1), (7, 28, 7), (8, 28, 8), (4, 56, 8)]
+)
+def test_cutout_hides_a_square_and_scales_with_the_size(cutout, side, hides):
+    images, labels = random_images(64, side)
     served, _ = epoch(batches(images, labels, cutout=cutout))
     hidden = (served == 0).all(1)
-    assert (hidden.sum((1, 2)) <= cutout**2).all()
-    assert hidden.sum((1, 2)).max() == cutout**2  # where the border cuts none of it off
+    assert (hidden.sum((1, 2)) <= hides**2).all()
+    assert hidden.sum((1, 2)).max() == hides**2  # where the border cuts none of it off
     rows = hidden.any(2).sum(1)
-    assert rows.max() == cutout
+    assert rows.max() == hides
     kept = ~hidden[:, None].expand_as(served)
     assert torch.equal(served[kept], normalise(images)[kept])
 
