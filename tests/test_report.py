@@ -153,7 +153,7 @@ def test_a_run_without_a_metric_of_the_table(fails, plots, documents):
 def test_a_bad_card_leaves_the_readme(fails, plots, documents, readme):
     before = readme.read_text()
     change(plots / "robustness", runs={"cnn-best": {"epochs": 1}})
-    assert "epochs is not 30 as the table demands" in fails("report.py", *documents)
+    assert "epochs is not 24 as the table demands" in fails("report.py", *documents)
     (plots / "robustness" / "metrics.json").unlink()
     assert "make it with python robustness.py" in fails("report.py", *documents)
     assert readme.read_text() == before
