@@ -21,11 +21,12 @@ SIZES = (28, 64, 128, 224)
 SEEDED = ("official", "train-and-validation")  # protocols of several seeds; the others have folds
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
+PLACES = ("config", "output", "data_root")  # settings of one machine
+WORK = ("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed")  # of one moment
 # settings that leave the results as they are, or that the folder's name shows in words
 NOT_RESULTS = (
-    *("config", "output", "data_root", "device", "figure_format", "save_weights", "weights"),
+    *(*PLACES, *WORK, "device", "figure_format", "save_weights", "weights"),
     *("synthetic", "protocol", "storage", "trials"),
-    *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
 )
 
 

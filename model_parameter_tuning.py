@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from command_line import (
+    PLACES,
     Parser,
     UserError,
     make_parser,
@@ -34,8 +35,7 @@ if TYPE_CHECKING:  # both take long to load
     from tuning import Search
 
 NOT_THE_SEARCH = (  # what may differ between workers and restarts of one study
-    *("config", "output", "data_root", "device", "figure_format", "started", "storage"),
-    *("trials", "save_weights"),
+    *(*PLACES, "device", "figure_format", "started", "storage", "trials", "save_weights"),
 )
 
 

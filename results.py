@@ -14,19 +14,15 @@ import evaluation
 import figures
 import run_folder
 from bloodmnist import CLASS_NAMES, Dataset, Split
-from command_line import LEAKS, SEEDED, SYNTHETIC, warning
+from command_line import LEAKS, PLACES, SEEDED, SYNTHETIC, WORK, warning
 from models import count_parameters
 from protocols import Run
-
-NOT_CONFIG = (  # of one machine and moment
-    *("config", "output", "data_root", "started"),
-    *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
-)
 
 
 def config(args: argparse.Namespace) -> dict:
     """Every setting that the run's figures depend on; as TOML it is a preset of the same run."""
-    return {k: v for k, v in sorted(vars(args).items()) if k not in NOT_CONFIG}
+    left_out = (*PLACES, *WORK, "started")
+    return {k: v for k, v in sorted(vars(args).items()) if k not in left_out}
 
 
 def score_and_save(
@@ -38,10 +34,7 @@ def score_and_save(
 ) -> None:
     """Score the runs, write the run folder `args.output` and print its table."""
     labels = dataset.test.labels
-    scored = [run for run in runs if run.test_probabilities is not None]
-    arrays = {"probabilities": np.stack([run.test_probabilities for run in scored])}
-    if scored[0].test_one_view is not None:
-        arrays["probabilities_one_view"] = np.stack([run.test_one_view for run in scored])
+    arrays = predictions(runs, args.protocol)
     tested = arrays["probabilities"]
     weights = [weights_name(run) if args.save_weights else None for run in runs]
     content = {
@@ -60,9 +53,6 @@ def score_and_save(
         content["test_one_view"] = evaluation.summarise(labels, arrays["probabilities_one_view"])
     if args.protocol in SEEDED and len(tested) > 1:
         content["test_ensemble"] = evaluation.summarise(labels, tested.mean(0, keepdims=True))
-    if args.protocol == "official":  # the same held-out images in every run
-        arrays["val_labels"] = runs[0].val_labels
-        arrays["val_probabilities"] = np.stack([run.val_probabilities for run in runs])
     history = [row for run in runs for row in run.history]
 
     def fill(folder: Path) -> None:
@@ -81,6 +71,18 @@ def score_and_save(
     run_folder.write(args.output, fill, last="metrics.json", stale="weights-*.safetensors")
     print(table(content))
     print(f"wrote {args.output}")
+
+
+def predictions(runs: list[Run], protocol: str) -> dict[str, np.ndarray]:
+    """The probabilities of predictions.npz, (runs, N, classes), of the runs that read test."""
+    scored = [run for run in runs if run.test_probabilities is not None]
+    arrays = {"probabilities": np.stack([run.test_probabilities for run in scored])}
+    if scored[0].test_one_view is not None:
+        arrays["probabilities_one_view"] = np.stack([run.test_one_view for run in scored])
+    if protocol == "official":  # the same held-out images in every run
+        arrays["val_labels"] = runs[0].val_labels
+        arrays["val_probabilities"] = np.stack([run.val_probabilities for run in runs])
+    return arrays
 
 
 def scored_run(run: Run, test_labels: np.ndarray, weights: str | None) -> dict:

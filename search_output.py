@@ -12,11 +12,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 import run_folder
 import search_figures
-from command_line import UserError, warning
+from command_line import PLACES, UserError, warning
 from tuning import Choice, Search
 
 # settings of a machine, and of the search, which model_cnn.py does not know
-MACHINE = {"config", "output", "data_root", "device", "started", "storage"}
+MACHINE = {*PLACES, "device", "started", "storage"}
 SEARCH = {
     "search",
     "trials",
