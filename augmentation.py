@@ -14,7 +14,7 @@ from torch import Tensor
 
 import parallel
 from bloodmnist import Images, normalise
-from recipe import Recipe
+from recipe import ALL_AT_THE_END, Recipe
 
 VIEWS = 8
 
@@ -40,13 +40,11 @@ class Batches:
 
     With `focus`, a pass takes only that share of the images: half of it those of the highest latest
     loss, half of it others at random. Most cells are learnt early, and their gradients are nothing
-    but cost. An epoch takes as many steps as without, so it makes several such passes. A pass that
-    begins in the recipe's warm-up or in the last tenth of the steps is over all images. Selection
-    by the latest loss is Loshchilov and Hutter's, "Online Batch Selection for Faster Training"
-    (2016).
+    but cost. An epoch takes as many steps as without, so it makes several such passes. The first
+    pass, and any that begins in the recipe's warm-up or in the last tenth of the steps, is over all
+    images. Selection by the latest loss is Loshchilov and Hutter's, "Online Batch Selection for
+    Faster Training" (2016).
     """
-
-    ALL_AT_THE_END = 0.1  # of the steps
 
     def __init__(
         self, images: Tensor | Images, labels: Tensor, recipe: Recipe, generator: torch.Generator
@@ -104,7 +102,8 @@ class Batches:
         """The rows of the next pass in random order, int64 (n,)."""
         order = self.shuffled(torch.arange(len(self.labels), device=self.device))
         done = self.step / self.steps
-        if not self.focus or not self.warmup <= done < 1 - self.ALL_AT_THE_END:
+        focused = self.focus and self.step and self.warmup <= done < 1 - ALL_AT_THE_END
+        if not focused:  # without a first pass over all, there are no losses to choose by
             return order
         batches = max(1, round(self.focus * len(order) / self.batch_size))
         count = batches * self.batch_size  # so that no batch is smaller

@@ -17,12 +17,15 @@ class Dropout(nn.Module):
     """`nn.Dropout` that draws one random byte a value on the CPU; `p` is a multiple of 1/256.
 
     The CPU draws random numbers one after the other, which took a third of `ConvNet`'s training
-    time with `nn.Dropout`. Each 64-bit number drawn here serves eight values.
+    time with `nn.Dropout`. Each 64-bit number drawn here serves eight values. Raises `UserError`
+    for a `p` that is so near to 0 or 1 that it would drop none or all.
     """
 
     def __init__(self, p: float):
         super().__init__()
         self.dropped = round(p * 256)  # of the 256 values of a byte
+        if self.dropped == 256 or (p and not self.dropped):
+            raise UserError(f"--dropout {p:g}: pass 0, or 0.002 to 0.998: it is in steps of 1/256")
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

@@ -2,8 +2,9 @@
 
 All begin with the same seed, so with the same weights, and draw the same batches; each computes its
 own part of every batch, and the gradients are averaged. So the weights stay the same everywhere,
-and are those of one process but for rounding and for batch normalisation, whose statistics are
-those of a process's part. Without torchrun there is one process, and nothing here does anything.
+and are those of one process but for rounding, for dropout, which each process draws for itself, and
+for batch normalisation, whose statistics are those of a process's part. Without torchrun there is
+one process, and nothing here does anything.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def group(device: torch.device) -> Iterator[None]:
     if device.type == "mps":
         raise UserError("--device mps: torchrun shares the work on CPUs and CUDA GPUs only")
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= gpus:
+            raise UserError(f"--nproc-per-node: at most {gpus} here, one process a GPU")
+        torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     console = sys.stdout
     try:
@@ -86,8 +90,12 @@ def part(batch: Tensor) -> Tensor:
 
 def joined(parts: Tensor, count: int) -> Tensor:
     """The values of a whole batch of `count` images, from those of each process's `part`."""
-    if size() == 1 or count < size():
+    if size() == 1:
         return parts
+    if count < size():  # all had the whole batch, and dropout of their own
+        first = parts.clone()
+        dist.broadcast(first, 0)
+        return first
     longest = -(-count // size())
     mine = nn.functional.pad(parts, (0, longest - len(parts)))
     every = mine.new_empty(size(), longest)

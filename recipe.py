@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 
 from command_line import UserError
 
+ALL_AT_THE_END = 0.1  # share of the steps, the last ones, whose passes are over all images
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -34,6 +36,11 @@ class Recipe:
         """Refuse a setting that would do nothing: two runs that differ in it would be the same."""
         if self.focus and self.epochs < 2:
             raise UserError("--focus does nothing in one epoch: the first pass is over all images")
+        if self.focus and self.warmup >= 1 - ALL_AT_THE_END:
+            raise UserError(
+                f"--focus does nothing with --warmup {self.warmup:g}: until then, and in the last "
+                f"{ALL_AT_THE_END:.0%} of the steps, a pass is over all images"
+            )
         partners = {
             "filter_lr": ("optimizer", "muon"),
             "weight_decay": ("optimizer", "muon"),

@@ -36,6 +36,7 @@ def choose_device(name: str) -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available[name]:
         raise UserError(f"--device {name}: this machine or this build of torch has none; use cpu")
+    torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, as matrix products are
     return torch.device(name)
 
 

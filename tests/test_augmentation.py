@@ -124,5 +124,14 @@ def test_focus_shows_the_hardest_every_pass_and_others_at_random():
     assert len(set.union(*steps[-8:])) == 8 * 16  # the end: a pass over all
 
 
+def test_focus_without_warmup_begins_with_a_pass_over_all():
+    images, labels = random_images(160)
+    recipe = Recipe(epochs=2, batch_size=16, lr=1.0, focus=0.4, warmup=0.0, schedule="triangle")
+    source = Batches(images, labels, recipe, torch.Generator().manual_seed(0))
+    first, second = (torch.cat([rows for _, rows in source]).tolist() for _ in range(2))
+    assert sorted(first) == list(range(160))
+    assert len(set(second)) < 160
+
+
 def test_reflect():
     assert reflect(torch.tensor([-2, -1, 0, 5, 9, 10, 11]), 10).tolist() == [2, 1, 0, 5, 9, 8, 7]

@@ -146,6 +146,11 @@ def test_a_setting_that_does_nothing_is_refused(fails, tmp_path, flag, value, pa
     assert f"{flag} does nothing without {partner}" in line
 
 
+def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
+    flags = ("--config", "cnn-best", "--synthetic", "--warmup", 0.9, "--output", tmp_path)
+    assert "--focus does nothing with --warmup 0.9" in fails("model_cnn.py", *flags)
+
+
 def test_unknown_model_and_absent_device(fails, monkeypatch):
     assert "models.py has Baseline, ConvNet" in fails("model_cnn.py", "--model", "ResNet", *QUICK)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -85,6 +85,12 @@ def test_dropout_drops_its_share_evenly_and_keeps_the_mean(memory_format):
     assert dropout.eval()(x) is x
 
 
+@pytest.mark.parametrize("p", [0.001, 0.999])
+def test_dropout_of_none_or_all_is_refused(p):
+    with pytest.raises(UserError, match=f"--dropout {p}: pass 0, or"):
+        models.Dropout(p)
+
+
 def test_no_import_writes_or_prints(tmp_path):
     names = sorted(path.stem for path in ROOT.glob("*.py"))
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(names)}"

@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT
 
 import parallel
+from command_line import UserError
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 SMALL = ("--synthetic", "--device", "cpu", "--batch-size", "50")  # 480 images: 30 in the last one
@@ -100,6 +101,23 @@ def test_parts_make_up_the_batch(monkeypatch, count):
         assert [p.tolist() for p in parts] == [[0], [0]]
     else:
         assert sorted(torch.cat(parts).tolist()) == batch.tolist()
+
+
+def test_losses_of_a_batch_too_small_to_share_are_the_first_process_s(monkeypatch):
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.broadcast", lambda tensor, source: tensor.fill_(source))
+    mine = torch.tensor([3.0])
+    assert parallel.joined(mine, 1).tolist() == [0]
+    assert mine.tolist() == [3]
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    reason = "--nproc-per-node: at most 1 here"
+    with pytest.raises(UserError, match=reason), parallel.group(torch.device("cuda")):
+        pass
 
 
 def test_alone_nothing_changes():

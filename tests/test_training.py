@@ -175,3 +175,9 @@ def test_loss_of_a_certain_mistake_is_finite():
 
 def test_auto_device_is_there():
     assert training.choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+def test_float32_is_float32_in_a_gpu_s_convolutions_too(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    training.choose_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
