@@ -76,11 +76,15 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
             fill(Path(scratch))
             names = sorted(os.listdir(scratch), key=lambda name: (name == last, name))
+            for name in names:
+                with (Path(scratch) / name).open("rb+") as file:
+                    os.fsync(file.fileno())
             (folder / last).unlink(missing_ok=True)
             for old in folder.glob(stale) if stale else ():
                 old.unlink()
             for name in names:
                 os.replace(Path(scratch) / name, folder / name)
+        keep_names(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error
 
@@ -100,13 +104,18 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path}: cannot be written: {error.strerror or error}; what was there before is left"
         ) from error
-    if sys.platform != "win32":  # the name in the folder is to survive a power cut too
-        folder = os.open(path.parent, os.O_RDONLY)
+    keep_names(path.parent)
+
+
+def keep_names(folder: Path) -> None:
+    """Have the names of the folder's files survive a power cut too, where the system can."""
+    if sys.platform != "win32":
+        opened = os.open(folder, os.O_RDONLY)
         try:
             with suppress(OSError):  # not every file system can
-                os.fsync(folder)
+                os.fsync(opened)
         finally:
-            os.close(folder)
+            os.close(opened)
 
 
 def write_json(path: Path, content: object) -> None:
