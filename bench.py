@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from command_line import (
@@ -59,8 +60,6 @@ def main() -> None:
     args = parse(parser)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks of itself otherwise
 
-    import torch
-
     import bloodmnist
     import results
     import run_folder
@@ -72,7 +71,6 @@ def main() -> None:
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     training.keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32, as in matrix products
     found = {
         "dataset": dataset.describe(),
         "config": results.config(args),
@@ -118,11 +116,8 @@ def recipe(name: str, device):
 
 def networks(args: argparse.Namespace, device) -> list[dict]:
     """Each network's operations, speed, share of the peak, operators, and images a second."""
-    import torch
-
     import models
-    import training
-    from measure import Step, matrix_product_gflops, seconds
+    from measure import Step, matrix_product_gflops
 
     rows = []
     for name in PRESET_OF:
@@ -146,27 +141,30 @@ def networks(args: argparse.Namespace, device) -> list[dict]:
         row["operators"] = step.operators(args.repeats)
         largest = [f"{op} {share:.0%}" for op, share in list(row["operators"].items())[:5]]
         print(f"  the step's time goes to {', '.join(largest)}")
-        row["trained_images_per_second"], row["predicted_images_per_second"] = {}, {}
-        for batch in BATCHES:
-            step = Step(step.model, batch, args.size, settings, device)
-            raw = torch.zeros(batch, args.size, args.size, 3, dtype=torch.uint8, device=device)
-
-            def predict(raw=raw, batch=batch, step=step, settings=settings):
-                return training.predict(step.model, raw, 1, settings.precision, batch)
-
-            row["predicted_images_per_second"][batch] = batch / seconds(
-                predict, device, args.repeats
-            )
-            step.model.train()
-            row["trained_images_per_second"][batch] = batch / seconds(
-                step.step, device, args.repeats
-            )
+        row |= images_per_second(network, args, settings, device)
         for what in ("trained", "predicted"):
             rates = row[f"{what}_images_per_second"].items()
             listed = ", ".join(f"{batch}: {rate:,.0f}" for batch, rate in rates)
             print(f"  images {what} a second by batch size: {listed}")
         rows.append(row)
     return rows
+
+
+def images_per_second(model, args: argparse.Namespace, settings, device) -> dict[str, dict]:
+    """How many a network is trained on, and predicts, by the size of the batch."""
+    import torch
+
+    import training
+    from measure import Step, seconds
+
+    trained, predicted = {}, {}
+    for batch in BATCHES:
+        step = Step(model, batch, args.size, settings, device)
+        trained[batch] = batch / seconds(step.step, device, args.repeats)
+        raw = torch.zeros(batch, args.size, args.size, 3, dtype=torch.uint8, device=device)
+        predict = partial(training.predict, step.model, raw, 1, settings.precision, batch)
+        predicted[batch] = batch / seconds(predict, device, args.repeats)
+    return {"trained_images_per_second": trained, "predicted_images_per_second": predicted}
 
 
 def beside_the_usual_way(args: argparse.Namespace, dataset, device, networks: list) -> dict:
