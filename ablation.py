@@ -52,6 +52,7 @@ def main() -> None:
 
     import bloodmnist
     import experiment
+    import interruption
     import protocols
     import run_folder
     import training
@@ -71,20 +72,18 @@ def main() -> None:
     if work is None:
         return
     runs = {name: [] for name in variants}
-    try:
-        with experiment.stoppable(device):
+    with work:
+        with experiment.stoppable(device), interruption.ending_after_the_batch():
             for plan in chosen:
                 held_out = pool, [replace(plan, scored=False)]  # on the held-out images alone
                 for name, (build, recipe) in variants.items():
                     print(f"{name}, fold {plan.fold}")
                     settings = build, dataset, held_out, recipe, device, work, f"{name}-"
                     runs[name] += protocols.train_all(*settings)
-            with work.turn:
-                rows = [row(name, runs) for name in variants]
-                save(args, dataset.describe(), environment, rows)
-                work.end()
-    finally:
-        work.release()
+        with work.turn:
+            rows = [row(name, runs) for name in variants]
+            save(args, dataset.describe(), environment, rows)
+            work.end()
 
 
 def make_variants(args: argparse.Namespace) -> dict[str, tuple]:

@@ -59,7 +59,8 @@ class Work:
     """The models of one command, in `checkpoint/` of its run folder.
 
     `names` are those of the models that this process trains; if `shared`, other processes may be
-    at work on the rest. `result` is the file that marks a finished run.
+    at work on the rest. `result` is the file that marks a finished run. As a context, it gives the
+    folder free at the end.
     """
 
     def __init__(
@@ -142,6 +143,12 @@ class Work:
         for lock in self.locks.values():
             lock.release()
 
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def clear(self) -> None:
         """Remove what was kept, the identity first: without it the rest counts for nothing."""
         self.known.unlink(missing_ok=True)
@@ -201,6 +208,8 @@ class Keeper:
             if device.type != "cpu":
                 getattr(torch, device.type).set_rng_state(kept["random_device"])
             return kept["history"]
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # a state of another shape raises one of many kinds
             raise damaged(self.path, error) from error
 

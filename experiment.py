@@ -26,6 +26,7 @@ from protocols import Plan
 from recipe import Recipe
 
 NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # models stay the same
+KEPT = ("save_weights", "released")  # of these, what a finished run cannot make up for
 
 
 def run(args: argparse.Namespace, build: Callable[[], nn.Module]) -> None:
@@ -52,13 +53,11 @@ def train_and_score(
         return
     processes = f", {parallel.size()} processes" if parallel.size() > 1 else ""
     print(f"{type(model).__name__} on {device}{processes}; data: {dataset.source}")
-    try:
+    with work:
         with interruption.ending_after_the_batch():
             protocols.train_all(build, dataset, plans, recipe, device, work)
         if parallel.rank() == 0:
             finish(args, plans[1], dataset, model, work, environment)
-    finally:
-        work.release()
 
 
 def finish(
@@ -99,6 +98,13 @@ def open_work(
     identity = checkpoint.identity(config, dataset.describe(), model, device)
     work = checkpoint.Work(args.output, names, identity, args.checkpoint_every, shared, result)
     if not work.begin(args.resume or shared, args.overwrite):
+        kept = checkpoint.finished_identity(work.result)
+        asked = {  # of a file, its name is known
+            key: getattr(value, "name", value)
+            for key, value in results.config(args).items()
+            if key in KEPT and value
+        }
+        checkpoint.compare(kept, asked, args.output)
         print(f"{args.output}: finished already")
         return None
     return work

@@ -106,18 +106,18 @@ def save(path: Path, classifier: Classifier, card: dict) -> None:
     run_folder.write_whole(path.with_suffix(".json"), text.encode())
 
 
-def load(path: Path, views: int, device: torch.device) -> Released:
+def load(path: Path, views: int, device: torch.device, flag: str = "--weights") -> Released:
     """Read weights and card. Raises `UserError` if they are missing, damaged or do not fit."""
     try:
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         tensors = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"--weights {path}: {error.filename} is missing") from error
+        raise UserError(f"{flag} {path}: {error.filename} is missing") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"--weights {path}: cannot be read: {error}") from error
+        raise UserError(f"{flag} {path}: cannot be read: {error}") from error
     try:
         if md5_of(tensors) != card["md5"]:
-            raise UserError(f"--weights {path}: damaged, its MD5 is not {card['md5']}; fetch anew")
+            raise UserError(f"{flag} {path}: damaged, its MD5 is not {card['md5']}; fetch anew")
         state = safetensors.torch.load(tensors)
         network = models.build(card["model"], card["size"], card["widths"])
         classifier = Classifier(network, state["centres"], state["whitening"])
@@ -137,11 +137,11 @@ def load(path: Path, views: int, device: torch.device) -> Released:
         probabilities, _ = classifier.predict(blank)  # tells whether all of it fits together
         if probabilities.shape[1] != len(model.classes):
             raise ValueError(f"{len(model.classes)} classes, {probabilities.shape[1]} answers")
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{device} is out of memory; pass --device cpu") from error
     except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"--weights {path}: not a model that its card describes: {reason}"
-        ) from error
+        raise UserError(f"{flag} {path}: not a model that its card describes: {reason}") from error
     return model
 
 

@@ -97,7 +97,7 @@ def test_killed_twenty_times(whole, tmp_path):
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        timeout=200,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     at_random, within_a_write, resumed = map(int, done.stdout.split()[-3:])
@@ -163,6 +163,8 @@ def test_finished_run_is_not_overwritten(fails, run, whole):
     assert "there is a finished run; pass --overwrite" in line
     outcome = run("model_cnn.py", *SMALL, "--output", whole, "--resume")
     assert (outcome.code, "finished already" in outcome.out) == (0, True)
+    line = fails("model_cnn.py", *SMALL, "--output", whole, "--resume", "--save-weights")
+    assert "save_weights False there, True now" in line  # the models are gone
     assert (whole / "metrics.json").read_bytes() == before
 
 
@@ -256,6 +258,17 @@ def test_damaged_and_hostile_checkpoints(run, fails, tmp_path, monkeypatch):
         assert "seed-0.pt: damaged, or not of this run" in line
         assert path.read_bytes() == bad
     assert not (tmp_path / "executed").exists()
+
+
+def test_no_memory_is_no_damage(run, fails, tmp_path, monkeypatch):
+    stopped(run, tmp_path, monkeypatch, 2)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("optimization.Optimization.load_state_dict", full)
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert "cpu is out of memory; lower --batch-size" in line
 
 
 def good_copy(folder, content):

@@ -1,13 +1,16 @@
 """The scripts that measure: the bench, and the ablation, which must not see the test split."""
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import bench
 import bloodmnist
+import checkpoint
 import memory
 import training
 from recipe import Recipe
@@ -88,6 +91,24 @@ def test_ablation(run, tmp_path, monkeypatch):
     test = bloodmnist.load(None, 28, synthetic=True).test.images
     assert seen
     assert not any((images[:].numpy() == test[0]).all((1, 2, 3)).any() for images in seen)
+
+
+def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):
+    save = checkpoint.Keeper.save
+
+    def save_then_ctrl_c(*args):
+        save(*args)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(checkpoint.Keeper, "save", save_then_ctrl_c)
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--checkpoint-every", "9"]
+    outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
+    assert outcome.code == 130
+    first, *_, last = outcome.err.strip().splitlines()
+    assert first == "stopping after this batch; once more to stop at once"
+    assert last.startswith("stopped; to go on: python ablation.py")
+    kept = tmp_path / "checkpoint" / "whole-recipe-seed-0-fold-0.pt"
+    assert len(torch.load(kept, weights_only=True)["history"]) == 1  # flushed at the stop
 
 
 def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
