@@ -5,7 +5,7 @@
 
 The errors are of the test split, each beside the training cells nearest to it in the network's
 features. Labels of train + validation are suspect where a model of which the image was held out
-finds them improbable. The maps are illustrations: see the check that they change with the weights.
+gives another answer. The maps are illustrations: see the check that they change with the weights.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
     from released import Classifier
 
 SHOWN, NEIGHBOURS = 8, 5  # errors, and training cells beside each
-SUSPECTS = 40  # labels in the figure; the table has all that are improbable
-IMPROBABLE = 0.5
+SUSPECTS = 40  # labels in the figure; the table has all
 
 
 def main() -> None:
@@ -51,6 +50,7 @@ def main() -> None:
 
     import bloodmnist
     import experiment
+    import interruption
     import models
     import protocols
     import released
@@ -61,7 +61,7 @@ def main() -> None:
     device = training.choose_device(args.device)
     args.precision = training.choose_precision(args.precision, device)
     path = run_folder.find(args.released)
-    model = released.load(path, 1, device)
+    model = released.load(path, 1, device, flag="--released")
     md5 = released.md5_of(path.read_bytes())
     if model.size != args.size:
         raise UserError(f"--size {args.size}: the weights {path} are for {model.size} px")
@@ -75,16 +75,14 @@ def main() -> None:
     work = experiment.open_work(args, [plan.name for plan in plans], dataset, network, device)
     if work is None:
         return
-    try:
-        with experiment.stoppable(device):
+    with work:
+        with experiment.stoppable(device), interruption.ending_after_the_batch():
             settings = build, dataset, (pool, plans), Recipe.of(args), device, work
             runs = protocols.train_all(*settings)
         suspects = suspect_labels(dataset, pool, plans, runs)
         with work.turn:
             save(args, dataset, model.classifier, md5, suspects, environment, device)
             work.end()
-    finally:
-        work.release()
 
 
 def save(
@@ -130,7 +128,7 @@ def save(
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    print(f"{len(suspects)} labels below a probability of {IMPROBABLE} while held out")
+    print(f"{len(suspects)} labels of train + validation that held-out models contradict")
     print(f"wrote {args.output}")
 
 
@@ -164,7 +162,7 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
 
 
 def suspect_labels(dataset: Dataset, pool: Pool, plans: list[Plan], runs: list[Run]) -> list[dict]:
-    """Labels of train and validation that held-out models find improbable, worst first.
+    """Labels of train and validation that held-out models contradict, the least probable first.
 
     Every image is judged by the model of the fold that held it out, and ranked by the probability
     of its label: the self-confidence of Northcutt et al., "Confident Learning" (2021).
@@ -174,6 +172,7 @@ def suspect_labels(dataset: Dataset, pool: Pool, plans: list[Plan], runs: list[R
     probabilities = np.empty((len(pool), runs[0].val_probabilities.shape[1]), np.float32)
     for plan, run in zip(plans, runs, strict=True):
         probabilities[plan.held_out] = run.val_probabilities
+    predicted = probabilities.argmax(1)
     of_label = probabilities[np.arange(len(pool)), pool.labels]
     order = np.argsort(of_label, kind="stable")
     return [
@@ -181,10 +180,10 @@ def suspect_labels(dataset: Dataset, pool: Pool, plans: list[Plan], runs: list[R
             "split": "train" if row < len(dataset.train) else "val",
             "index": int(row if row < len(dataset.train) else row - len(dataset.train)),
             "label": int(pool.labels[row]),
-            "predicted": int(probabilities[row].argmax()),
+            "predicted": int(predicted[row]),
             "probability_of_label": float(of_label[row]),
         }
-        for row in order[of_label[order] < IMPROBABLE]
+        for row in order[(predicted != pool.labels)[order]]
     ]
 
 

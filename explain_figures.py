@@ -30,7 +30,7 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> 
         for line, row in zip(panels, rows, strict=False):
             words = (
                 f"test {row['index']}: {NAMES[row['label']]}\nread as {NAMES[row['predicted']]}\n"
-                f"p = {row['probability']:.2f}"
+                f"p = {row['probability']:.3f}"
             )
             picture(line[0], dataset.test.images[row["index"]], words)
             for axes, index in zip(line[1:], row["neighbours"], strict=True):
