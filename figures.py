@@ -85,7 +85,7 @@ def confusion_matrix(
         ticks = range(len(names))
         axes.set_xticks(ticks, short(names), rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(ticks, short(names))
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set(xlabel="predicted", ylabel="true", title="images, mean over the runs' models")
         for row, column in np.argwhere(counts > 0):
             text = f"{counts[row, column]:.1f}".removesuffix(".0")
             colour = "white" if share[row, column] > 0.5 else "black"

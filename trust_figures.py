@@ -19,10 +19,10 @@ def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None
             x, y, n = (np.array([r[k] for r in rows]) for k in ("confidence", "accuracy", "images"))
             axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
             axes.vlines(x, x, y, color=ORANGE, lw=1)
-            axes.scatter(x, y, 6 + 60 * np.sqrt(n / n.sum()), color=BLUE, zorder=3)
+            axes.scatter(x, y, 3 + 150 * n / n.sum(), color=BLUE, zorder=3)
             axes.set(xlabel="probability of the top class", title=f"{when} the temperature")
         figure.axes[0].set_ylabel("share that is right")
-        figure.axes[1].annotate("area: images", (0.6, 0.05), xycoords="axes fraction", size=7.5)
+        figure.supxlabel("larger dots: more images", size=7)
 
 
 def risk_coverage(
@@ -50,11 +50,11 @@ def sets(
         for (level, score), colour, shift in zip(
             scores.items(), (BLUE, ORANGE), (0.15, -0.15), strict=True
         ):
+            left.axvline(float(level), color=colour, lw=0.8, zorder=1)
             left.plot(score["coverage_by_class"], places + shift, "o", color=colour)
-            left.axvline(float(level), color=colour, lw=0.8)
             right.plot(score["size_by_class"], places + shift, "o", color=colour, label=level)
         left.set_yticks(places, short(names))
-        left.set_xlabel("sets that hold the truth (lines: promised overall)")
+        left.set_xlabel("share of sets that hold the truth (lines: promised overall)")
         right.set_xlabel("classes in a set, mean")
         right.legend(frameon=False, title="promised")
 
