@@ -1,4 +1,4 @@
-"""The model card's tables as Markdown: what the released recipe reaches, and when it fails."""
+"""Tables of the released recipe, in Markdown: what it reaches, when it fails, how sure it is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from command_line import PRESETS, UserError, load_preset
-from study_tables import check_runs, machine, read_study
-from tables import ROWS, cell, read_run
+from study_tables import machine, read_study
+from tables import ROWS, cell, check_settings, read_run
 
 RUN = "cnn-best"
 SHOWN = (1, 3, 5)  # severities
+TRUST_ROWS = {
+    "accuracy": "accuracy",
+    "ece": "calibration error (ECE, 15 bins)",
+    "nll": "log loss (NLL)",
+    "brier": "Brier score",
+    "aurc": "risk over coverage (AURC)",
+}
 
 
 def results(plots: Path) -> str:
@@ -73,7 +80,7 @@ def robustness(plots: Path) -> str:
         f"{name} {100 * np.mean(clean['accuracy'][name]):.1f}" for name in names
     )
     over_all = ", ".join(f"{name} {100 * mean:.1f}" for name, mean in means.items())
-    models = "/".join(str(len(values)) for values in clean["accuracy"].values())
+    models = " and ".join(str(len(values)) for values in clean["accuracy"].values())
     return "\n".join(
         [
             *lines,
@@ -84,3 +91,55 @@ def robustness(plots: Path) -> str:
             f"{over_all}.",
         ]
     )
+
+
+def trust(plots: Path) -> str:
+    """What the released weights' probabilities are worth on test, as Markdown."""
+    preset = load_preset(PRESETS / "release.toml")
+    preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
+    path, command = plots / "release" / "metrics.json", "python model_release.py"
+    found = read_study(path, preset, command)
+    check_runs(path, found, command)
+    views = found["views"]
+    lines = ["| test images | one view | eight views |", "|---|---|---|"]
+    for key, name in TRUST_ROWS.items():
+        cells = (
+            f"{v['before'][key]['mean']:.4f} → {deviation(v['after'][key])}" for v in views.values()
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for level in views["1"]["sets"]:
+        cells = (
+            f"{deviation(v['sets'][level]['coverage'])}; {v['sets'][level]['size']['mean']:.2f}"
+            for v in views.values()
+        )
+        lines.append(
+            f"| sets at {float(level):.0%}: hold the truth; classes | {' | '.join(cells)} |"
+        )
+    unlike = "; ".join(f"{k} {v['mean']:.1%}" for k, v in found["called_unlike"].items())
+    rounding = found["float16"]["test"]
+    changed = rounding["labels_changed"]
+    trained = {config["precision"] for config in found["runs"].values()} - {"float32"}
+    besides = f", and predicting in float32, not {', '.join(trained)}," if trained else ""
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Mean ± standard deviation over {len(changed)} seeds' models; before → after a "
+            "temperature that was fitted, like the sets, on validation. Called unlike the training "
+            f"cells (bound set at {found['config']['false_alarms']:.0%} of the "
+            f"validation cells): {unlike}. Storing the weights in 16 bits{besides} changed the "
+            f"label of {sum(changed)} of the {len(changed)} x 3,421 test answers (p at least "
+            f"{min(t['p'] for t in rounding['mcnemar']):.2g}, McNemar).",
+        ]
+    )
+
+
+def deviation(value: dict) -> str:
+    """mean ± standard deviation, the latter where there are several models."""
+    return f"{value['mean']:.4f}" + ("" if value["std"] is None else f" ± {value['std']:.4f}")
+
+
+def check_runs(path: Path, found: dict, command: str) -> None:
+    """Raise `UserError` if a study is of other runs than the presets' of the same names."""
+    for name, config in found["runs"].items():
+        check_settings(path, config, load_preset(PRESETS / f"{name}.toml"), command)

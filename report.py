@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     args = parser.parse_args()
 
-    import card_tables
+    import release_tables
     import report_page
     import run_folder
     import search_table
@@ -41,10 +41,10 @@ def main() -> None:
             "paper": tables.paper_table,
             "ladder": study_tables.ladder,
             "ablation": study_tables.ablation,
-            "trust": study_tables.trust,
+            "trust": release_tables.trust,
             "search": search_table.search,
         },
-        "card": {"results": card_tables.results, "robustness": card_tables.robustness},
+        "card": {"results": release_tables.results, "robustness": release_tables.robustness},
     }
     if not args.check:  # shows what there is, even if a table below lacks a run
         with suppress(UserError):  # the table of the same name says why below

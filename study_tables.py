@@ -34,13 +34,6 @@ COMPARED = (  # what a pair of runs differs in besides the recipe
     "`cnn-best` (a seed, trained on train, eight views)",
     "the paper's CNN (a fold, trained on the rest of train + validation, one view)",
 )
-TRUST_ROWS = {
-    "accuracy": "accuracy",
-    "ece": "calibration error (ECE, 15 bins)",
-    "nll": "log loss (NLL)",
-    "brier": "Brier score",
-    "aurc": "risk over coverage (AURC)",
-}
 
 
 def ladder(plots: Path) -> str:
@@ -176,12 +169,6 @@ def read_study(path: Path, preset: dict, command: str) -> dict:
     return found
 
 
-def check_runs(path: Path, found: dict, command: str) -> None:
-    """Raise `UserError` if a study is of other runs than the presets' of the same names."""
-    for name, config in found["runs"].items():
-        check_settings(path, config, load_preset(PRESETS / f"{name}.toml"), command)
-
-
 def ablation_rows(rows: list[dict]) -> list[str]:
     """The lines of the Markdown table."""
     lines = [
@@ -205,46 +192,3 @@ def ablation_rows(rows: list[dict]) -> list[str]:
 def spread(values: list[float], sign: str = "") -> str:
     """mean +- standard deviation in points."""
     return f"{100 * np.mean(values):{sign}.2f} ± {100 * np.std(values, ddof=1):.2f}"
-
-
-def trust(plots: Path) -> str:
-    """What the released weights' probabilities are worth on test, as Markdown."""
-    preset = load_preset(PRESETS / "release.toml")
-    preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
-    path, command = plots / "release" / "metrics.json", "python model_release.py"
-    found = read_study(path, preset, command)
-    check_runs(path, found, command)
-    views = found["views"]
-    lines = ["| test images | one view | eight views |", "|---|---|---|"]
-    for key, name in TRUST_ROWS.items():
-        cells = (
-            f"{v['before'][key]['mean']:.4f} → {deviation(v['after'][key])}" for v in views.values()
-        )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    for level in views["1"]["sets"]:
-        cells = (
-            f"{deviation(v['sets'][level]['coverage'])}; {v['sets'][level]['size']['mean']:.2f}"
-            for v in views.values()
-        )
-        lines.append(
-            f"| sets at {float(level):.0%}: hold the truth; classes | {' | '.join(cells)} |"
-        )
-    unlike = "; ".join(f"{k} {v['mean']:.1%}" for k, v in found["called_unlike"].items())
-    rounding = found["float16"]["test"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Mean ± standard deviation over {len(rounding['labels_changed'])} seeds' models; "
-            "before → after a temperature that was fitted, like the sets, on validation. Called "
-            f"unlike the training cells (bound set at {found['config']['false_alarms']:.0%} of the "
-            f"validation cells): {unlike}. Storing the weights in 16 bits changed the label of "
-            f"{sum(rounding['labels_changed'])} of the {len(rounding['labels_changed'])} x 3,421 "
-            f"test answers (p at least {min(t['p'] for t in rounding['mcnemar']):.2g}, McNemar).",
-        ]
-    )
-
-
-def deviation(value: dict) -> str:
-    """mean ± standard deviation, the latter where there are several models."""
-    return f"{value['mean']:.4f}" + ("" if value["std"] is None else f" ± {value['std']:.4f}")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-import card_tables
 import command_line
+import release_tables
 import run_folder
 import search_table
 import study_tables
@@ -165,14 +165,14 @@ def test_card_shows_what_was_measured(plots):
     rows = metrics["test_per_class"]
     change(plots / "cnn-best", test_per_class=[rows[0] | precision, *rows[1:]])
     assert f"| basophil | {rows[0]['support']} | 0.123 | 0.500 [0.400, 0.600] |" in (
-        card_tables.results(plots).splitlines()
+        release_tables.results(plots).splitlines()
     )
     found = json.loads((plots / "robustness" / "metrics.json").read_text())["rows"]
     for row in found:
         if row["corruption"] == "noise":
             row["accuracy"] = {name: [row["severity"] / 10] for name in row["accuracy"]}
     change(plots / "robustness", rows=found)
-    row = next(x for x in card_tables.robustness(plots).splitlines() if x.startswith("| noise"))
+    row = next(x for x in release_tables.robustness(plots).splitlines() if x.startswith("| noise"))
     assert row == "| noise | 10.0 | 30.0 | 50.0 | 10.0 | 30.0 | 50.0 |"
 
 
@@ -275,14 +275,14 @@ def test_trust_table_shows_what_was_measured(plots):
     found = json.loads((plots / "release" / "metrics.json").read_text())
     change(plots / "release", dataset={"synthetic": True})
     with pytest.raises(command_line.UserError, match="never enters a table"):
-        study_tables.trust(plots)
+        release_tables.trust(plots)
     found["views"]["8"]["after"]["nll"] = {"mean": 0.01234, "std": 0.001}
     (plots / "release" / "metrics.json").write_text(json.dumps(found))
-    row = next(line for line in study_tables.trust(plots).splitlines() if "log loss" in line)
+    row = next(line for line in release_tables.trust(plots).splitlines() if "log loss" in line)
     assert row.endswith("→ 0.0123 ± 0.0010 |")
     (plots / "release" / "metrics.json").unlink()
     with pytest.raises(command_line.UserError, match=r"make it with python model_release\.py"):
-        study_tables.trust(plots)
+        release_tables.trust(plots)
 
 
 @pytest.mark.parametrize(
