@@ -59,7 +59,7 @@ def ladder(path: Path, points: list[dict]) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.invert_yaxis()
         figure.axes[0].set_ylabel("test accuracy, %; log scale of the error")
-        figure.supxlabel("filled: ours, averaged over eight views (paper: one); hollow: published", size=7)
+        figure.supxlabel("filled: ours, eight views (paper: one); hollow: elsewhere", size=7)
 
 
 def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None:
