@@ -60,6 +60,8 @@ def main() -> None:
     args = parse(parser)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks of itself otherwise
 
+    import torch
+
     import bloodmnist
     import results
     import run_folder
@@ -71,6 +73,7 @@ def main() -> None:
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     training.keep_freed_memory()
+    torch.manual_seed(args.seed)  # of the weights, and of the images that are not real
     found = {
         "dataset": dataset.describe(),
         "config": results.config(args),

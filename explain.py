@@ -32,21 +32,7 @@ SUSPECTS = 40  # labels in the figure; the table has all
 
 
 def main() -> None:
-    parser = make_parser(__doc__, preset="explain")
-    add_training_flags(parser)
-    add_work_flags(parser, spread=False)
-    add_recipe_flags(parser)
-    add_model_flags(parser)
-    parser.add_argument(
-        "--released",
-        type=Path,
-        default=Path("weights/cnn-best.safetensors"),
-        metavar="FILE",
-        help="released weights to look into",
-    )
-    args = parse(parser)
-    if args.protocol != "cross-validation":
-        raise UserError(f"--protocol {args.protocol}: every label is to be held out once")
+    args = parse_arguments()
 
     import bloodmnist
     import experiment
@@ -83,6 +69,25 @@ def main() -> None:
         with work.turn:
             save(args, dataset, model.classifier, md5, suspects, environment, device)
             work.end()
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, preset="explain")
+    add_training_flags(parser)
+    add_work_flags(parser, spread=False)
+    add_recipe_flags(parser)
+    add_model_flags(parser)
+    parser.add_argument(
+        "--released",
+        type=Path,
+        default=Path("weights/cnn-best.safetensors"),
+        metavar="FILE",
+        help="released weights to look into",
+    )
+    args = parse(parser)
+    if args.protocol != "cross-validation":
+        raise UserError(f"--protocol {args.protocol}: every label is to be held out once")
+    return args
 
 
 def save(

@@ -10,6 +10,7 @@ six minutes on two cores.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,53 @@ NON_CELLS = 500  # of each kind
 
 
 def main() -> None:
+    args = parse_arguments()
+
+    import bloodmnist
+    import noncells
+    import released
+    import results
+    import run_folder
+    import training
+    import trust
+
+    run = run_folder.read(run_folder.find(args.run))
+    device = training.choose_device(args.device)
+    environment = run_folder.environment(device.type)
+    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    check(run, dataset.describe())
+    run_folder.prepare(args.output)
+    run_folder.prepare(args.weights.parent, flag="--weights")
+    training.keep_freed_memory()
+    strange = noncells.make(NON_CELLS, args.size, args.seed)
+    members, first = [], None
+    for row in run.metrics["runs"]:
+        classifier = load_member(run, row["weights"], dataset.train, device)
+        members.append(trust.measure(classifier, dataset, strange, args.false_alarms))
+        print(f"seed {row['seed']}: {trust.line(members[-1])}", flush=True)
+        first = classifier if len(members) == 1 else first
+
+    content = {
+        "dataset": run.metrics["dataset"],
+        "model": run.metrics["model"],
+        "config": {**results.config(args), "run": run.folder.name, "weights": args.weights.name},
+        "environment": environment,
+        "runs": {run.folder.name: run.metrics["config"]},
+        **trust.summary(run, members),
+    }
+
+    def fill(scratch: Path) -> None:
+        trust.draw(scratch, args.figure_format, members, dataset.test.labels, warning(args))
+        run_folder.write_json(scratch / "metrics.json", content)
+
+    run_folder.write(args.output, fill, last="metrics.json")
+    released.save(args.weights, first.cpu(), make_card(run, members[0], args.false_alarms))
+    print(trust.table(content))
+    print(f"wrote {args.weights}")
+    print(f"wrote {args.output}")
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, preset="release")
     group = parser.add_argument_group("release")
     group.add_argument(
@@ -43,52 +91,10 @@ def main() -> None:
         help="share of the validation images that may be called unlike the training cells",
     )
     args = parse(parser)
-    weights = args.weights or ROOT / "weights" / f"{args.run.name}.safetensors"
-    if weights.suffix != ".safetensors":
-        raise UserError(f"--weights {weights}: the name must end in .safetensors")
-
-    import bloodmnist
-    import noncells
-    import released
-    import results
-    import run_folder
-    import training
-    import trust
-
-    run = run_folder.read(run_folder.find(args.run))
-    device = training.choose_device(args.device)
-    environment = run_folder.environment(device.type)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    check(run, dataset.describe())
-    run_folder.prepare(args.output)
-    run_folder.prepare(weights.parent, flag="--weights")
-    training.keep_freed_memory()
-    strange = noncells.make(NON_CELLS, args.size, args.seed)
-    members, first = [], None
-    for row in run.metrics["runs"]:
-        classifier = load_member(run, row["weights"], dataset.train, device)
-        members.append(trust.measure(classifier, dataset, strange, args.false_alarms))
-        print(f"seed {row['seed']}: {trust.line(members[-1])}", flush=True)
-        first = classifier if len(members) == 1 else first
-
-    content = {
-        "dataset": run.metrics["dataset"],
-        "model": run.metrics["model"],
-        "config": {**results.config(args), "run": run.folder.name, "weights": weights.name},
-        "environment": environment,
-        "runs": {run.folder.name: run.metrics["config"]},
-        **trust.summary(run, members),
-    }
-
-    def fill(scratch: Path) -> None:
-        trust.draw(scratch, args.figure_format, members, dataset.test.labels, warning(args))
-        run_folder.write_json(scratch / "metrics.json", content)
-
-    run_folder.write(args.output, fill, last="metrics.json")
-    released.save(weights, first.cpu(), make_card(run, members[0], args.false_alarms))
-    print(trust.table(content))
-    print(f"wrote {weights}")
-    print(f"wrote {args.output}")
+    args.weights = args.weights or ROOT / "weights" / f"{args.run.name}.safetensors"
+    if args.weights.suffix != ".safetensors":
+        raise UserError(f"--weights {args.weights}: the name must end in .safetensors")
+    return args
 
 
 def check(run: SavedRun, dataset: dict) -> None:

@@ -10,6 +10,7 @@ run. Writes plots/robustness/.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,18 +30,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
 
 
 def main() -> None:
-    parser = make_parser(__doc__, preset="robustness")
-    group = parser.add_argument_group("robustness")
-    group.add_argument(
-        "--runs", nargs="+", type=Path, metavar="DIR", help="folders of runs with weights"
-    )
-    group.add_argument("--kinds", nargs="+", metavar="NAME", help="corruptions (default: all)")
-    group.add_argument(
-        "--images", type=whole_number(1, 10**9), default=1000, help="test images, classes in share"
-    )
-    args = parse(parser)
-    if not args.runs:
-        raise UserError("--runs: name the folders of runs whose weights were saved")
+    args = parse_arguments()
 
     import bloodmnist
     import corruptions
@@ -89,6 +79,22 @@ def main() -> None:
         if kind:
             examples[kind].append(images[0])
     robustness_output.save(args.output, content, examples, args.figure_format, warning(args))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, preset="robustness")
+    group = parser.add_argument_group("robustness")
+    group.add_argument(
+        "--runs", nargs="+", type=Path, metavar="DIR", help="folders of runs with weights"
+    )
+    group.add_argument("--kinds", nargs="+", metavar="NAME", help="corruptions (default: all)")
+    group.add_argument(
+        "--images", type=whole_number(1, 10**9), default=1000, help="test images, classes in share"
+    )
+    args = parse(parser)
+    if not args.runs:
+        raise UserError("--runs: name the folders of runs whose weights were saved")
+    return args
 
 
 def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
