@@ -1,13 +1,13 @@
 """Measure this machine and how near to its limit training and prediction come.
 
-    python bench.py                  # everything, ten minutes on two cores; writes plots/bench/
+    python bench.py                  # all, 15 minutes on two cores; writes plots/bench/
     python bench.py --repeats 3      # quicker and rougher
 
 Prints the matrix-product peak, each network's speed as a share of it, where a training step's time
 goes, images a second by batch size, the data pipeline and the paper's protocol beside the usual way
 of writing them (without loader workers), how time grows, how a shared search speeds up with its
-workers, and each script's start-up time. What is compared is measured in turn, and the peak around
-each network, so that a machine whose speed drifts bends it little. Run it alone.
+workers, and each script's start-up time. What is compared, such as a network's passes and the peak,
+is measured in turn, so that a machine whose speed drifts bends it little. Run it alone.
 """
 
 from __future__ import annotations
@@ -120,18 +120,15 @@ def recipe(name: str, device):
 def networks(args: argparse.Namespace, device) -> list[dict]:
     """Each network's operations, speed, share of the peak, operators, and images a second."""
     import models
-    from measure import Step, matrix_product_gflops
+    from measure import Step
 
     rows = []
     for name in PRESET_OF:
         settings = recipe(name, device)
         network = models.build(name, args.size)
         step = Step(network, settings.batch_size, args.size, settings, device)
-        before = matrix_product_gflops(settings.precision, device, args.repeats)
         row = {"name": name, "batch": settings.batch_size, "precision": settings.precision}
         row |= step.speed(args.repeats)
-        after = matrix_product_gflops(settings.precision, device, args.repeats)
-        row["peak_gflops"] = (before + after) / 2
         print(f"{name}, batches of {settings.batch_size}, {settings.precision}")
         for part in ("forward", "backward", "step"):
             timed = row[part]
@@ -202,16 +199,18 @@ def growth(args: argparse.Namespace, device) -> dict[str, dict]:
     import models
     import training
     from augmentation import Batches
-    from measure import Step, seconds
+    from measure import Step, seconds, seconds_in_turn
     from optimization import Optimization
 
     settings = recipe("CellNet", device)
     small = WIDTHS[0]
 
-    def step(pixels: int, widths: tuple) -> float:
-        model = models.CellNet(image_size=pixels, widths=widths)
-        one = Step(model, settings.batch_size, pixels, settings, device)
-        return seconds(one.step, device, args.repeats)
+    def steps(kinds: list[tuple[int, tuple]]) -> list[float]:
+        works = []
+        for pixels, widths in kinds:
+            model = models.CellNet(image_size=pixels, widths=widths)
+            works.append(Step(model, settings.batch_size, pixels, settings, device).step)
+        return seconds_in_turn(works, device, args.repeats, limit=15.0)
 
     def epoch(count: int) -> float:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
@@ -226,12 +225,13 @@ def growth(args: argparse.Namespace, device) -> dict[str, dict]:
 
         return seconds(train, device, args.repeats)
 
+    by_pixels = steps([(pixels, small) for pixels in PIXELS])
+    by_widths = steps([(28, widths) for widths in WIDTHS])
+    names = ["-".join(map(str, widths)) for widths in WIDTHS]
     found = {
         "seconds_an_epoch_by_images": {count: epoch(count) for count in IMAGES},
-        "seconds_a_step_by_pixels": {pixels: step(pixels, small) for pixels in PIXELS},
-        "seconds_a_step_by_widths": {
-            "-".join(map(str, widths)): step(28, widths) for widths in WIDTHS
-        },
+        "seconds_a_step_by_pixels": dict(zip(PIXELS, by_pixels, strict=True)),
+        "seconds_a_step_by_widths": dict(zip(names, by_widths, strict=True)),
     }
     for name, times in found.items():
         listed = ", ".join(f"{what}: {value:.3f}" for what, value in times.items())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +20,36 @@ from recipe import Recipe
 CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices that are multiplied
 
 
-def seconds(
-    work: Callable[[], object], device: torch.device, repeats: int, limit: float = 5.0
-) -> float:
-    """Median wall time of `work` over `repeats` calls after one that does not count.
+def seconds_in_turn(
+    works: Sequence[Callable[[], object]], device: torch.device, repeats: int, limit: float = 5.0
+) -> list[float]:
+    """Median wall time of each of `works` over `repeats` rounds after one that does not count.
 
-    Past `limit` seconds in all no further call is made, but one is always timed.
+    A round does each once, so that a machine whose speed drifts bends their ratios little. Past
+    `limit` seconds in all no further round is begun, but one is always timed.
     """
-    times = []
-    began = time.perf_counter()
-    while len(times) < 2 or (len(times) <= repeats and time.perf_counter() - began < limit):
+
+    def timed(work: Callable[[], object]) -> float:
         start = time.perf_counter()
         work()
         if device.type != "cpu":  # which returns before the work is done
             getattr(torch, device.type).synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        return time.perf_counter() - start
+
+    rounds = []
+    began = time.perf_counter()
+    while len(rounds) < 2 or (len(rounds) <= repeats and time.perf_counter() - began < limit):
+        rounds.append([timed(work) for work in works])
+    return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
 
 
-def matrix_product_gflops(precision: str, device: torch.device, repeats: int) -> float:
-    """GFLOP/s of square matrix products, as near to the peak as a library comes.
+def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """`seconds_in_turn` of one work."""
+    return seconds_in_turn([work], device, repeats)[0]
+
+
+def matrix_product(precision: str, device: torch.device) -> tuple[Callable[[], Tensor], float]:
+    """A product of square matrices, which comes near a machine's peak, and its GFLOP.
 
     Torch's own random numbers are left alone, so that a training may go on after it.
     """
@@ -48,7 +59,13 @@ def matrix_product_gflops(precision: str, device: torch.device, repeats: int) ->
         torch.rand(side, side, device=device, generator=generator).to(getattr(torch, precision))
         for _ in range(2)
     )
-    return 2 * side**3 / seconds(lambda: left @ right, device, repeats) / 1e9
+    return partial(torch.matmul, left, right), 2 * side**3 / 1e9
+
+
+def matrix_product_gflops(precision: str, device: torch.device, repeats: int) -> float:
+    """GFLOP/s of `matrix_product`."""
+    product, gflop = matrix_product(precision, device)
+    return gflop / seconds(product, device, repeats)
 
 
 class Step:
@@ -83,12 +100,16 @@ class Step:
         return counter.get_total_flops() / 1e9
 
     def speed(self, repeats: int) -> dict:
-        """Operations and seconds of the forward pass, the backward pass and the whole step."""
-        forward, both, step = (
-            seconds(part, self.device, repeats) for part in (self.forward, self.backward, self.step)
-        )
+        """Operations and seconds of the forward pass, the backward pass and the whole step.
+
+        `peak_gflops` is the speed of matrix products in the same minute.
+        """
+        product, product_gflop = matrix_product(self.recipe.precision, self.device)
+        works = (self.forward, self.backward, self.step, product)
+        forward, both, step, one = seconds_in_turn(works, self.device, repeats, limit=30.0)
         forward_gflop, both_gflop = self.gflop(self.forward), self.gflop(self.backward)
         return {
+            "peak_gflops": product_gflop / one,
             "forward": {"gflop": forward_gflop, "seconds": forward},
             "backward": {"gflop": both_gflop - forward_gflop, "seconds": both - forward},
             "step": {"gflop": self.gflop(self.step), "seconds": step},

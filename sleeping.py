@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import tempfile
 import time
@@ -60,4 +61,5 @@ def wall_seconds(workers: int, total: int, seconds: float) -> float:
 def work_at_once(together: Barrier, folder: Path, total: int, seconds: float) -> list[FrozenTrial]:
     """`work` on a file, begun when all are ready."""
     together.wait(timeout=120)
-    return work(None, folder, total, seconds)
+    with contextlib.redirect_stdout(None):  # each tells that it waits for the others
+        return work(None, folder, total, seconds)

@@ -111,4 +111,4 @@ def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
             axes.set(yscale="log", xlabel=by, ylabel=what)
             axes.yaxis.set_minor_formatter("")
             axes.tick_params(axis="x", labelsize=6, labelrotation=20)
-            axes.margins(x=0.35)
+            axes.margins(x=0.45)
