@@ -38,6 +38,7 @@ def plots(quick_run, quick_ablation, tmp_path):
     """The folders of all tables, made of generated runs relabelled as real."""
     runs = [(preset, None) for preset in (*tables.PAPER.values(), *study_tables.LADDER)]
     runs += [(preset, "as-published") for preset in tables.PAPER.values()]
+    runs += [("cnn-best", "train-and-validation")]
     for preset, protocol in dict.fromkeys(runs):
         folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)
         shutil.copytree(quick_run, folder)
@@ -223,6 +224,7 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
         "100",
         "5.0",
     ]
+    assert "| the same on train + validation | " in study_tables.ladder(plots)
     best = next(p for p in study_tables.ladder_points(plots) if p["name"] == "best")
     assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
 
