@@ -15,8 +15,20 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from command_line import UserError, make_parser, parse, run_script, warning, whole_number
-from flags import add_model_flags, add_recipe_flags, add_training_flags, add_work_flags
+from bloodcells.cli.arguments import (
+    UserError,
+    make_parser,
+    parse,
+    run_script,
+    warning,
+    whole_number,
+)
+from bloodcells.cli.flags import (
+    add_model_flags,
+    add_recipe_flags,
+    add_training_flags,
+    add_work_flags,
+)
 
 WHOLE = "whole-recipe"
 ADAM = {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0}
@@ -50,36 +62,33 @@ def main() -> None:
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are but {args.folds} folds")
 
-    import bloodmnist
-    import experiment
-    import interruption
-    import protocols
-    import run_folder
-    import training
+    from bloodcells.data import bloodmnist, folds
+    from bloodcells.tracking import run_folder
+    from bloodcells.training import interruption, loop, session
 
-    device = training.choose_device(args.device)
-    args.precision = training.choose_precision(args.precision, device)
+    device = loop.choose_device(args.device)
+    args.precision = loop.choose_precision(args.precision, device)
     variants = make_variants(args)
     environment = run_folder.environment(device.type)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
+    pool, plans = folds.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
 
     chosen = plans[: args.replicates]
     names = [f"{name}-{plan.name}" for name in variants for plan in chosen]
     whole = variants[WHOLE][0]()
-    work = experiment.open_work(args, names, dataset, whole, device, result="ablation.json")
+    work = session.open_work(args, names, dataset, whole, device, result="ablation.json")
     if work is None:
         return
     runs = {name: [] for name in variants}
     with work:
-        with experiment.stoppable(device), interruption.ending_after_the_batch():
+        with session.stoppable(device), interruption.ending_after_the_batch():
             for plan in chosen:
                 held_out = pool, [replace(plan, scored=False)]  # on the held-out images alone
                 for name, (build, recipe) in variants.items():
                     print(f"{name}, fold {plan.fold}")
                     settings = build, dataset, held_out, recipe, device, work, f"{name}-"
-                    runs[name] += protocols.train_all(*settings)
+                    runs[name] += folds.train_all(*settings)
         with work.turn:
             rows = [row(name, runs) for name in variants]
             save(args, dataset.describe(), environment, rows)
@@ -92,7 +101,7 @@ def make_variants(args: argparse.Namespace) -> dict[str, tuple]:
     All are made before any is trained, so that a wrong setting shows at once.
     """
     import models
-    from recipe import Recipe
+    from bloodcells.cli.recipe import Recipe
 
     variants = {}
     for name in VARIANTS if args.only is None else dict.fromkeys((WHOLE, args.only)):
@@ -113,7 +122,7 @@ def row(name: str, runs: dict[str, list]) -> dict:
     """
     import numpy as np
 
-    from evaluation import mcnemar
+    from bloodcells.evaluation.metrics import mcnemar
 
     mine, whole = runs[name], runs[WHOLE]
     labels = np.concatenate([run.val_labels for run in mine])
@@ -139,10 +148,10 @@ def accuracy(run) -> float:
 
 def save(args: argparse.Namespace, dataset: dict, environment: dict, rows: list[dict]) -> None:
     """Write ablation.json and its figure, and print the table."""
-    import results
-    import run_folder
-    import study_figures
-    from study_tables import ablation_rows
+    from bloodcells.reporting import results
+    from bloodcells.reporting.figures import studies as study_figures
+    from bloodcells.reporting.tables.studies import ablation_rows
+    from bloodcells.tracking import run_folder
 
     content = {
         "dataset": dataset,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import ROOT, SIZES, HelpFormatter, Parser, run_script
+from bloodcells.cli.arguments import ROOT, SIZES, HelpFormatter, Parser, run_script
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from torch import nn
@@ -50,9 +50,9 @@ def main() -> None:
     departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
     args.output = args.output or ROOT / "plots" / "-".join(["architecture", *departs])
 
-    import architecture_figure
     import models
-    import run_folder
+    from bloodcells.reporting.figures import architecture as architecture_figures
+    from bloodcells.tracking import run_folder
 
     names = [args.model] if args.model else list(models.MODELS)
     networks = {name: models.build(name, args.size) for name in names}
@@ -61,7 +61,7 @@ def main() -> None:
 
     def fill(folder: Path) -> None:
         for name, found in layers.items():
-            architecture_figure.draw(folder / f"{name}.{args.figure_format}", name, found)
+            architecture_figures.draw(folder / f"{name}.{args.figure_format}", name, found)
         rows = {name: [vars(layer) for layer in found] for name, found in layers.items()}
         run_folder.write_json(folder / "metrics.json", {"size": args.size, "networks": rows})
 

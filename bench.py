@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from command_line import (
+from bloodcells.cli.arguments import (
     PRESETS,
     ROOT,
     load_preset,
@@ -62,17 +62,17 @@ def main() -> None:
 
     import torch
 
-    import bloodmnist
-    import results
-    import run_folder
-    import study_figures
-    import training
-    from measure import matrix_product_gflops
+    from bloodcells.benchmarks.timing import matrix_product_gflops
+    from bloodcells.data import bloodmnist
+    from bloodcells.reporting import results
+    from bloodcells.reporting.figures import studies as study_figures
+    from bloodcells.tracking import run_folder
+    from bloodcells.training import loop
 
-    device = training.choose_device(args.device)
+    device = loop.choose_device(args.device)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    training.keep_freed_memory()
+    loop.keep_freed_memory()
     torch.manual_seed(args.seed)  # of the weights, and of the images that are not real
     found = {
         "dataset": dataset.describe(),
@@ -107,20 +107,20 @@ def main() -> None:
 
 def recipe(name: str, device):
     """The recipe that a network's preset trains it with."""
-    import training
-    from recipe import Recipe
+    from bloodcells.cli.recipe import Recipe
+    from bloodcells.training import loop
 
     settings = argparse.Namespace(precision="auto")
     for key, value in load_preset(PRESETS / f"{PRESET_OF[name]}.toml").items():
         setattr(settings, key.replace("-", "_"), value)
-    settings.precision = training.choose_precision(settings.precision, device)
+    settings.precision = loop.choose_precision(settings.precision, device)
     return Recipe.of(settings)
 
 
 def networks(args: argparse.Namespace, device) -> list[dict]:
     """Each network's operations, speed, share of the peak, operators, and images a second."""
     import models
-    from measure import Step
+    from bloodcells.benchmarks.timing import Step
 
     rows = []
     for name in PRESET_OF:
@@ -154,27 +154,27 @@ def images_per_second(model, args: argparse.Namespace, settings, device) -> dict
     """How many a network is trained on, and predicts, by the size of the batch."""
     import torch
 
-    import training
-    from measure import Step, seconds
+    from bloodcells.benchmarks.timing import Step, seconds
+    from bloodcells.training import loop
 
     trained, predicted = {}, {}
     for batch in BATCHES:
         step = Step(model, batch, args.size, settings, device)
         trained[batch] = batch / seconds(step.step, device, args.repeats)
         raw = torch.zeros(batch, args.size, args.size, 3, dtype=torch.uint8, device=device)
-        predict = partial(training.predict, step.model, raw, 1, settings.precision, batch)
+        predict = partial(loop.predict, step.model, raw, 1, settings.precision, batch)
         predicted[batch] = batch / seconds(predict, device, args.repeats)
     return {"trained_images_per_second": trained, "predicted_images_per_second": predicted}
 
 
 def beside_the_usual_way(args: argparse.Namespace, dataset, device, networks: list) -> dict:
     """The data pipeline and the paper's protocol beside the usual way of writing them."""
-    import bloodmnist
-    import usual_way
+    from bloodcells.benchmarks import dataloader
+    from bloodcells.data import bloodmnist
 
     train = dataset.train
     split = bloodmnist.Split(train.images[:USUAL_IMAGES], train.labels[:USUAL_IMAGES])
-    batch = usual_way.compare_batches(split, recipe("CellNet", device), device, args.repeats)
+    batch = dataloader.compare_batches(split, recipe("CellNet", device), device, args.repeats)
     step = next(row["step"]["seconds"] for row in networks if row["name"] == "CellNet")
     batch["share_of_step"] = batch["our_seconds"] / step
     print(
@@ -182,7 +182,7 @@ def beside_the_usual_way(args: argparse.Namespace, dataset, device, networks: li
         "{ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(**batch)
     )
     settings = recipe("ConvNet", device)
-    found = usual_way.compare_protocol(train, USUAL_IMAGES, settings, device, args.repeats)
+    found = dataloader.compare_protocol(train, USUAL_IMAGES, settings, device, args.repeats)
     for name in ("Baseline", "ConvNet", "both"):
         print(
             f"the paper's protocol, {name}, {found['images']} images: "
@@ -197,10 +197,10 @@ def growth(args: argparse.Namespace, device) -> dict[str, dict]:
     import torch
 
     import models
-    import training
-    from augmentation import Batches
-    from measure import Step, seconds, seconds_in_turn
-    from optimization import Optimization
+    from bloodcells.benchmarks.timing import Step, seconds, seconds_in_turn
+    from bloodcells.training import loop
+    from bloodcells.training.augmentation import Batches
+    from bloodcells.training.optim import Optimization
 
     settings = recipe("CellNet", device)
     small = WIDTHS[0]
@@ -221,7 +221,7 @@ def growth(args: argparse.Namespace, device) -> dict[str, dict]:
         optimization = Optimization(model, settings, 10**9)
 
         def train() -> None:
-            training.train_epoch(model, batches, optimization, settings)
+            loop.train_epoch(model, batches, optimization, settings)
 
         return seconds(train, device, args.repeats)
 
@@ -257,9 +257,9 @@ def start_up(args: argparse.Namespace) -> dict[str, float]:
 
 def shared_search() -> dict[int, float]:
     """Seconds of a search by its number of workers, where a trial takes no processor."""
-    import sleeping
+    from bloodcells.benchmarks import search_scaling
 
-    found = {workers: sleeping.wall_seconds(workers, TRIALS, NAP) for workers in WORKERS}
+    found = {workers: search_scaling.wall_seconds(workers, TRIALS, NAP) for workers in WORKERS}
     listed = ", ".join(f"{workers}: {value:.1f} s" for workers, value in found.items())
     print(f"a search of {TRIALS} trials that sleep {NAP:g} s, by number of workers: {listed}")
     return found
@@ -269,7 +269,7 @@ def peak_memory() -> dict[int, int | None]:
     """MiB that a training on the CPU takes at most, by the size of the images."""
     import torch
 
-    import memory
+    from bloodcells.benchmarks import memory
 
     settings = replace(recipe("CellNet", torch.device("cpu")), epochs=2)
     found = {size: memory.of_training(size, settings) for size in PIXELS}

@@ -12,10 +12,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import make_parser, parse, positive, run_script, warning, whole_number
+from bloodcells.cli.arguments import make_parser, parse, positive, run_script, warning, whole_number
 
 if TYPE_CHECKING:
-    from bloodmnist import Dataset
+    from bloodcells.data.bloodmnist import Dataset
 
 
 def main() -> None:
@@ -42,9 +42,9 @@ def main() -> None:
     args = parse(parser)
 
     # torch, which medmnist needs, takes seconds to load: --help and mistakes come first
-    import bloodmnist
-    import run_folder
-    from audit import audit
+    from bloodcells.data import bloodmnist
+    from bloodcells.data.duplicates import audit
+    from bloodcells.tracking import run_folder
 
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
@@ -68,9 +68,9 @@ def main() -> None:
 
 def draw(folder: Path, args: Namespace, dataset: Dataset, found: dict) -> None:
     """Every figure of the data, into `folder`."""
-    import figures
-    from audit import captioned_pairs
-    from bloodmnist import CLASS_NAMES
+    from bloodcells.data.bloodmnist import CLASS_NAMES
+    from bloodcells.data.duplicates import captioned_pairs
+    from bloodcells.reporting.figures import style
 
     def path(name: str) -> Path:
         return folder / f"{name}.{args.figure_format}"
@@ -79,15 +79,15 @@ def draw(folder: Path, args: Namespace, dataset: Dataset, found: dict) -> None:
     images = {name: train.of_class(label) for label, name in enumerate(CLASS_NAMES)}
     shares = {name: s.class_counts() / len(s) for name, s in dataset.splits().items()}
     for side in args.montage:
-        figures.montage(path(f"montage_{side}x{side}"), train.images, side, mark)
+        style.montage(path(f"montage_{side}x{side}"), train.images, side, mark)
     counts = {name: len(cells) for name, cells in images.items()}
-    figures.label_distribution(path("label_distribution"), counts, mark)
-    figures.split_distribution(path("split_distribution"), shares, CLASS_NAMES, mark)
+    style.label_distribution(path("label_distribution"), counts, mark)
+    style.split_distribution(path("split_distribution"), shares, CLASS_NAMES, mark)
     examples = {name: cells[: args.examples] for name, cells in images.items()}
-    figures.class_examples(path("class_examples"), examples, mark)
+    style.class_examples(path("class_examples"), examples, mark)
     means = {name: cells.mean(0) for name, cells in images.items()}
-    figures.mean_images(path("mean_images"), means, mark)
-    figures.duplicates(path("duplicates"), captioned_pairs(dataset, found), mark)
+    style.mean_images(path("mean_images"), means, mark)
+    style.duplicates(path("duplicates"), captioned_pairs(dataset, found), mark)
 
 
 if __name__ == "__main__":

@@ -16,16 +16,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import UserError, make_parser, parse, run_script, warning
-from flags import add_model_flags, add_recipe_flags, add_training_flags, add_work_flags
+from bloodcells.cli.arguments import UserError, make_parser, parse, run_script, warning
+from bloodcells.cli.flags import (
+    add_model_flags,
+    add_recipe_flags,
+    add_training_flags,
+    add_work_flags,
+)
 
 if TYPE_CHECKING:  # torch takes seconds to load
     import numpy as np
     import torch
 
-    from bloodmnist import Dataset, Pool, Split
-    from protocols import Plan, Run
-    from released import Classifier
+    from bloodcells.data.bloodmnist import Dataset, Pool, Split
+    from bloodcells.data.folds import Plan, Run
+    from bloodcells.inference.classifier import Classifier
 
 SHOWN, NEIGHBOURS = 8, 5  # errors, and training cells beside each
 SUSPECTS = 40  # labels in the figure; the table has all
@@ -34,21 +39,18 @@ SUSPECTS = 40  # labels in the figure; the table has all
 def main() -> None:
     args = parse_arguments()
 
-    import bloodmnist
-    import experiment
-    import interruption
     import models
-    import protocols
-    import released
-    import run_folder
-    import training
-    from recipe import Recipe
+    from bloodcells.cli.recipe import Recipe
+    from bloodcells.data import bloodmnist, folds
+    from bloodcells.inference.classifier import load_classifier, md5_of
+    from bloodcells.tracking import run_folder
+    from bloodcells.training import interruption, loop, session
 
-    device = training.choose_device(args.device)
-    args.precision = training.choose_precision(args.precision, device)
+    device = loop.choose_device(args.device)
+    args.precision = loop.choose_precision(args.precision, device)
     path = run_folder.find(args.released)
-    model = released.load(path, 1, device, flag="--released")
-    md5 = released.md5_of(path.read_bytes())
+    model = load_classifier(path, 1, device, flag="--released")
+    md5 = md5_of(path.read_bytes())
     if model.size != args.size:
         raise UserError(f"--size {args.size}: the weights {path} are for {model.size} px")
     build = partial(models.build, args.model, args.size, args.widths, args.dropout)
@@ -56,15 +58,15 @@ def main() -> None:
     environment = run_folder.environment(device.type)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
+    pool, plans = folds.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
     plans = [replace(plan, scored=False) for plan in plans]  # for these, test is not read
-    work = experiment.open_work(args, [plan.name for plan in plans], dataset, network, device)
+    work = session.open_work(args, [plan.name for plan in plans], dataset, network, device)
     if work is None:
         return
     with work:
-        with experiment.stoppable(device), interruption.ending_after_the_batch():
+        with session.stoppable(device), interruption.ending_after_the_batch():
             settings = build, dataset, (pool, plans), Recipe.of(args), device, work
-            runs = protocols.train_all(*settings)
+            runs = folds.train_all(*settings)
         suspects = suspect_labels(dataset, pool, plans, runs)
         with work.turn:
             save(args, dataset, model.classifier, md5, suspects, environment, device)
@@ -100,14 +102,16 @@ def save(
     device: torch.device,
 ) -> None:
     """Look into the released network, and write the folder `args.output`."""
-    import activation
-    import explain_figures
-    import results
-    import run_folder
+    from bloodcells.evaluation import class_activation
+    from bloodcells.reporting import results
+    from bloodcells.reporting.figures import explanations as explanation_figures
+    from bloodcells.tracking import run_folder
 
     wrong = errors(classifier, dataset, device)
     rows = one_a_class(dataset.test)
-    maps = activation.activation_maps(classifier.network, dataset.test, rows, device, args.seed)
+    maps = class_activation.activation_maps(
+        classifier.network, dataset.test, rows, device, args.seed
+    )
     content = {
         "dataset": dataset.describe(),
         "config": results.config(args) | {"released": args.released.name},
@@ -124,9 +128,9 @@ def save(
             return folder / f"{name}.{args.figure_format}"
 
         mark = warning(args)
-        explain_figures.errors(figure("errors"), wrong, dataset, mark)
-        explain_figures.suspects(figure("suspect_labels"), suspects[:SUSPECTS], dataset, mark)
-        explain_figures.maps(figure("activation_maps"), maps, dataset.test, mark)
+        explanation_figures.errors(figure("errors"), wrong, dataset, mark)
+        explanation_figures.suspects(figure("suspect_labels"), suspects[:SUSPECTS], dataset, mark)
+        explanation_figures.maps(figure("activation_maps"), maps, dataset.test, mark)
         columns = ["split", "index", "label", "predicted", "probability_of_label"]
         lines = [[row[column] for column in columns] for row in suspects]
         run_folder.write_csv(folder / "suspect_labels.csv", [columns, *lines])
@@ -142,7 +146,7 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
     import numpy as np
     import torch
 
-    from released import features
+    from bloodcells.inference.classifier import features
 
     train, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.test))
     probabilities = classifier.predict(test.to(device))[0].numpy()

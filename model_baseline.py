@@ -10,8 +10,8 @@ plots/baseline-as-published/, over those that are there only with --overwrite.
 
 from functools import partial
 
-from command_line import make_parser, parse, run_script
-from flags import add_training_flags, add_work_flags
+from bloodcells.cli.arguments import make_parser, parse, run_script
+from bloodcells.cli.flags import add_training_flags, add_work_flags
 
 
 def main() -> None:
@@ -21,10 +21,10 @@ def main() -> None:
     args = parse(parser)
 
     # torch takes seconds to load, so --help and mistakes are answered before it
-    import experiment
     import models
+    from bloodcells.training import session
 
-    experiment.run(args, partial(models.Baseline, image_size=args.size))
+    session.run(args, partial(models.Baseline, image_size=args.size))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,13 @@ there only with --overwrite. The first takes two minutes on two cores.
 
 from functools import partial
 
-from command_line import make_parser, parse, run_script
-from flags import add_model_flags, add_recipe_flags, add_training_flags, add_work_flags
+from bloodcells.cli.arguments import make_parser, parse, run_script
+from bloodcells.cli.flags import (
+    add_model_flags,
+    add_recipe_flags,
+    add_training_flags,
+    add_work_flags,
+)
 
 
 def main() -> None:
@@ -25,11 +30,11 @@ def main() -> None:
     args = parse(parser)
 
     # torch takes seconds to load, so --help and mistakes are answered before it
-    import experiment
     import models
+    from bloodcells.training import session
 
     build = partial(models.build, args.model, args.size, args.widths, args.dropout)
-    experiment.run(args, build)
+    session.run(args, build)
 
 
 if __name__ == "__main__":

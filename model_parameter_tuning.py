@@ -16,7 +16,7 @@ import statistics
 from functools import partial
 from typing import TYPE_CHECKING
 
-from command_line import (
+from bloodcells.cli.arguments import (
     PLACES,
     Parser,
     UserError,
@@ -27,12 +27,12 @@ from command_line import (
     share,
     whole_number,
 )
-from flags import add_model_flags, add_recipe_flags, add_training_flags
+from bloodcells.cli.flags import add_model_flags, add_recipe_flags, add_training_flags
 
 if TYPE_CHECKING:  # both take long to load
     from optuna.trial import FrozenTrial
 
-    from tuning import Search
+    from bloodcells.search.space import Search
 
 NOT_THE_SEARCH = (  # what may differ between workers and restarts of one study
     *(*PLACES, "device", "figure_format", "started", "storage", "trials", "save_weights"),
@@ -52,37 +52,36 @@ def main() -> None:
     if (args.trials is None) == (args.search == "tpe"):
         raise UserError("--trials: how many for --search tpe, none for the grid, which has its own")
 
-    import bloodmnist
-    import protocols
-    import run_folder
-    import search_output
-    import study_store
-    import training
-    import tuning
+    from bloodcells.data import bloodmnist, folds
+    from bloodcells.reporting import search_results
+    from bloodcells.search import space as spaces
+    from bloodcells.search.study import Database, Worker
+    from bloodcells.tracking import run_folder
+    from bloodcells.training import loop
 
-    space = tuning.read_space(parser, args)
-    device = training.choose_device(args.device)
-    args.precision = training.choose_precision(args.precision, device)
+    space = spaces.read_space(parser, args)
+    device = loop.choose_device(args.device)
+    args.precision = loop.choose_precision(args.precision, device)
     environment = run_folder.environment(device.type)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    pool, plans = protocols.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
-    total = tuning.slots(args, space)
-    database = study_store.Database(args.storage, default=args.output.resolve() / "study.db")
-    objective = tuning.Search(args, space, pool, plans, device)
+    pool, plans = folds.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
+    total = spaces.slots(args, space)
+    database = Database(args.storage, default=args.output.resolve() / "study.db")
+    objective = spaces.Search(args, space, pool, plans, device)
     search = {
-        "version": tuning.VERSION,
+        "version": spaces.VERSION,
         "dataset": dataset.describe(),
         "space": args.space,
         **{k: v for k, v in vars(args).items() if k not in (*NOT_THE_SEARCH, "space")},
     }
     study = database.study(args.output.resolve().name, search)
-    worker = study_store.Worker(database, study, total, partial(tuning.prepare, args, space, study))
+    worker = Worker(database, study, total, partial(spaces.prepare, args, space, study))
     print(f"{total} trials of {len(plans)} models on {device}; study: {database}")
     worker.run(objective, Console(total, objective))
     with database.errors():
-        trials, importances = worker.filled(), search_output.importances(study)
-    search_output.save(args, dataset.describe(), environment, objective, trials, importances)
+        trials, importances = worker.filled(), search_results.importances(study)
+    search_results.save(args, dataset.describe(), environment, objective, trials, importances)
 
 
 def add_search_flags(parser: Parser) -> None:

@@ -14,12 +14,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import ROOT, UserError, make_parser, parse, run_script, share, warning
+from bloodcells.cli.arguments import ROOT, UserError, make_parser, parse, run_script, share, warning
 
 if TYPE_CHECKING:  # torch takes seconds to load
-    from bloodmnist import Split
-    from released import Classifier
-    from run_folder import SavedRun
+    from bloodcells.data.bloodmnist import Split
+    from bloodcells.inference.classifier import Classifier
+    from bloodcells.tracking.run_folder import SavedRun
 
 NON_CELLS = 500  # of each kind
 
@@ -27,28 +27,27 @@ NON_CELLS = 500  # of each kind
 def main() -> None:
     args = parse_arguments()
 
-    import bloodmnist
-    import noncells
-    import released
-    import results
-    import run_folder
-    import training
-    import trust
+    from bloodcells.data import bloodmnist, out_of_distribution
+    from bloodcells.evaluation import uncertainty
+    from bloodcells.inference.classifier import save_classifier
+    from bloodcells.reporting import results
+    from bloodcells.tracking import run_folder
+    from bloodcells.training import loop
 
     run = run_folder.read(run_folder.find(args.run))
-    device = training.choose_device(args.device)
+    device = loop.choose_device(args.device)
     environment = run_folder.environment(device.type)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     check(run, dataset.describe())
     run_folder.prepare(args.output)
     run_folder.prepare(args.weights.parent, flag="--weights")
-    training.keep_freed_memory()
-    strange = noncells.make(NON_CELLS, args.size, args.seed)
+    loop.keep_freed_memory()
+    strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
     members, first = [], None
     for row in run.metrics["runs"]:
         classifier = load_member(run, row["weights"], dataset.train, device)
-        members.append(trust.measure(classifier, dataset, strange, args.false_alarms))
-        print(f"seed {row['seed']}: {trust.line(members[-1])}", flush=True)
+        members.append(uncertainty.measure(classifier, dataset, strange, args.false_alarms))
+        print(f"seed {row['seed']}: {uncertainty.line(members[-1])}", flush=True)
         first = classifier if len(members) == 1 else first
 
     content = {
@@ -57,16 +56,16 @@ def main() -> None:
         "config": {**results.config(args), "run": run.folder.name, "weights": args.weights.name},
         "environment": environment,
         "runs": {run.folder.name: run.metrics["config"]},
-        **trust.summary(run, members),
+        **uncertainty.summary(run, members),
     }
 
     def fill(scratch: Path) -> None:
-        trust.draw(scratch, args.figure_format, members, dataset.test.labels, warning(args))
+        uncertainty.draw(scratch, args.figure_format, members, dataset.test.labels, warning(args))
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    released.save(args.weights, first.cpu(), make_card(run, members[0], args.false_alarms))
-    print(trust.table(content))
+    save_classifier(args.weights, first.cpu(), make_card(run, members[0], args.false_alarms))
+    print(uncertainty.table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
 
@@ -99,7 +98,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(run: SavedRun, dataset: dict) -> None:
     """Raises `UserError` for a run that cannot be released."""
-    from released import VIEWS
+    from bloodcells.inference.classifier import VIEWS
 
     metrics = run.metrics
     if metrics["model"]["name"] != "CellNet" or metrics["config"].get("protocol") != "official":
@@ -116,9 +115,9 @@ def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
     """A seed's network, rounded to float16, and where its training cells lie."""
     import torch
 
-    import bloodmnist
-    import run_folder
-    from released import Classifier, features, space_of
+    from bloodcells.data import bloodmnist
+    from bloodcells.inference.classifier import Classifier, features, space_of
+    from bloodcells.tracking import run_folder
 
     network = run_folder.network(run, name).half().float()
     network.to(device, memory_format=torch.channels_last)
@@ -129,7 +128,7 @@ def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
 
 def make_card(run: SavedRun, member: dict, false_alarms: float) -> dict:
     """What `predict.py` must know of the weights, and where they come from."""
-    from bloodmnist import CLASS_NAMES
+    from bloodcells.data.bloodmnist import CLASS_NAMES
 
     metrics = run.metrics
     return {

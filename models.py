@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from command_line import UserError
+from bloodcells.cli.arguments import UserError
 
 
 class Dropout(nn.Module):

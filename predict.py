@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from answers import ABSTAINED, Row, printable
-from command_line import (
+from bloodcells.cli.arguments import (
     ROOT,
     HelpFormatter,
     Parser,
@@ -33,10 +32,11 @@ from command_line import (
     share,
     whole_number,
 )
+from bloodcells.inference.output import ABSTAINED, Row, printable
 
 if TYPE_CHECKING:  # both take long to load
-    from cell_images import Cell
-    from released import Released
+    from bloodcells.data.user_images import Cell
+    from bloodcells.inference.classifier import Released
 
 FORMATS = ("table", "csv", "json")
 
@@ -54,22 +54,22 @@ class Tally:
 
 def main() -> None:
     args = parse_arguments()
-    import cell_images
+    from bloodcells.data import user_images
 
-    names = cell_images.find(args.paths) if args.paths else []  # before torch, which is slow
+    names = user_images.find(args.paths) if args.paths else []  # before torch, which is slow
 
-    import released
-    import training
+    from bloodcells.inference.classifier import load_classifier
+    from bloodcells.training import loop
 
-    device = training.choose_device(args.device)
-    model = released.load(args.weights, args.views, device)
+    device = loop.choose_device(args.device)
+    model = load_classifier(args.weights, args.views, device)
     if args.labelled:
         for name in names:
             truth(name, model.classes)  # a wrong folder shows before any work
     tally = Tally()
-    cells = usable(cell_images.read(names, model.size, args.crop), tally)
+    cells = usable(user_images.read(names, model.size, args.crop), tally)
     if args.export is not None:
-        import onnx_export
+        from bloodcells.inference import onnx_export
 
         images = [cell.pixels for cell in cells]
         if names and not images:
@@ -217,13 +217,14 @@ def watched(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
 
 def write(rows: Iterable[Row], form: str) -> None:
     """Print the rows. Raises `UserError` if standard output takes no more."""
-    import answers
+
+    from bloodcells.inference import output
 
     if sys.stdout is None:
         raise UserError("standard output is closed")
     try:
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # for any file name
-        for line in getattr(answers, f"as_{form}")(rows):
+        for line in getattr(output, f"as_{form}")(rows):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -235,10 +236,10 @@ def write(rows: Iterable[Row], form: str) -> None:
 
 def tell_all(tally: Tally, classes: list[str]) -> None:
     """What is to say of all images together."""
-    import answers
+    from bloodcells.inference import output
 
     if tally.truths:
-        print(answers.report(tally.truths, tally.answers, classes), file=sys.stderr)
+        print(output.report(tally.truths, tally.answers, classes), file=sys.stderr)
     if tally.unlike:
         tell(
             f"{tally.unlike} of {tally.images} images are unlike the training cells (? in the "

@@ -13,7 +13,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from command_line import ROOT, Parser, UserError, run_script
+from bloodcells.cli.arguments import ROOT, Parser, UserError, run_script
 
 
 def main() -> None:
@@ -29,18 +29,17 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     args = parser.parse_args()
 
-    import release_tables
-    import report_page
-    import run_folder
-    import search_table
-    import study_tables
-    import tables
+    from bloodcells.reporting import page
+    from bloodcells.reporting.tables import paper, studies
+    from bloodcells.reporting.tables import release as release_tables
+    from bloodcells.reporting.tables import search as search_table
+    from bloodcells.tracking import run_folder
 
     blocks = {
         "readme": {
-            "paper": tables.paper_table,
-            "ladder": study_tables.ladder,
-            "ablation": study_tables.ablation,
+            "paper": paper.paper_table,
+            "ladder": studies.ladder,
+            "ablation": studies.ablation,
             "trust": release_tables.trust,
             "search": search_table.search,
         },
@@ -50,7 +49,7 @@ def main() -> None:
         with suppress(UserError):  # the table of the same name says why below
             draw_ladder(args.plots)
         page = args.plots / "report.html"
-        for line in report_page.write(args.plots, blocks["readme"] | blocks["card"], page):
+        for line in page.write(args.plots, blocks["readme"] | blocks["card"], page):
             print(f"left out of {page}: {' '.join(line.split())}")
     documents = {flag: getattr(args, flag) for flag in DOCUMENTS}
     before = {flag: read_document(path, f"--{flag}") for flag, path in documents.items()}
@@ -71,11 +70,11 @@ DOCUMENTS = {"readme": "README.md", "card": "MODEL_CARD.md"}
 
 def draw_ladder(plots: Path) -> None:
     """Write ladder.png. Raises `UserError` if a run is missing or unfit."""
-    import run_folder
-    import study_figures
-    import study_tables
+    from bloodcells.reporting.figures import studies as study_figures
+    from bloodcells.reporting.tables import studies
+    from bloodcells.tracking import run_folder
 
-    points = study_tables.ladder_points(plots)
+    points = studies.ladder_points(plots)
     run_folder.write(
         plots,
         lambda folder: study_figures.ladder(folder / "ladder.png", points),

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import (
+from bloodcells.cli.arguments import (
     UserError,
     make_parser,
     parse,
@@ -26,32 +26,31 @@ from command_line import (
 if TYPE_CHECKING:  # torch takes seconds to load
     import torch
 
-    from run_folder import SavedRun
+    from bloodcells.tracking.run_folder import SavedRun
 
 
 def main() -> None:
     args = parse_arguments()
 
-    import bloodmnist
-    import corruptions
-    import results
-    import robustness_output
-    import run_folder
-    import training
+    from bloodcells.data import bloodmnist, corruptions
+    from bloodcells.reporting import results
+    from bloodcells.reporting.figures import robustness as robustness_figures
+    from bloodcells.tracking import run_folder
+    from bloodcells.training import loop
 
     unknown = [kind for kind in args.kinds or () if kind not in corruptions.CORRUPTIONS]
     if unknown:
         known = ", ".join(corruptions.CORRUPTIONS)
         raise UserError(f"--kinds {unknown[0]}: no such corruption; there are {known}")
     kinds = args.kinds or list(corruptions.CORRUPTIONS)
-    device = training.choose_device(args.device)
+    device = loop.choose_device(args.device)
     environment = run_folder.environment(device.type)
     run_folder.prepare(args.output)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     runs = [run_folder.read(run_folder.find(path)) for path in args.runs]
     if len({run.folder.name for run in runs}) < len(runs):
         raise UserError("--runs: two folders have the same name, which tells runs apart here")
-    training.keep_freed_memory()
+    loop.keep_freed_memory()
     models = {run.folder.name: load_models(run, dataset.describe(), device) for run in runs}
     test = dataset.test.sample(args.images, args.seed)
 
@@ -63,7 +62,7 @@ def main() -> None:
                 accuracy(network, images, test.labels, device) for network in networks
             ]
         rows.append(row)
-        print(robustness_output.line(row), flush=True)
+        print(robustness_figures.line(row), flush=True)
     content = {
         "dataset": dataset.describe(),
         "split": "test",
@@ -78,7 +77,7 @@ def main() -> None:
     for kind, _, images in corruptions.versions(cell, kinds, args.seed):
         if kind:
             examples[kind].append(images[0])
-    robustness_output.save(args.output, content, examples, args.figure_format, warning(args))
+    robustness_figures.save(args.output, content, examples, args.figure_format, warning(args))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -101,7 +100,7 @@ def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
     """The networks of a run. Raises `UserError` if its weights are missing or of other data."""
     import torch
 
-    import run_folder
+    from bloodcells.tracking import run_folder
 
     if run.metrics["dataset"] != dataset:
         raise UserError(f"--runs {run.folder}: trained on other data than {dataset['name']} here")
@@ -118,9 +117,9 @@ def accuracy(network, images, labels, device: torch.device) -> float:
     """The share of images that a network gets right in one view."""
     import torch
 
-    import training
+    from bloodcells.training import loop
 
-    probabilities = training.predict(network, torch.from_numpy(images).to(device))
+    probabilities = loop.predict(network, torch.from_numpy(images).to(device))
     return float((probabilities.argmax(1).numpy() == labels).mean())
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import command_line
-import synthetic_cells
+from bloodcells.cli import arguments
+from bloodcells.data import synthetic_cells
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
@@ -32,7 +32,7 @@ def quick():
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic_cells, "make", functools.cache(synthetic_cells.make))
-        patch.setattr("measure.CPU_SIDE", 64)
+        patch.setattr("bloodcells.benchmarks.timing.CPU_SIDE", 64)
         yield
 
 
@@ -44,7 +44,7 @@ def run(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
         capfd.readouterr()
         try:
-            command_line.run_script(importlib.import_module(Path(script).stem).main)
+            arguments.run_script(importlib.import_module(Path(script).stem).main)
             code = 0
         except SystemExit as stop:
             code = stop.code
@@ -71,11 +71,11 @@ def fails(run):
 @pytest.fixture(scope="session")
 def real_file() -> Path:
     """The real 28 px file. In CI a test that needs it fails without it; elsewhere it is skipped."""
-    import fetch
+    from bloodcells.data import download
 
     try:
-        return fetch.find_or_download(None, 28)[0]
-    except command_line.UserError as error:
+        return download.find_or_download(None, 28)[0]
+    except arguments.UserError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no BloodMNIST file: {error}")
@@ -104,7 +104,7 @@ def postgresql():
 
 @pytest.fixture(scope="session")
 def real_dataset(real_file):
-    import bloodmnist
+    from bloodcells.data import bloodmnist
 
     return bloodmnist.load(real_file.parent)
 

@@ -2,18 +2,18 @@
 
 import os
 
-import command_line
 import model_baseline
-import training
+from bloodcells.cli import arguments
+from bloodcells.training import loop
 
-predict = training.predict
+predict = loop.predict
 
 
 def failing(*args, **settings):
     if os.environ["RANK"] == "1":
-        raise command_line.UserError("the second process has had enough")
+        raise arguments.UserError("the second process has had enough")
     return predict(*args, **settings)
 
 
-training.predict = failing
-command_line.run_script(model_baseline.main)
+loop.predict = failing
+arguments.run_script(model_baseline.main)

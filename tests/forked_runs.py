@@ -17,14 +17,15 @@ import sys
 import time
 from pathlib import Path
 
-import checkpoint
-import command_line
-import experiment  # noqa: F401, loaded here for all tries
 import model_cnn
-import protocols
-import results
-import run_folder
-import synthetic_cells
+from bloodcells.cli import arguments
+from bloodcells.data import folds, synthetic_cells
+from bloodcells.reporting import results
+from bloodcells.tracking import run_folder
+from bloodcells.training import (
+    checkpoint,
+    session,  # noqa: F401, loaded here for all tries
+)
 
 KILLS = 20
 notes = Path(sys.argv[1])  # what a try leaves for this process to see
@@ -68,14 +69,14 @@ def train(deadline: int | None) -> None:
     os.fsync = deadly(os.fsync, events, deadline)
     run_folder.write_json = deadly(run_folder.write_json, events, deadline)
     checkpoint.Work.end = deadly(checkpoint.Work.end, events, deadline)
-    command_line.run_script(model_cnn.main)
+    arguments.run_script(model_cnn.main)
     os._exit(0)
 
 
 synthetic_cells.make = functools.cache(synthetic_cells.make)
 synthetic_cells.make(28)
 results.draw = lambda *args: None
-protocols.matrix_product_gflops = lambda *args, **more: 1.0  # takes longer than the training here
+folds.matrix_product_gflops = lambda *args, **more: 1.0  # takes longer than the training here
 killed = [0, 0]  # at random; within a write
 number = 0
 while True:

@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-import sleeping
-import study_store
+from bloodcells.benchmarks import search_scaling
+from bloodcells.search import study
 
 
 def hasten() -> None:
     """Notice dead workers within seconds."""
-    study_store.BEAT, study_store.GRACE = 0.5, 5
+    study.BEAT, study.GRACE = 0.5, 5
 
 
 def work(url: str | None, folder: Path, total: int, seconds: float) -> None:
@@ -20,5 +20,5 @@ def work(url: str | None, folder: Path, total: int, seconds: float) -> None:
         with open(folder / "log", "a") as file:
             file.write(f"{os.getpid()} {slot}\n")
 
-    trials = sleeping.work(url, folder, total, seconds, log)
+    trials = search_scaling.work(url, folder, total, seconds, log)
     assert sorted(trial.value for trial in trials) == list(range(total))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import audit
-from bloodmnist import Dataset, Split
+from bloodcells.data import duplicates
+from bloodcells.data.bloodmnist import Dataset, Split
 
 
 def random_images(count, size=28, seed=0):
@@ -26,7 +26,7 @@ def planted():
 
 
 def test_planted_duplicates_are_found(planted):
-    found = audit.audit(planted, threshold=5)
+    found = duplicates.audit(planted, threshold=5)
     assert found["exact_duplicate_groups"] == [
         [{"split": "train", "index": 3, "label": 3}, {"split": "val", "index": 2, "label": 3}],
         [{"split": "train", "index": 4, "label": 4}, {"split": "test", "index": 5, "label": 1}],
@@ -39,7 +39,7 @@ def test_planted_duplicates_are_found(planted):
     assert near["transform"] == "mirrored, rotated 270"
     assert 0 < near["rms_difference"] < 2
     assert found["summary"]["test_images_with_a_twin_elsewhere"] == 3
-    pairs = audit.captioned_pairs(planted, found)
+    pairs = duplicates.captioned_pairs(planted, found)
     assert [caption.split("\n")[0] for *_, caption in pairs] == [
         "train 3 = val 2",
         "train 4 = test 5",
@@ -53,29 +53,29 @@ def test_search_misses_no_pair(size):
     base = random_images(6, size).astype(np.float32)
     noise = np.random.default_rng(1).normal(0, 12, (6, 4, size, size, 3))
     images = np.concatenate([base + noise[:, i] for i in range(4)]).clip(0, 255).astype(np.uint8)
-    images[::5] = audit.turn(images[::5], 6)
+    images[::5] = duplicates.turn(images[::5], 6)
     threshold = 17.5
     expected = {}
     for i, first in enumerate(images):
         for j in range(i + 1, len(images)):
-            turned = [audit.turn(first[None], t)[0].astype(float) for t in range(8)]
+            turned = [duplicates.turn(first[None], t)[0].astype(float) for t in range(8)]
             rms = min(np.sqrt(((t - images[j]) ** 2).mean()) for t in turned)
             if rms <= threshold:
                 expected[i, j] = rms
-    found = {(i, j): rms for i, j, _, rms in audit.near_pairs(images, threshold)}
+    found = {(i, j): rms for i, j, _, rms in duplicates.near_pairs(images, threshold)}
     assert len(expected) > 10
     assert found == pytest.approx(expected, abs=1e-3)
 
 
 def test_eight_transforms_differ():
     image = random_images(1)
-    assert len({audit.turn(image, t).tobytes() for t in range(8)}) == 8
+    assert len({duplicates.turn(image, t).tobytes() for t in range(8)}) == 8
 
 
 def test_real_duplicates(real_dataset):
     """Counted once by hand with numpy.unique over the raw bytes."""
     images = np.concatenate([split.images for split in real_dataset.splits().values()])
-    groups = audit.exact_groups(images)
+    groups = duplicates.exact_groups(images)
     assert len(groups) == 17
     assert all(len(group) == 2 for group in groups)
     unique = np.unique(images.reshape(len(images), -1), axis=0)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from augmentation import VIEWS, Batches, reflect, view
-from bloodmnist import normalise
-from recipe import Recipe
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data.bloodmnist import normalise
+from bloodcells.training.augmentation import VIEWS, Batches, reflect, view
 
 
 def random_images(count, side=28):

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torchvision import transforms
 
-import bloodmnist
-import synthetic_cells
-from bloodmnist import Split
-from command_line import UserError
+from bloodcells.cli.arguments import UserError
+from bloodcells.data import bloodmnist, synthetic_cells
+from bloodcells.data.bloodmnist import Split
 
 
 def test_class_names_are_medmnists():

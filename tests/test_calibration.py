@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-import calibration
+from bloodcells.evaluation import calibration
 
 
 def drawn(count=4000, classes=4, seed=0):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cell_images
-from cell_images import FIELD, BadImageError
-from command_line import UserError
+from bloodcells.cli.arguments import UserError
+from bloodcells.data import user_images
+from bloodcells.data.user_images import FIELD, BadImageError
 
 RNG = np.random.default_rng(0)
 PHOTOGRAPH = Image.fromarray(
@@ -22,7 +22,7 @@ PHOTOGRAPH = Image.fromarray(
 
 
 def read_one(path, crop="auto"):
-    (cell,) = cell_images.read([str(path)], size=28, crop=crop)
+    (cell,) = user_images.read([str(path)], size=28, crop=crop)
     return cell
 
 
@@ -61,7 +61,7 @@ def test_image_of_the_final_size_is_taken_as_it_is(tmp_path):
 
 def test_photograph_turned_by_a_quarter_is_cropped_too(tmp_path):
     photograph = Image.new("RGB", FIELD, "white")
-    photograph.paste((0, 0, 0), cell_images.FIELD_BOX)
+    photograph.paste((0, 0, 0), user_images.FIELD_BOX)
     for turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270):
         pixels = saved(photograph.transpose(turn), tmp_path / "a.png").pixels
         assert pixels.max() < 60  # but for a pixel of 200 at one edge
@@ -123,7 +123,7 @@ def test_first_frame_of_an_animation(tmp_path):
 def test_arrays_of_any_shape_and_type(tmp_path, shape, dtype):
     values = RNG.integers(0, 256, shape).astype(dtype)
     np.save(tmp_path / "a.npy", values / 255 if values.dtype.kind == "f" else values)
-    cells = list(cell_images.read([str(tmp_path / "a.npy")], 28, "auto"))
+    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "auto"))
     assert len(cells) == (5 if shape[0] == 5 else 1)
     assert all(cell.pixels.shape == (28, 28, 3) for cell in cells)
     if shape == (28, 28):
@@ -133,7 +133,7 @@ def test_arrays_of_any_shape_and_type(tmp_path, shape, dtype):
 def test_npz_takes_the_arrays_of_images(tmp_path):
     images = RNG.integers(0, 256, (3, 28, 28, 3), np.uint8)
     np.savez(tmp_path / "a.npz", test_images=images, train_images=images[:2], labels=np.arange(3))
-    cells = list(cell_images.read([str(tmp_path / "a.npz")], 28, "auto"))
+    cells = list(user_images.read([str(tmp_path / "a.npz")], 28, "auto"))
     assert [cell.name.rpartition("a.npz")[2] for cell in cells] == [
         *(f":test_images[{i}]" for i in range(3)),
         *(f":train_images[{i}]" for i in range(2)),
@@ -181,7 +181,7 @@ def test_npz_whose_parts_are_no_arrays_of_images(tmp_path):
         file = io.BytesIO()
         np.save(file, np.zeros((28, 28, 3), np.uint8))
         archive.writestr("image.npy", file.getvalue())
-    cells = list(cell_images.read([str(tmp_path / "a.npz")], 28, "auto"))
+    cells = list(user_images.read([str(tmp_path / "a.npz")], 28, "auto"))
     assert [cell.pixels is None for cell in cells] == [True, False]
     zipfile.ZipFile(tmp_path / "b.npz", "w").close()
     assert "holds no arrays" in read_one(tmp_path / "b.npz").problem
@@ -195,7 +195,7 @@ def test_files_that_are_gone_or_no_files(tmp_path):
     assert "gone" in read_one(tmp_path / "gone.png").problem
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
-        assert cell_images.find([str(tmp_path)]) == [str(tmp_path / "pipe.png")]
+        assert user_images.find([str(tmp_path)]) == [str(tmp_path / "pipe.png")]
         assert "not a regular file" in read_one(tmp_path / "pipe.png").problem
 
 
@@ -212,7 +212,7 @@ def test_one_bad_image_of_an_array_spoils_no_other(tmp_path):
     values = np.full((3, 28, 28, 3), 0.5, np.float32)
     values[1, 0, 0] = np.nan
     np.save(tmp_path / "a.npy", values)
-    cells = list(cell_images.read([str(tmp_path / "a.npy")], 28, "auto"))
+    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "auto"))
     assert [cell.problem is None for cell in cells] == [True, False, True]
     assert cells[1].name.endswith("a.npy[1]")
     assert "nan" in cells[1].problem
@@ -229,7 +229,7 @@ def test_one_bad_image_of_an_array_spoils_no_other(tmp_path):
 )
 def test_arrays_that_are_no_images(values, reason):
     with pytest.raises(BadImageError) as raised:
-        cell_images.to_stack(values)
+        user_images.to_stack(values)
     assert reason in str(raised.value)
 
 
@@ -237,7 +237,7 @@ def test_arrays_that_are_no_images(values, reason):
 def test_values_out_of_range(value):
     values = np.array([[0, value]])
     with pytest.raises(BadImageError, match="values of"):
-        cell_images.to_bytes(values, cell_images.full_scale(values))
+        user_images.to_bytes(values, user_images.full_scale(values))
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(8, "int64"), (12, "uint16"), (16, "uint16")])
@@ -246,7 +246,7 @@ def test_brightness_scale_is_that_of_the_whole_array(tmp_path, bits, dtype):
     values[1] = 2**bits - 1
     values[0] = values[1] // 5
     np.save(tmp_path / "a.npy", values)
-    dark, bright = cell_images.read([str(tmp_path / "a.npy")], 28, "auto")
+    dark, bright = user_images.read([str(tmp_path / "a.npy")], 28, "auto")
     assert (dark.pixels == 51).all()
     assert (bright.pixels == 255).all()
 
@@ -262,16 +262,16 @@ def test_find_takes_files_folders_and_globs(tmp_path, monkeypatch):
         os.path.join("b", "2.png"),
         os.path.join("b", "deep", "3.npy"),
     ]
-    assert cell_images.find(["b"]) == in_b
-    assert cell_images.find(["a[1].png", "b", "b/2.png"]) == ["a[1].png", *in_b]
-    assert cell_images.find([os.path.join("b", "*.png")]) == in_b[1:2]
-    assert cell_images.find(["b*", "a*"]) == [*in_b, "a[1].png"]
+    assert user_images.find(["b"]) == in_b
+    assert user_images.find(["a[1].png", "b", "b/2.png"]) == ["a[1].png", *in_b]
+    assert user_images.find([os.path.join("b", "*.png")]) == in_b[1:2]
+    assert user_images.find(["b*", "a*"]) == [*in_b, "a[1].png"]
     for wrong in ("c", "b/*.bmp", "b/deep/none/"):
         with pytest.raises(UserError, match="no such file"):
-            cell_images.find([wrong])
+            user_images.find([wrong])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no images there"):
-        cell_images.find(["empty"])
+        user_images.find(["empty"])
 
 
 def test_mutated_files_never_raise(tmp_path):
@@ -297,7 +297,7 @@ def test_mutated_files_never_raise(tmp_path):
             del content[rng.integers(len(content)) :]
         path = tmp_path / f"mutated.{suffix}"
         path.write_bytes(content)
-        for cell in cell_images.read([str(path)], 28, "auto"):
+        for cell in user_images.read([str(path)], 28, "auto"):
             refused += cell.pixels is None
             assert (cell.pixels is None) == bool(cell.problem)
     assert 100 < refused < 1000

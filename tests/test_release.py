@@ -9,13 +9,11 @@ import torch
 from safetensors.torch import load_file
 from scipy.spatial.distance import cdist
 
-import bloodmnist
 import model_release
 import models
-import noncells
-import released
-import trust
-from released import Classifier, space_of
+from bloodcells.data import bloodmnist, out_of_distribution
+from bloodcells.evaluation import uncertainty
+from bloodcells.inference.classifier import Classifier, fuse, save_classifier, space_of
 
 SMALL = ("--config", "cnn-best", "--synthetic", "--widths", 4, 8, 8)
 
@@ -47,14 +45,14 @@ def test_release_writes_what_predict_takes(release, run, trained, tmp_path):
         assert part["after"]["nll"]["mean"] <= part["before"]["nll"]["mean"] + 0.05
         assert part["sets"]["0.95"]["coverage"]["mean"] > 0.85
         assert len(part["sets"]["0.95"]["size_by_class"]["mean"]) == 8
-    assert set(content["called_unlike"]) == {trust.CELLS, *noncells.KINDS}
+    assert set(content["called_unlike"]) == {uncertainty.CELLS, *out_of_distribution.KINDS}
     assert content["float16"]["test"]["largest_difference"] < 0.02
     for name in ("reliability", "risk_coverage", "sets", "unlike"):
         assert (tmp_path / "release" / f"{name}.png").stat().st_size > 10_000
 
     test = bloodmnist.load(synthetic=True).test
     np.save(tmp_path / "test.npy", test.images)
-    np.save(tmp_path / "noise.npy", noncells.make(20, 28, seed=0)["noise"])
+    np.save(tmp_path / "noise.npy", out_of_distribution.make(20, 28, seed=0)["noise"])
     flags = ("--weights", tmp_path / "small.safetensors", "--format", "json", "--views", "8")
     rows = json.loads(run("predict.py", tmp_path / "test.npy", *flags).out)
     answers = [bloodmnist.CLASS_NAMES.index(row["label"]) for row in rows]
@@ -100,7 +98,7 @@ def random_classifier(views=1):
 def test_fused_network_answers_the_same():
     classifier, images = random_classifier(views=8)
     before = classifier.predict(images)
-    released.fuse(classifier)
+    fuse(classifier)
     assert not [m for m in classifier.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for one, other in zip(before, classifier.predict(images), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -123,7 +121,7 @@ def test_distance_is_mahalanobis_from_the_nearest_class():
 
 def test_weights_are_stored_in_half_precision(tmp_path):
     classifier, _ = random_classifier()
-    released.save(tmp_path / "w.safetensors", classifier, {})
+    save_classifier(tmp_path / "w.safetensors", classifier, {})
     state = load_file(tmp_path / "w.safetensors")
     assert state["network.classifier.weight"].dtype == torch.float16
     assert state["whitening"].dtype == torch.float32
@@ -132,8 +130,8 @@ def test_weights_are_stored_in_half_precision(tmp_path):
 
 @pytest.mark.parametrize("size", [28, 64])
 def test_images_of_no_cells(size):
-    made = noncells.make(3, size, seed=0)
-    again = noncells.make(3, size, seed=0)
+    made = out_of_distribution.make(3, size, seed=0)
+    again = out_of_distribution.make(3, size, seed=0)
     for kind, images in made.items():
         assert (images.shape, images.dtype) == ((3, size, size, 3), np.uint8), kind
         assert (images == again[kind]).all()

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-import command_line
-import release_tables
-import run_folder
-import search_table
-import study_tables
-import tables
+from bloodcells.cli import arguments
+from bloodcells.reporting.tables import paper, studies
+from bloodcells.reporting.tables import release as release_tables
+from bloodcells.reporting.tables import search as search_table
+from bloodcells.tracking import run_folder
 
 BLOCKS = {
     "readme": ("paper", "ladder", "ablation", "trust", "search"),
@@ -36,13 +35,13 @@ def quick_ablation(tmp_path_factory):
 @pytest.fixture
 def plots(quick_run, quick_ablation, tmp_path):
     """The folders of all tables, made of generated runs relabelled as real."""
-    runs = [(preset, None) for preset in (*tables.PAPER.values(), *study_tables.LADDER)]
-    runs += [(preset, "as-published") for preset in tables.PAPER.values()]
+    runs = [(preset, None) for preset in (*paper.PAPER.values(), *studies.LADDER)]
+    runs += [(preset, "as-published") for preset in paper.PAPER.values()]
     runs += [("cnn-best", "train-and-validation")]
     for preset, protocol in dict.fromkeys(runs):
         folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)
         shutil.copytree(quick_run, folder)
-        settings = command_line.load_preset(command_line.PRESETS / f"{preset}.toml")
+        settings = arguments.load_preset(arguments.PRESETS / f"{preset}.toml")
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
@@ -50,7 +49,7 @@ def plots(quick_run, quick_ablation, tmp_path):
     for name in ("tuning", "robustness"):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
-    settings = command_line.load_preset(command_line.PRESETS / "ablation.toml")
+    settings = arguments.load_preset(arguments.PRESETS / "ablation.toml")
     config = {key.replace("-", "_"): value for key, value in settings.items()}
     path = tmp_path / "plots" / "ablation"
     change(path, "ablation.json", dataset={"synthetic": False}, config=config)
@@ -112,7 +111,7 @@ def test_comparison_counts_images(plots):
     saved = run_folder.read(folder)
     perfect = np.eye(8, dtype=np.float32)[saved.labels][None].repeat(2, 0)
     np.savez(folder / "predictions.npz", probabilities=perfect, labels=saved.labels)
-    text = tables.paper_table(plots)
+    text = paper.paper_table(plots)
     wrong = [(p.argmax(1) != saved.labels).sum() for p in saved.probabilities]
     assert f"{wrong[0]}:0, {wrong[1]}:0" in text
     assert "better in 2 of 2 pairs of runs" in text
@@ -216,7 +215,7 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
         test_ensemble={"accuracy": {**changed["all"], "std": None}},
         runs=[row | {"train_seconds": 100.0, "machine_gflops": 50.0} for row in metrics["runs"]],
     )
-    row = next(r for r in study_tables.ladder(plots).splitlines() if r.startswith("| `cnn-best`"))
+    row = next(r for r in studies.ladder(plots).splitlines() if r.startswith("| `cnn-best`"))
     assert row.split(" | ")[2:7] == [
         "0.9100 ± 0.0012 [0.9800, 0.9900]",
         "0.9877 ± 0.0012 [0.9800, 0.9900]",
@@ -224,13 +223,13 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
         "100",
         "5.0",
     ]
-    assert "| the same on train + validation | " in study_tables.ladder(plots)
-    best = next(p for p in study_tables.ladder_points(plots) if p["name"] == "best")
+    assert "| the same on train + validation | " in studies.ladder(plots)
+    best = next(p for p in studies.ladder_points(plots) if p["name"] == "best")
     assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
 
 
 def test_ablation_table(plots):
-    lines = study_tables.ablation(plots).splitlines()
+    lines = studies.ablation(plots).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| whole recipe", "| no shift"]
     assert lines[2].endswith("|  | 1.00 |")
     found = json.loads((plots / "ablation" / "ablation.json").read_text())
@@ -249,8 +248,8 @@ def test_ablation_table(plots):
 )
 def test_unfit_ablation(plots, spoil, says):
     spoil(plots / "ablation" / "ablation.json")
-    with pytest.raises(command_line.UserError, match=says):
-        study_tables.ablation(plots)
+    with pytest.raises(arguments.UserError, match=says):
+        studies.ablation(plots)
 
 
 def test_search_table_shows_what_was_measured(plots):
@@ -269,21 +268,21 @@ def test_search_table_shows_what_was_measured(plots):
     assert f"it would have needed {needed:.3f} or more" in search_table.search(plots)
     assert row.endswith("| 0.915 at 50 epochs, the best |")
     change(folder, cells=cells[1:])
-    with pytest.raises(command_line.UserError, match="not all cells are there"):
+    with pytest.raises(arguments.UserError, match="not all cells are there"):
         search_table.search(plots)
 
 
 def test_trust_table_shows_what_was_measured(plots):
     found = json.loads((plots / "release" / "metrics.json").read_text())
     change(plots / "release", dataset={"synthetic": True})
-    with pytest.raises(command_line.UserError, match="never enters a table"):
+    with pytest.raises(arguments.UserError, match="never enters a table"):
         release_tables.trust(plots)
     found["views"]["8"]["after"]["nll"] = {"mean": 0.01234, "std": 0.001}
     (plots / "release" / "metrics.json").write_text(json.dumps(found))
     row = next(line for line in release_tables.trust(plots).splitlines() if "log loss" in line)
     assert row.endswith("→ 0.0123 ± 0.0010 |")
     (plots / "release" / "metrics.json").unlink()
-    with pytest.raises(command_line.UserError, match=r"make it with python model_release\.py"):
+    with pytest.raises(arguments.UserError, match=r"make it with python model_release\.py"):
         release_tables.trust(plots)
 
 
@@ -291,7 +290,7 @@ def test_trust_table_shows_what_was_measured(plots):
     "name",
     [
         *("baseline", "baseline-as-published", "cnn-paper", "cnn-paper-as-published"),
-        *study_tables.LADDER[1:],
+        *studies.LADDER[1:],
     ],
 )
 def test_committed_runs_are_real_and_whole(name):

@@ -12,9 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-import checkpoint
-import experiment
-import interruption
+from bloodcells.training import checkpoint, interruption, session
 
 SMALL = (
     *("--config", "cnn-fast-60", "--synthetic", "--device", "cpu", "--batch-size", 96),
@@ -35,7 +33,7 @@ def whole(tmp_path_factory, run_once):
 def no_figures():
     """They take longer than these trainings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("results.draw", lambda *_: None)
+        patch.setattr("bloodcells.reporting.results.draw", lambda *_: None)
         yield
 
 
@@ -266,7 +264,7 @@ def test_no_memory_is_no_damage(run, fails, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("optimization.Optimization.load_state_dict", full)
+    monkeypatch.setattr("bloodcells.training.optim.Optimization.load_state_dict", full)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
     assert "cpu is out of memory; lower --batch-size" in line
 
@@ -320,15 +318,15 @@ def test_resuming_command_keeps_what_matters(monkeypatch):
     argv = ["a/model_cnn.py", "--only-seed", "3", "--overwrite", "--output", "a b"]
     monkeypatch.setattr(sys, "argv", argv)
     start = "python a/model_cnn.py"
-    assert experiment.resuming_command() == f"{start} --only-seed 3 --output 'a b' --resume"
-    assert experiment.resuming_command(alone=True) == f"{start} --output 'a b' --resume"
+    assert session.resuming_command() == f"{start} --only-seed 3 --output 'a b' --resume"
+    assert session.resuming_command(alone=True) == f"{start} --output 'a b' --resume"
 
 
 def test_diverged_training_keeps_the_last_state(run, tmp_path, monkeypatch):
     stopped(run, tmp_path, monkeypatch, 2)
     kept = (tmp_path / "checkpoint" / "seed-0.pt").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("training.loss_and_accuracy", lambda *_: (float("nan"), 0.1))
+        patch.setattr("bloodcells.training.loop.loss_and_accuracy", lambda *_: (float("nan"), 0.1))
         outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
     assert "training diverged: in epoch 3, batch 5 of 5, at a rate of" in outcome.err
     assert "nan on held-out images" in outcome.err
@@ -363,5 +361,5 @@ def test_out_of_memory_says_what_to_lower(fails, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("training.train_epoch", full)
+    monkeypatch.setattr("bloodcells.training.loop.train_epoch", full)
     assert "lower --batch-size" in fails("model_cnn.py", *SMALL, "--output", tmp_path)

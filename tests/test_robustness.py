@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-import corruptions
+from bloodcells.data import corruptions
 
 
 @pytest.fixture(scope="module")

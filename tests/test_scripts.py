@@ -15,9 +15,9 @@ import torch
 from conftest import QUICK, ROOT
 from safetensors.torch import load_file
 
-import bloodmnist
 import models
-import training
+from bloodcells.data import bloodmnist
+from bloodcells.training import loop
 
 FIGURES = ["class_recall", "confident_mistakes", "confusion_matrix", "learning_curves"]
 
@@ -115,7 +115,7 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
         model = models.build("CellNet", 28, [8, 16, 32])
         model.load_state_dict(weights)
         images = torch.from_numpy(bloodmnist.load(None, 28, synthetic=True).test.images)
-        again = training.predict(model, images, views=8)
+        again = loop.predict(model, images, views=8)
         np.testing.assert_allclose(again, eight[number], atol=1e-5)
     for name, probabilities in (
         ("test", eight),
@@ -212,7 +212,7 @@ def test_a_result_that_cannot_be_written_leaves_the_last_one(run, quick_run, tmp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("figures.class_recall", full)
+    monkeypatch.setattr("bloodcells.reporting.figures.style.class_recall", full)
     flags = [*QUICK, "--seed", "1", "--output", tmp_path]
     outcome = run("model_baseline.py", *flags, "--overwrite")
     assert outcome.code == 2

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 import bench
-import bloodmnist
-import checkpoint
-import memory
-import training
-from recipe import Recipe
+from bloodcells.benchmarks import memory
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.training import checkpoint, loop
 
 FEW = {"train": 300, "val": 200, "test": 100}  # in place of BloodMNIST's images
 QUICK_RECIPE = Recipe(epochs=1, batch_size=128, lr=1e-3)
@@ -68,9 +67,9 @@ def test_bench(run, tmp_path, monkeypatch):
 
 def test_ablation(run, tmp_path, monkeypatch):
     seen = []
-    predict = training.predict
+    predict = loop.predict
     monkeypatch.setattr(
-        training, "predict", lambda m, x, *a, **k: seen.append(x) or predict(m, x, *a, **k)
+        loop, "predict", lambda m, x, *a, **k: seen.append(x) or predict(m, x, *a, **k)
     )
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "64"]
     outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)

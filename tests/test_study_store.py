@@ -9,8 +9,8 @@ import pytest
 import sleeping_worker
 from optuna.trial import TrialState
 
-import study_store
-from command_line import UserError
+from bloodcells.cli.arguments import UserError
+from bloodcells.search import study as shared_study
 
 
 def three_workers_of_which_two_are_killed(url, folder):
@@ -45,9 +45,9 @@ def test_workers_share_postgresql_and_survive_kills(tmp_path, postgresql):
 
 
 def worker_of(tmp_path, total=2, **options):
-    database = study_store.Database(None, default=tmp_path / "a.db")
+    database = shared_study.Database(None, default=tmp_path / "a.db")
     study = database.study("s", {})
-    return study_store.Worker(database, study, total, lambda slot: {})
+    return shared_study.Worker(database, study, total, lambda slot: {})
 
 
 def test_trial_taken_over_while_alive(tmp_path, capsys):
@@ -65,7 +65,7 @@ def test_trial_taken_over_while_alive(tmp_path, capsys):
 
 def test_slot_that_kills_its_workers_is_given_up(tmp_path):
     worker = worker_of(tmp_path)
-    for _ in range(study_store.MOST_DEATHS + 1):
+    for _ in range(shared_study.MOST_DEATHS + 1):
         with worker.database.turn():
             worker.study.tell(worker.take(), state=TrialState.FAIL)
     worker.run(lambda trial: 1.0, lambda trial, done: None)

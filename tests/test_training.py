@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import bloodmnist
 import models
-import protocols
-import training
-from augmentation import view
-from recipe import Recipe
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist, folds
+from bloodcells.training import loop
+from bloodcells.training.augmentation import view
 
 CPU = torch.device("cpu")
 
@@ -24,8 +23,8 @@ def cells():
 def cross_validate(dataset, protocol="cross-validation", seed=0, epochs=1):
     recipe = Recipe(epochs=epochs, batch_size=64, lr=1e-3)
     build = partial(models.Baseline, image_size=28)
-    plans = protocols.plan(protocol, dataset, folds=2, runs=2, seed=seed)
-    return protocols.train_all(build, dataset, plans, recipe, CPU)
+    plans = folds.plan(protocol, dataset, folds=2, runs=2, seed=seed)
+    return folds.train_all(build, dataset, plans, recipe, CPU)
 
 
 def test_learns():
@@ -38,13 +37,13 @@ def test_learns():
     model = models.ConvNet(image_size=8, num_classes=4)
     data = images, labels
     recipe = Recipe(epochs=20, batch_size=32, lr=1e-3)
-    tools = training.begin(model, data, recipe, torch.Generator().manual_seed(0))
-    history = list(training.fit(model, *tools, data, recipe))
+    tools = loop.begin(model, data, recipe, torch.Generator().manual_seed(0))
+    history = list(loop.fit(model, *tools, data, recipe))
     assert [row["epoch"] for row in history] == list(range(1, 21))
     assert history[0]["train_loss"] > 1
     assert history[-1]["val_accuracy"] == 1
     assert history[-1]["val_loss"] < 0.1
-    probabilities = training.predict(model, images, batch_size=50)
+    probabilities = loop.predict(model, images, batch_size=50)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(256))
     assert (probabilities.argmax(1) == labels).all()
 
@@ -59,13 +58,13 @@ def test_one_seed_gives_one_result(cells):
 
 def test_a_fold_does_not_depend_on_the_folds_before(cells, monkeypatch):
     whole = cross_validate(cells)
-    plan = protocols.plan
+    plan = folds.plan
 
     def second_only(*args, **settings):
         pool, plans = plan(*args, **settings)
         return pool, plans[1:]
 
-    monkeypatch.setattr(protocols, "plan", second_only)
+    monkeypatch.setattr(folds, "plan", second_only)
     (alone,) = cross_validate(cells)
     assert (alone.test_probabilities == whole[1].test_probabilities).all()
 
@@ -75,13 +74,13 @@ def pool_images(pool):
 
 
 def test_honest_pool_has_no_test_image_and_the_published_one_has_all(cells):
-    pool, plans = protocols.plan("cross-validation", cells, 5, 5, 0)
+    pool, plans = folds.plan("cross-validation", cells, 5, 5, 0)
     assert len(pool) == len(cells.train) + len(cells.val)
     test = {image.tobytes() for image in cells.test.images}
     assert not test & {image.tobytes() for image in pool_images(pool)}
     assert len(plans) == 5
     assert all(plan.scored for plan in plans)
-    pool, plans = protocols.plan("as-published", cells, 5, 5, 0)
+    pool, plans = folds.plan("as-published", cells, 5, 5, 0)
     assert [plan.scored for plan in plans] == [False] * 4 + [True]
     trained = {image.tobytes() for image in pool_images(pool)[plans[-1].train]}
     assert len(test & trained) / len(test) == pytest.approx(0.8, abs=0.1)
@@ -95,7 +94,7 @@ def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
     cells, monkeypatch, protocol, reads
 ):
     events = []
-    predict, train_epoch = training.predict, training.train_epoch
+    predict, train_epoch = loop.predict, loop.train_epoch
 
     def spy_predict(model, images, *rest, **settings):
         if len(images) == len(cells.test):
@@ -107,8 +106,8 @@ def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
         events.append("epoch")
         return train_epoch(*args)
 
-    monkeypatch.setattr(training, "predict", spy_predict)
-    monkeypatch.setattr(training, "train_epoch", spy_train)
+    monkeypatch.setattr(loop, "predict", spy_predict)
+    monkeypatch.setattr(loop, "train_epoch", spy_train)
     runs = cross_validate(cells, protocol, epochs=3)
     assert [run.test_probabilities is not None for run in runs] == [reads == 2, True]
     assert events.count("test") == reads
@@ -118,7 +117,7 @@ def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
 
 def test_held_out_scores_are_of_the_rows_not_trained_on(cells):
     (run, _) = cross_validate(cells)
-    pool, plans = protocols.plan("cross-validation", cells, 2, 5, 0)
+    pool, plans = folds.plan("cross-validation", cells, 2, 5, 0)
     assert (run.val_labels == pool.labels[plans[0].held_out]).all()
     accuracy = (run.val_probabilities.argmax(1) == run.val_labels).mean()
     assert run.history[-1]["val_accuracy"] == pytest.approx(accuracy)
@@ -126,7 +125,7 @@ def test_held_out_scores_are_of_the_rows_not_trained_on(cells):
 
 
 def test_official_protocol_trains_on_train_and_holds_out_validation(cells):
-    pool, plans = protocols.plan("official", cells, folds=5, runs=3, seed=4)
+    pool, plans = folds.plan("official", cells, folds=5, runs=3, seed=4)
     assert [(plan.seed, plan.fold) for plan in plans] == [(4, None), (5, None), (6, None)]
     for plan in plans:
         assert (pool_images(pool)[plan.train] == cells.train.images).all()
@@ -134,7 +133,7 @@ def test_official_protocol_trains_on_train_and_holds_out_validation(cells):
 
 
 def test_train_and_validation_are_trained_on_together_and_nothing_is_held_out(cells):
-    pool, plans = protocols.plan("train-and-validation", cells, folds=5, runs=2, seed=4)
+    pool, plans = folds.plan("train-and-validation", cells, folds=5, runs=2, seed=4)
     found = [(plan.seed, plan.fold, plan.held_out) for plan in plans]
     assert found == [(4, None, None), (5, None, None)]
     trained = {image.tobytes() for image in pool_images(pool)[plans[0].train]}
@@ -148,8 +147,8 @@ def test_prediction_over_views_is_the_mean_of_each(cells):
     torch.manual_seed(0)
     model = models.CellNet().eval()
     images = torch.from_numpy(cells.val.images)
-    apart = [training.predict(model, view(images, which)) for which in range(8)]
-    together = training.predict(model, images, views=8)
+    apart = [loop.predict(model, view(images, which)) for which in range(8)]
+    together = loop.predict(model, images, views=8)
     torch.testing.assert_close(together, torch.stack(apart).mean(0))
     assert (apart[0] - apart[5]).abs().max() > 1e-3
 
@@ -158,26 +157,26 @@ def test_bfloat16_predicts_much_the_same(cells):
     torch.manual_seed(0)
     model = models.CellNet()
     images = torch.from_numpy(cells.val.images[:16])
-    exact = training.predict(model, images)
-    rough = training.predict(model, images, precision="bfloat16")
+    exact = loop.predict(model, images)
+    rough = loop.predict(model, images, precision="bfloat16")
     torch.testing.assert_close(rough, exact, atol=0.03, rtol=0.1)
     assert (rough != exact).any()
-    assert training.choose_precision("bfloat16", CPU) == "bfloat16"
-    assert training.choose_precision("auto", CPU) in ("float32", "bfloat16")
+    assert loop.choose_precision("bfloat16", CPU) == "bfloat16"
+    assert loop.choose_precision("auto", CPU) in ("float32", "bfloat16")
 
 
 def test_loss_of_a_certain_mistake_is_finite():
     probabilities = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    loss, accuracy = training.loss_and_accuracy(probabilities, torch.tensor([0, 0]))
+    loss, accuracy = loop.loss_and_accuracy(probabilities, torch.tensor([0, 0]))
     assert np.isfinite(loss)
     assert accuracy == 0.5
 
 
 def test_auto_device_is_there():
-    assert training.choose_device("auto").type in ("cpu", "cuda", "mps")
+    assert loop.choose_device("auto").type in ("cpu", "cuda", "mps")
 
 
 def test_float32_is_float32_in_a_gpu_s_convolutions_too(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    training.choose_device("cpu")
+    loop.choose_device("cpu")
     assert not torch.backends.cudnn.allow_tf32

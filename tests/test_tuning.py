@@ -14,10 +14,10 @@ from conftest import ROOT
 from optuna.trial import TrialState, create_trial
 
 import model_parameter_tuning
-import study_store
-import training
-import tuning
-from tuning import Choice, EarlyStopping, Range
+from bloodcells.search import space as spaces
+from bloodcells.search import study as shared_study
+from bloodcells.search.space import Choice, EarlyStopping, Range
+from bloodcells.training import loop
 
 GRID = """
 base = "cnn-paper"
@@ -97,9 +97,9 @@ def test_best_is_a_preset_of_model_cnn(search, run, tmp_path):
 
 def test_test_split_is_not_read(search, monkeypatch):
     seen = []
-    predict = training.predict
+    predict = loop.predict
     monkeypatch.setattr(
-        training, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
+        loop, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
     )
     search()
     assert set(seen) == {288}  # half of train + validation; test has 192
@@ -140,7 +140,7 @@ focus = [0.0, 0.3]
 
 def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
     search(output="whole")
-    fit, calls = training.fit, []
+    fit, calls = loop.fit, []
 
     def interrupted(*args):
         calls.append(1)
@@ -148,11 +148,11 @@ def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
             raise KeyboardInterrupt
         yield from fit(*args)
 
-    monkeypatch.setattr(training, "fit", interrupted)
+    monkeypatch.setattr(loop, "fit", interrupted)
     outcome = search()
     assert outcome.code == 130
     assert "stopped; the same command goes on with the search" in outcome.err
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(loop, "fit", fit)
     outcome = search()
     assert outcome.code == 0
     assert outcome.out.count("min left") == 3
@@ -185,7 +185,7 @@ def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, mo
             time.sleep(0.01)
         process.kill()
     for name, seconds in (("BEAT", 0.5), ("GRACE", 2), ("POLL", 0.2)):
-        monkeypatch.setattr(study_store, name, seconds)
+        monkeypatch.setattr(shared_study, name, seconds)
     outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path / "out")
     assert outcome.code == 0, outcome
     trials = optuna.load_study(study_name="out", storage=database_of(tmp_path)).trials
@@ -231,7 +231,7 @@ def test_pruning_compares_the_same_folds():
     best = {"folds": folds([0.9], [0.8], [0.7])}
     study.add_trial(create_trial(value=0.8, user_attrs=best))
     args = settings(prune_margin=0.05)
-    trial = tuning.Search(args, {}, None, [], None)
+    trial = spaces.Search(args, {}, None, [], None)
     assert trial.hopeless(study, folds([0.84]))
     assert not trial.hopeless(study, folds([0.86]))
     assert not trial.hopeless(study, folds([0.84], [0.8]))
@@ -240,7 +240,7 @@ def test_pruning_compares_the_same_folds():
 
 def test_scores_of_shorter_and_diverged_trainings():
     space = {"epochs": Choice((2, 3))}
-    search = tuning.Search(settings(), space, None, [], None)
+    search = spaces.Search(settings(), space, None, [], None)
     two = folds([0.1, 0.2, 0.3], [0.5, 0.6])  # the second stopped early
     assert search.score_at(two, 3) == pytest.approx(0.45)
     assert search.score_at(two, 2) == pytest.approx(0.4)
@@ -249,7 +249,7 @@ def test_scores_of_shorter_and_diverged_trainings():
     assert search.score_at(two, 3) == pytest.approx(0.15)
     assert search.score_at(two, 2) == pytest.approx(0.4)  # then it had not yet diverged
     assert search.score(two) == pytest.approx(0.4)
-    assert tuning.at({"val_loss": [], "diverged": True}, "val_loss", None) == tuning.DIVERGED
+    assert spaces.at({"val_loss": [], "diverged": True}, "val_loss", None) == spaces.DIVERGED
 
 
 def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, tmp_path):
@@ -318,8 +318,8 @@ def test_presets_that_make_no_search(fails, preset, tmp_path, old, new, reason):
 
 
 def test_presets_of_the_project_make_searches():
-    from command_line import PRESETS, load_preset, make_parser, parse
-    from flags import add_model_flags, add_recipe_flags, add_training_flags
+    from bloodcells.cli.arguments import PRESETS, load_preset, make_parser, parse
+    from bloodcells.cli.flags import add_model_flags, add_recipe_flags, add_training_flags
 
     kinds = {}
     for name in ("tuning", "tuning-best"):
@@ -329,8 +329,8 @@ def test_presets_of_the_project_make_searches():
             add(parser)
         model_parameter_tuning.add_search_flags(parser)
         args = parse(parser, [])
-        kinds[name] = tuning.read_space(parser, args)
-        total = tuning.slots(args, kinds[name])
+        kinds[name] = spaces.read_space(parser, args)
+        total = spaces.slots(args, kinds[name])
         assert (
             total
             == {"tuning": 9, "tuning-best": load_preset(PRESETS / "tuning-best.toml")["trials"]}[

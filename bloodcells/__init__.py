@@ -1,0 +1,9 @@
+"""What the scripts share, in rooms named by the field's terms. Rooms import downwards only.
+
+From the bottom: `tracking`, `cli`, `data`, `training`, `inference`, `evaluation`, `search`,
+`reporting`, `benchmarks`; the scripts stand above all of them, `models.py` below.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # of the project

@@ -1,0 +1,1 @@
+"""How fast a machine computes, and where the time and the memory go."""

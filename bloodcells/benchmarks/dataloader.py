@@ -1,0 +1,143 @@
+"""The paper's two models as they are commonly written, and our speed beside theirs.
+
+An image at a time goes through PIL and `torchvision.transforms`, a `DataLoader` without workers
+makes the batches, and the layers are torch's own in their usual order. For `bench.py` alone.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+import models
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.data.bloodmnist import Split
+from bloodcells.training import loop
+from bloodcells.training.augmentation import Batches
+
+
+class Images(Dataset):
+    transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
+    )
+
+    def __init__(self, split: Split):
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int):
+        return self.transform(Image.fromarray(self.split.images[index])), self.split.labels[index]
+
+
+def network(name: str, side: int) -> nn.Module:
+    """ "Baseline" or "ConvNet" for images of `side` pixels."""
+    if name == "Baseline":
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * side**2, 8))
+    pooled = (side - 1) // 2 - 1
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
+        *(nn.Conv2d(64, 64, 2), nn.ReLU(), nn.Dropout(0.25), nn.Flatten()),
+        *(nn.Linear(64 * pooled**2, 64), nn.Dropout(0.25), nn.Linear(64, 8)),
+    )
+
+
+def train_and_predict(
+    name: str, train: Split, held_out: Split, batch_size: int, device: str
+) -> float:
+    """Seconds of one epoch on `train` and of the predictions for `held_out`."""
+    start = time.perf_counter()
+    model = network(name, train.images.shape[1]).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model.train()
+    for images, labels in DataLoader(Images(train), batch_size=batch_size, shuffle=True):
+        optimizer.zero_grad()
+        logits = model(images.to(device))
+        nn.functional.cross_entropy(logits, labels.to(device)).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        for images, _ in DataLoader(Images(held_out), batch_size=batch_size):
+            model(images.to(device)).softmax(1).cpu()
+    return time.perf_counter() - start
+
+
+def batches(split: Split, batch_size: int) -> float:
+    """Seconds a batch that the `DataLoader` alone takes."""
+    start = time.perf_counter()
+    loader = DataLoader(Images(split), batch_size=batch_size, shuffle=True)
+    for _ in loader:
+        pass
+    return (time.perf_counter() - start) / len(loader)
+
+
+def compare_batches(split: Split, recipe: Recipe, device: torch.device, repeats: int) -> dict:
+    """Seconds of a batch from the usual pipeline, and from ours, augmented as the recipe says."""
+    generator = torch.Generator().manual_seed(0)
+    ours = Batches(*bloodmnist.to_device(split, device), recipe, generator)
+
+    def our_seconds() -> float:
+        start = time.perf_counter()
+        for images, _ in ours:
+            images.sum().item()  # wait for the device
+        return (time.perf_counter() - start) / len(ours)
+
+    pairs = [(batches(split, recipe.batch_size), our_seconds()) for _ in range(repeats + 1)]
+    return ratio(pairs[1:])  # the first warms up
+
+
+def compare_protocol(pool: Split, images: int, recipe: Recipe, device, repeats: int) -> dict:
+    """The paper's protocol on fewer images, its usual way and ours, in turn.
+
+    As there, for each 4 images of an epoch 1 is held out and 1/4 is tested.
+    """
+    recipe = replace(recipe, epochs=1)
+    images = min(images, len(pool) * 16 // 21)
+    train = Split(pool.images[:images], pool.labels[:images])
+    rest = slice(images, images + images * 5 // 16)
+    held_out = Split(pool.images[rest], pool.labels[rest])
+    tensors = [bloodmnist.to_device(split, device) for split in (train, held_out)]
+
+    def our_seconds(name: str) -> float:
+        start = time.perf_counter()
+        model = models.build(name, pool.images.shape[1])
+        model = model.to(device, memory_format=torch.channels_last)
+        tools = loop.begin(model, tensors[0], recipe, torch.Generator().manual_seed(0))
+        list(loop.fit(model, *tools, tensors[1], recipe))
+        return time.perf_counter() - start
+
+    # in a process of its own, whose memory is managed as usual too
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+
+        def usual_seconds(name: str) -> float:
+            arguments = name, train, held_out, recipe.batch_size, device.type
+            return process.submit(train_and_predict, *arguments).result()
+
+        pairs = {
+            name: [(usual_seconds(name), our_seconds(name)) for _ in range(repeats + 1)][1:]
+            for name in ("Baseline", "ConvNet")
+        }
+    both = zip(pairs["Baseline"], pairs["ConvNet"], strict=True)
+    pairs["both"] = [tuple(map(sum, zip(*models, strict=True))) for models in both]
+    return {"images": images, **{name: ratio(measured) for name, measured in pairs.items()}}
+
+
+def ratio(pairs: list[tuple[float, float]]) -> dict[str, float]:
+    """Medians of the usual seconds, of ours, and of their ratios, from pairs measured in turn."""
+    return {
+        "usual_seconds": statistics.median(usual for usual, _ in pairs),
+        "our_seconds": statistics.median(our for _, our in pairs),
+        "ratio": statistics.median(usual / our for usual, our in pairs),
+    }

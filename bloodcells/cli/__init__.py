@@ -1,0 +1,1 @@
+"""The command line: arguments, presets, recipes. Light, so that `--help` answers at once."""

@@ -1,0 +1,1 @@
+"""Images: BloodMNIST, its folds, generated and corrupted ones, and those of users."""

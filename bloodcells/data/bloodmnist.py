@@ -1,0 +1,215 @@
+"""BloodMNIST in memory: load, split into folds, normalise.
+
+Yang et al., "MedMNIST v2", Scientific Data 2023; images of Acevedo et al., Data in Brief 2020,
+CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bloodcells.cli.arguments import UserError
+from bloodcells.data import download, synthetic_cells
+
+CLASS_NAMES = (
+    "basophil",
+    "eosinophil",
+    "erythroblast",
+    "immature granulocyte",
+    "lymphocyte",
+    "monocyte",
+    "neutrophil",
+    "platelet",
+)
+SPLITS = ("train", "val", "test")
+Folds = list[tuple[np.ndarray, np.ndarray]]  # (training rows, held-out rows) of each fold
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (N, size, size, 3), and their labels, int64 (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def class_counts(self) -> np.ndarray:
+        """Images of each class, int64 (classes,)."""
+        return np.bincount(self.labels, minlength=len(CLASS_NAMES))
+
+    def of_class(self, label: int) -> np.ndarray:
+        """The images of one class."""
+        return self.images[self.labels == label]
+
+    def sample(self, count: int, seed: int) -> Split:
+        """At most `count` of the images at random, in their order, the classes in proportion."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        place = np.empty(len(self))  # of an image within its class, 0 to 1
+        for label, size in enumerate(self.class_counts()):
+            place[order[self.labels[order] == label]] = (np.arange(size) + 0.5) / size
+        rows = np.sort(order[np.argsort(place[order], kind="stable")[:count]])
+        return Split(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three official splits, or a generated set in their place."""
+
+    train: Split
+    val: Split
+    test: Split
+    size: int
+    source: str
+    md5: str | None
+    synthetic: bool
+
+    def splits(self) -> dict[str, Split]:
+        return {name: getattr(self, name) for name in SPLITS}
+
+    def count_table(self) -> list[list]:
+        """Images by class and split, as rows of cells: a header, the classes, the totals."""
+        columns = [split.class_counts() for split in self.splits().values()]
+        columns.append(sum(columns))
+        rows = zip(CLASS_NAMES, *columns, strict=True)
+        totals = [column.sum() for column in columns]
+        return [["class", *SPLITS, "all"], *map(list, rows), ["all classes", *totals]]
+
+    def describe(self) -> dict:
+        """The `dataset` entry of `metrics.json`."""
+        return {
+            "name": "synthetic cells" if self.synthetic else "BloodMNIST",
+            "size": self.size,
+            "md5": self.md5,
+            "synthetic": self.synthetic,
+            "counts": {name: len(split) for name, split in self.splits().items()},
+        }
+
+
+class Pool:
+    """Splits one after the other, without a copy of their images; `labels` is int64 (N,)."""
+
+    def __init__(self, *splits: Split):
+        self.splits = splits
+        self.labels = np.concatenate([split.labels for split in splits])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> tuple[Images, Tensor]:
+        """The images and labels, int64 (N,), on `device`."""
+        parts = [to_device(split, device)[0] for split in self.splits]
+        return Images(parts), torch.from_numpy(self.labels).to(device)
+
+
+class Images:
+    """Rows of several image tensors, uint8 (N, H, W, 3), that are copied only when they are read.
+
+    At 224 pixels the data set takes 2.6 GB, so nothing of it should be held twice. Index it with a
+    slice or a tensor of rows, as a tensor's first axis.
+    """
+
+    def __init__(self, parts: Sequence[Tensor], rows: Tensor | None = None):
+        """`rows`, int64 (N,), count through all parts; without them, all rows."""
+        self.parts, self.device = parts, parts[0].device
+        ends = list(itertools.accumulate(map(len, parts)))
+        self.bounds = list(zip([0, *ends], ends, strict=False))
+        self.rows = torch.arange(ends[-1], device=self.device) if rows is None else rows
+        self.shape = torch.Size([len(self.rows), *parts[0].shape[1:]])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def choose(self, rows: Tensor) -> Images:
+        """Those of some rows, of as few parts as they are in."""
+        rows = self.rows[rows.to(self.device)]
+        for part, (begin, end) in zip(self.parts, self.bounds, strict=True):
+            if ((rows >= begin) & (rows < end)).all():
+                return Images([part], rows - begin)
+        return Images(self.parts, rows)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        rows = self.rows[index]
+        if len(self.parts) == 1:
+            return self.parts[0][rows]
+        found = self.parts[0].new_empty(len(rows), *self.shape[1:])
+        for part, (begin, end) in zip(self.parts, self.bounds, strict=True):
+            here = (rows >= begin) & (rows < end)
+            found[here] = part[rows[here] - begin]
+        return found
+
+
+def load(data_root: Path | None = None, size: int = 28, synthetic: bool = False) -> Dataset:
+    """Load the data set of `size` pixels, downloading it if this machine has no copy.
+
+    Raises `UserError` if the file is wrong or cannot be had.
+    """
+    if synthetic:
+        splits = {name: Split(*arrays) for name, arrays in synthetic_cells.make(size).items()}
+        source, md5 = "generated images, not real cells", None
+    else:
+        path, origin = download.find_or_download(data_root, size)
+        splits = {name: read_split(path, name, size) for name in SPLITS}
+        source, md5 = f"{path} ({origin}, MD5 verified)", download.official("MD5", size)
+    return Dataset(**splits, size=size, source=source, md5=md5, synthetic=synthetic)
+
+
+def read_split(path: Path, name: str, size: int) -> Split:
+    """One split of a verified file, through medmnist."""
+    import medmnist
+
+    split = medmnist.BloodMNIST(split=name, root=str(path.parent), size=size)
+    return checked_split(path, split.imgs, split.labels, size)
+
+
+def checked_split(path: Path, images: np.ndarray, labels: np.ndarray, size: int) -> Split:
+    """A `Split` of arrays as medmnist stores them, labels (N, 1). Raises `UserError`."""
+    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
+        raise UserError(f"{path}: images are {images.dtype} {images.shape}, not {size} px RGB")
+    if labels.shape != (len(images), 1):
+        raise UserError(f"{path}: {len(images)} images but labels of shape {labels.shape}")
+    labels = labels[:, 0].astype(np.int64)
+    if not np.isin(labels, range(len(CLASS_NAMES))).all():
+        raise UserError(f"{path}: a label is outside 0..{len(CLASS_NAMES) - 1}")
+    return Split(images, labels)
+
+
+def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
+    """Seeded folds with the classes in equal proportion. Raises `UserError` for too many."""
+    smallest = np.bincount(labels, minlength=len(CLASS_NAMES)).min()
+    if folds > smallest:
+        raise UserError(f"--folds {folds}: the smallest class has only {smallest} images")
+    from sklearn.model_selection import StratifiedKFold  # takes a second to load
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(labels, labels))
+
+
+def plain_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
+    """Seeded folds that do not look at the classes. Raises `UserError` for too many."""
+    if folds > len(labels):
+        raise UserError(f"--folds {folds}: there are only {len(labels)} images")
+    from sklearn.model_selection import KFold
+
+    return list(KFold(folds, shuffle=True, random_state=seed).split(labels))
+
+
+def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A split as tensors on `device`: images uint8 (N, size, size, 3), labels int64 (N,)."""
+    return torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1: mean 0.5 and std 0.5 of 0..1.
+
+    The result keeps the pixels' order in memory (`channels_last`), which convolutions like best.
+    """
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

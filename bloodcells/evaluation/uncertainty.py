@@ -1,0 +1,185 @@
+"""How far a released network can be trusted: fitted on validation, measured on test.
+
+A member is one seed's model. Its figures are those of `calibration.py`, before and after its
+temperature, and how often it calls images unlike its training cells.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
+from bloodcells.evaluation import calibration, metrics
+from bloodcells.inference.classifier import LEVELS, VIEWS, Classifier
+from bloodcells.reporting.figures import uncertainty as uncertainty_figures
+from bloodcells.tracking.run_folder import SavedRun
+
+CELLS = "test cells"
+
+
+def measure(
+    classifier: Classifier, dataset: Dataset, strange: dict[str, np.ndarray], false_alarms: float
+) -> dict:
+    """Fit on validation, for each number of views, and score on test.
+
+    `strange` are images of no cells by kind; at most the share `false_alarms` of the validation
+    cells is to be called unlike the training cells.
+    """
+    member = {"views": {}}
+    for classifier.views in VIEWS:
+        val, val_distance = predict(classifier, dataset.val.images)
+        test, test_distance = predict(classifier, dataset.test.images)
+        member["views"][classifier.views] = fit_and_score(
+            dataset.val.labels, val, dataset.test.labels, test
+        )
+    classifier.views = 1
+    member["farthest"] = float(np.quantile(val_distance, 1 - false_alarms, method="higher"))
+    member["distances"] = {CELLS: test_distance}
+    member["distances"] |= {kind: predict(classifier, i)[1] for kind, i in strange.items()}
+    return member
+
+
+def predict(classifier: Classifier, images: np.ndarray) -> list[np.ndarray]:
+    """Probabilities, (N, classes), and squared distances, (N,)."""
+    device = classifier.centres.device
+    return [part.numpy() for part in classifier.predict(torch.from_numpy(images).to(device))]
+
+
+def fit_and_score(
+    val_labels: np.ndarray, val: np.ndarray, test_labels: np.ndarray, test: np.ndarray
+) -> dict:
+    """Temperature and sets' thresholds from validation probabilities, and their worth on test."""
+    temperature = calibration.fit_temperature(val_labels, val)
+    sharp_val, sharp = (calibration.apply_temperature(p, temperature) for p in (val, test))
+    sets = {x: calibration.set_threshold(val_labels, sharp_val, float(x)) for x in LEVELS}
+    return {
+        "temperature": temperature,
+        "sets": sets,
+        "before": calibration.scores(test_labels, test),
+        "after": calibration.scores(test_labels, sharp),
+        "set_scores": {x: calibration.set_scores(test_labels, sharp, sets[x]) for x in LEVELS},
+        "probabilities": {"val": val, "before": test, "after": sharp},
+    }
+
+
+def summary(run: SavedRun, members: list[dict]) -> dict:
+    """The figures of all members: mean and spread of each."""
+    views = {}
+    for number in VIEWS:
+        parts = [member["views"][number] for member in members]
+        views[str(number)] = {
+            "temperature": spread([part["temperature"] for part in parts]),
+            **{
+                when: {k: spread([part[when][k] for part in parts]) for k in parts[0][when]}
+                for when in ("before", "after")
+            },
+            "sets": {
+                level: {
+                    key: spread([part["set_scores"][level][key] for part in parts])
+                    for key in parts[0]["set_scores"][level]
+                }
+                for level in LEVELS
+            },
+        }
+    unlike = {}
+    for kind in members[0]["distances"]:
+        shares = [float((m["distances"][kind] > m["farthest"]).mean()) for m in members]
+        unlike[kind] = {**spread(shares), "released": shares[0]}
+    released = {str(n): part["after"]["accuracy"] for n, part in members[0]["views"].items()}
+    return {
+        "views": views,
+        "called_unlike": unlike,
+        "float16": rounding(run, members),
+        "released": {"accuracy": released},
+    }
+
+
+def spread(values: list) -> dict:
+    """Mean and standard deviation over members, of numbers or of equally long lists."""
+    values = np.array(values, dtype=float)
+    std = values.std(0, ddof=1).tolist() if len(values) > 1 else None
+    return {"mean": values.mean(0).tolist(), "std": std}
+
+
+def rounding(run: SavedRun, members: list[dict]) -> dict:
+    """What float16 weights change: the run's predictions, of all views, against the members'."""
+    with np.load(run.folder / "predictions.npz") as saved:
+        pairs = {
+            "val": (saved["val_labels"], saved["val_probabilities"]),
+            "test": (saved["labels"], saved["probabilities"]),
+        }
+    views = run.metrics["config"]["views"]
+    result = {}
+    for split, (labels, before) in pairs.items():
+        key = "before" if split == "test" else split  # before the temperature, that is
+        after = np.stack([member["views"][views]["probabilities"][key] for member in members])
+        changed = before.argmax(2) != after.argmax(2)
+        tests = [
+            metrics.mcnemar(labels, old.argmax(1), new.argmax(1))
+            for old, new in zip(before, after, strict=True)
+        ]
+        result[split] = {
+            "labels_changed": changed.sum(1).tolist(),
+            "largest_difference": float(abs(before - after).max()),
+            "mcnemar": tests,
+        }
+    return result
+
+
+def draw(
+    folder: Path, suffix: str, members: list[dict], labels: np.ndarray, mark: str | None
+) -> None:
+    """The figures; where one model is shown it is the first member, which is the released one."""
+    best = members[0]["views"][max(VIEWS)]
+
+    def path(name: str) -> Path:
+        return folder / f"{name}.{suffix}"
+
+    bins = {
+        when: calibration.reliability(labels, best["probabilities"][when])
+        for when in ("before", "after")
+    }
+    uncertainty_figures.reliability(path("reliability"), bins, mark)
+    curves = {
+        f"{views} view{'s' * (views > 1)}": [
+            calibration.risk_coverage(labels, m["views"][views]["probabilities"]["after"])
+            for m in members
+        ]
+        for views in VIEWS
+    }
+    uncertainty_figures.risk_coverage(path("risk_coverage"), curves, mark)
+    uncertainty_figures.sets(path("sets"), best["set_scores"], CLASS_NAMES, mark)
+    uncertainty_figures.distances(
+        path("unlike"), members[0]["distances"], members[0]["farthest"], mark
+    )
+
+
+def line(member: dict) -> str:
+    """A member's figures in a line."""
+    after = member["views"][max(VIEWS)]["after"]
+    return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
+
+
+def table(content: dict) -> str:
+    """The figures for the console."""
+    lines = ["test images, mean over models, before and after the temperature:"]
+    for number, part in content["views"].items():
+        for name in part["before"]:
+            before, after = (part[when][name] for when in ("before", "after"))
+            deviation = "" if after["std"] is None else f" +- {after['std']:.4f}"
+            lines.append(
+                f"  views {number}  {name:10} {before['mean']:.4f}  {after['mean']:.4f}{deviation}"
+            )
+        for level, values in part["sets"].items():
+            lines.append(
+                f"  views {number}  sets at {level}: coverage {values['coverage']['mean']:.4f}, "
+                f"size {values['size']['mean']:.3f}"
+            )
+    lines.append("called unlike the training cells:")
+    lines += [f"  {kind:26} {v['mean']:.4f}" for kind, v in content["called_unlike"].items()]
+    changed = content["float16"]["test"]["labels_changed"]
+    lines.append(f"labels of test images that float16 changed, by model: {changed}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The released classifier, and what it answers."""

@@ -1,0 +1,163 @@
+"""A trained network ready for use: raw images in, calibrated probabilities out.
+
+It lives in two files of `weights/`: the tensors (safetensors, float16) and, beside them under the
+same name, a JSON card with the classes, the calibration and where the training came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+import models
+from bloodcells.cli.arguments import UserError
+from bloodcells.data.bloodmnist import normalise
+from bloodcells.tracking import run_folder
+from bloodcells.training.augmentation import view
+
+LEVELS = ("0.95", "0.99")  # of the sets of classes
+VIEWS = (1, 8)  # a card has a calibration for each
+
+
+class Classifier(nn.Module):
+    """Calibrated class probabilities of raw images, and how far each is from the training cells.
+
+    The distance is Mahalanobis's, squared, from the network's features to the nearest class mean,
+    under one covariance for all classes (Lee et al., "A Simple Unified Framework for Detecting
+    Out-of-Distribution Samples", 2018). It is of the image as it is, also with more `views`.
+    """
+
+    def __init__(self, network: models.CellNet, centres: Tensor, whitening: Tensor):
+        """`centres` (classes, d) are the class means times `whitening` (d, d)."""
+        super().__init__()
+        self.network = network
+        self.register_buffer("centres", centres)
+        self.register_buffer("whitening", whitening)
+        self.views, self.temperature = 1, 1.0
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (N, H, H, 3) to probabilities (N, classes) and squared distances (N,)."""
+        features = self.network.features(normalise(images))
+        distance = (features @ self.whitening)[:, None] - self.centres
+        total = self.network.classifier(features).softmax(1)
+        for which in range(1, self.views):
+            total = total + self.network(normalise(view(images, which))).softmax(1)
+        logits = (total / self.views).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return (logits / self.temperature).softmax(1), distance.square().sum(2).amin(1)
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, batch_size: int = 128) -> tuple[Tensor, Tensor]:
+        """The same for any number of images, a batch at a time; results on the CPU."""
+        parts = [self(part) for part in images.split(batch_size)]
+        return tuple(torch.cat(values).cpu() for values in zip(*parts, strict=True))
+
+
+@dataclass(frozen=True)
+class Released:
+    """A classifier and what its card says of it, for one number of views."""
+
+    classifier: Classifier
+    classes: list[str]
+    size: int  # side of the images that it takes, in pixels
+    sets: dict[str, float]  # by level, "0.95": least probability of a class in the set
+    farthest: float  # squared distance above which an image is unlike the training cells
+
+
+@torch.inference_mode()
+def features(network: models.CellNet, images: Tensor, batch_size: int = 128) -> Tensor:
+    """What the last layer sees of uint8 images (N, H, H, 3): float32 (N, d) on the CPU."""
+    parts = [network.features(normalise(part)) for part in images.split(batch_size)]
+    return torch.cat(parts).cpu()
+
+
+def space_of(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """`Classifier`'s `centres` and `whitening` for training features (N, d) of labels (N,)."""
+    features = features.double()
+    means = torch.stack([features[labels == c].mean(0) for c in labels.unique()])
+    spread = features - means[labels]
+    covariance = spread.T @ spread / len(features)
+    # a channel that never varies has no inverse; a thousandth of the mean variance bounds it
+    covariance += torch.eye(len(covariance)) * covariance.trace() / len(covariance) * 1e-3
+    whitening = torch.linalg.cholesky(torch.linalg.inv(covariance))
+    return (means @ whitening).float(), whitening.float()
+
+
+def save_classifier(path: Path, classifier: Classifier, card: dict) -> None:
+    """Write the tensors to `path` and the card, completed by their MD5, beside them.
+
+    Raises `UserError` if they cannot be written.
+    """
+    state = {
+        name: value.half() if name.startswith("network.") and value.is_floating_point() else value
+        for name, value in classifier.state_dict().items()
+    }
+    tensors = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
+    card = {**card, "md5": md5_of(tensors)}  # `load_classifier` refuses the one without the other
+    run_folder.write_whole(path, tensors)
+    text = json.dumps(card, indent=2, allow_nan=False) + "\n"
+    run_folder.write_whole(path.with_suffix(".json"), text.encode())
+
+
+def load_classifier(
+    path: Path, views: int, device: torch.device, flag: str = "--weights"
+) -> Released:
+    """Read weights and card. Raises `UserError` if they are missing, damaged or do not fit."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        tensors = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{flag} {path}: {error.filename} is missing") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{flag} {path}: cannot be read: {error}") from error
+    try:
+        if md5_of(tensors) != card["md5"]:
+            raise UserError(f"{flag} {path}: damaged, its MD5 is not {card['md5']}; fetch anew")
+        state = safetensors.torch.load(tensors)
+        network = models.build(card["model"], card["size"], card["widths"])
+        classifier = Classifier(network, state["centres"], state["whitening"])
+        classifier.load_state_dict(state)
+        calibration = card["calibration"][str(views)]
+        classifier.views, classifier.temperature = views, float(calibration["temperature"])
+        fuse(classifier.eval())
+        classifier.to(device, memory_format=torch.channels_last)
+        model = Released(
+            classifier,
+            classes=[str(name) for name in card["classes"]],
+            size=int(card["size"]),
+            sets={level: float(calibration["sets"][level]) for level in LEVELS},
+            farthest=float(card["farthest"]),
+        )
+        blank = torch.zeros(1, model.size, model.size, 3, dtype=torch.uint8, device=device)
+        probabilities, _ = classifier.predict(blank)  # tells whether all of it fits together
+        if probabilities.shape[1] != len(model.classes):
+            raise ValueError(f"{len(model.classes)} classes, {probabilities.shape[1]} answers")
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{device} is out of memory; pass --device cpu") from error
+    except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{flag} {path}: not a model that its card describes: {reason}") from error
+    return model
+
+
+def md5_of(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def fuse(module: nn.Module) -> None:
+    """Take each batch normalisation that follows a convolution into its weights."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Sequential) and [type(part) for part in child] == [
+            nn.Conv2d,
+            nn.BatchNorm2d,
+        ]:
+            setattr(module, name, fuse_conv_bn_eval(*child))
+        else:
+            fuse(child)

@@ -1,0 +1,85 @@
+"""The released classifier as one ONNX file that takes raw images, checked against torch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bloodcells.cli.arguments import UserError
+from bloodcells.data import synthetic_cells
+from bloodcells.inference.classifier import Released
+
+OUTPUTS = ("probabilities", "distances")
+TOLERANCE = 1e-4
+
+
+def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
+    """Write `path` and compare it with torch on `images`, or on drawn cells where there are none.
+
+    Its input `images` is uint8 (N, H, H, 3); its outputs are `OUTPUTS`, those of `Classifier`.
+    Returns what was compared, in a line. Raises `UserError` if the file cannot be written or
+    answers otherwise than torch.
+    """
+    if not path.name or path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--export {path}: not a file in a folder that exists")
+    if images:
+        pixels, kind = np.stack(images), "images"
+    else:
+        pixels, kind = synthetic_cells.make(model.size)["test"][0], "drawn cells"
+    classifier = model.classifier.cpu()
+    part = path.with_name(path.name + ".part")
+    try:
+        write(classifier, part, model.size)
+        difference, agreed = compare(classifier, part, torch.from_numpy(pixels))
+        if difference > TOLERANCE:
+            raise UserError(f"--export: onnxruntime differs from torch by {difference:.1e}")
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"--export {path}: cannot write: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return (
+        f"wrote {path}; against torch on {len(pixels)} {kind}: the same label on {agreed}, "
+        f"largest difference {difference:.1e}"
+    )
+
+
+def write(classifier: torch.nn.Module, path: Path, size: int) -> None:
+    """Export with a batch size that is left open."""
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about its own exporter
+        torch.onnx.export(
+            classifier,
+            (example,),
+            path,
+            input_names=["images"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def compare(classifier: torch.nn.Module, path: Path, images: torch.Tensor) -> tuple[float, int]:
+    """The largest difference, and on how many images the labels are the same.
+
+    A relative difference of the distances counts as well as an absolute one of the probabilities.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    largest, agreed = 0.0, 0
+    for batch in images.split(1024):
+        expected, far = (part.numpy() for part in classifier.predict(batch))
+        got, got_far = session.run(list(OUTPUTS), {"images": batch.numpy()})
+        differences = abs(expected - got).max(), (abs(far - got_far) / (far + 1)).max()
+        largest = max(largest, *map(float, differences))
+        agreed += int((expected.argmax(1) == got.argmax(1)).sum())
+    return largest, agreed

@@ -1,0 +1,1 @@
+"""Results for readers: run folders, tables, figures, one page of all."""

@@ -1,0 +1,1 @@
+"""Figures, drawn from arrays and saved rows in one style, without a display."""

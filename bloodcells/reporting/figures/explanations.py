@@ -1,0 +1,85 @@
+"""Figures of explain.py: images beside each other, with what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
+from bloodcells.reporting.figures.style import BLUE, RED, page, short
+
+NAMES = short(CLASS_NAMES)
+
+
+def picture(axes: Axes, image: np.ndarray, title: str, colour: str = "black") -> None:
+    """An image, uint8 (H, W, 3), with a title and no axes."""
+    axes.imshow(image)
+    axes.set_title(title, size=6.5, color=colour)
+    axes.set_axis_off()
+
+
+def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> None:
+    """A line an error: the test image, then the training cells nearest to it."""
+    columns = 1 + max((len(row["neighbours"]) for row in rows), default=1)
+    with page(path, 1.0 * columns + 0.5, 1.25 * max(len(rows), 1) + 0.3, mark) as figure:
+        panels = figure.subplots(max(len(rows), 1), columns, squeeze=False)
+        for axes in panels.flat:
+            axes.set_axis_off()
+        for line, row in zip(panels, rows, strict=False):
+            words = (
+                f"test {row['index']}: {NAMES[row['label']]}\nread as {NAMES[row['predicted']]}\n"
+                f"p = {row['probability']:.3f}"
+            )
+            picture(line[0], dataset.test.images[row["index"]], words)
+            for axes, index in zip(line[1:], row["neighbours"], strict=True):
+                label = dataset.train.labels[index]
+                colour = {row["label"]: BLUE, row["predicted"]: RED}.get(int(label), "black")
+                picture(axes, dataset.train.images[index], f"{NAMES[label]}\n{index}", colour)
+        figure.supxlabel(
+            "left: confident errors on test; right: the nearest training cells in the network's "
+            "features\n(blue: of the label, red: of the answer)",
+            size=7,
+        )
+
+
+def suspects(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> None:
+    """The images whose labels are least probable."""
+    columns = 8
+    lines = max(-(-len(rows) // columns), 1)
+    with page(path, 1.0 * columns, 1.3 * lines + 0.3, mark) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False)
+        for axes in panels.flat:
+            axes.set_axis_off()
+        for axes, row in zip(panels.flat, rows, strict=False):
+            image = dataset.splits()[row["split"]].images[row["index"]]
+            words = (
+                f"{NAMES[row['label']]}?\n{NAMES[row['predicted']]}\n{row['split']} {row['index']}"
+            )
+            picture(axes, image, words)
+        figure.supxlabel(
+            "first line: the label; second: the answer of a model that never saw the image", size=7
+        )
+
+
+def maps(path: Path, rows: list[dict], split: Split, mark: str | None) -> None:
+    """Each class's image, its activation map, and the map of a network with shuffled weights."""
+    with page(path, 1.0 * len(rows) + 0.4, 3.6, mark) as figure:
+        panels = figure.subplots(3, len(rows), squeeze=False)
+        for column, row in zip(panels.T, rows, strict=True):
+            image = split.images[row["index"]]
+            picture(column[0], image, f"{NAMES[split.labels[row['index']]]}\ntest {row['index']}")
+            side = len(image)
+            for axes, key in zip(column[1:], ("map", "shuffled"), strict=True):
+                axes.imshow(image.mean(2), cmap="gray")
+                extent = (-0.5, side - 0.5, side - 0.5, -0.5)
+                axes.imshow(row[key], cmap="inferno", alpha=0.55, extent=extent)
+                axes.set_axis_off()
+            column[1].set_title("map", size=6.5)
+            alike = "none" if row["correlation"] is None else f"{row['correlation']:+.2f}"
+            column[2].set_title(f"shuffled weights\nrank corr. {alike}", size=6.5)
+        figure.supxlabel(
+            "illustration: where the network finds its class; below the check, which must differ",
+            size=7,
+        )

@@ -1,0 +1,80 @@
+"""What robustness.py leaves: a JSON file, a table for the console, figures."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.data import corruptions
+from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page
+from bloodcells.tracking import run_folder
+
+COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
+
+
+def line(row: dict) -> str:
+    """A row for the console."""
+    means = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in row["accuracy"].items())
+    what = f"{row['corruption']} {row['severity']}" if row["corruption"] else "as they are"
+    return f"  {what:15} {means}"
+
+
+def save(
+    folder: Path,
+    content: dict,
+    examples: dict[str, list[np.ndarray]],
+    suffix: str,
+    mark: str | None,
+) -> None:
+    """Write `folder`; `examples` are by corruption one image as it is and at each severity."""
+
+    def fill(scratch: Path) -> None:
+        curves(scratch / f"accuracy.{suffix}", content["rows"], mark)
+        strips(scratch / f"examples.{suffix}", examples, mark)
+        run_folder.write_json(scratch / "metrics.json", content)
+
+    run_folder.write(folder, fill, last="metrics.json")
+    print(f"wrote {folder}")
+
+
+def curves(path: Path, rows: list[dict], mark: str | None) -> None:
+    """Accuracy by severity, a panel a corruption: the mean over models, lowest to highest."""
+    clean, *corrupted = rows
+    kinds = list(dict.fromkeys(row["corruption"] for row in corrupted))
+    columns = 4
+    lines = -(-(len(kinds) + 1) // columns)  # the last panel has the legend
+    with page(path, 7.5, 1.6 * lines, mark) as figure:
+        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
+        for axes, kind in zip(panels, kinds, strict=False):
+            shown = [clean, *(row for row in corrupted if row["corruption"] == kind)]
+            severities = [row["severity"] for row in shown]
+            for name, colour in zip(clean["accuracy"], itertools.cycle(COLOURS), strict=False):
+                values = 100 * np.array([row["accuracy"][name] for row in shown])
+                axes.plot(severities, values.mean(1), color=colour, label=name)
+                axes.fill_between(
+                    severities, values.min(1), values.max(1), color=colour, alpha=0.25, lw=0
+                )
+            axes.set(title=kind, xticks=(0, *corruptions.SEVERITIES))
+        first = panels[0]
+        for axes in panels[len(kinds) :]:
+            axes.set_axis_off()
+        panels[-1].legend(*first.get_legend_handles_labels(), frameon=False, loc="center")
+        figure.supylabel("accuracy on test images, %", size=9)
+        figure.supxlabel("severity (0: as they are); line: mean, band: all models", size=9)
+
+
+def strips(path: Path, examples: dict[str, list[np.ndarray]], mark: str | None) -> None:
+    """One cell as it is and at each severity, a row a corruption."""
+    columns = 1 + len(corruptions.SEVERITIES)
+    with page(path, 5.5, 0.75 * len(examples) + 0.3, mark) as figure:
+        panels = figure.subplots(len(examples), columns, squeeze=False)
+        for row, (kind, images) in zip(panels, examples.items(), strict=True):
+            for severity, (axes, image) in enumerate(zip(row, images, strict=True)):
+                axes.imshow(image)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if axes.get_subplotspec().is_first_row():
+                    axes.set_title(str(severity))
+            row[0].set_ylabel(kind, rotation=0, ha="right", va="center")

@@ -1,0 +1,97 @@
+"""Figures of a hyper-parameter search, from its cells, in the style of `figures.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page
+
+
+def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
+    """Accuracy by batch size and learning rate, a map for each number of epochs."""
+    sizes, rates, lengths = (
+        sorted({cell["settings"][name] for cell in cells})
+        for name in ("batch_size", "lr", "epochs")
+    )
+    with page(path, 3.5 * len(lengths), 2.8, mark) as figure:
+        maps = figure.subplots(1, len(lengths), squeeze=False)[0]
+        for axes, epochs in zip(maps, lengths, strict=True):
+            grid = np.full((len(sizes), len(rates)), np.nan)
+            for cell in (c for c in cells if c["settings"]["epochs"] == epochs and c["accuracy"]):
+                row, column = (
+                    sizes.index(cell["settings"]["batch_size"]),
+                    rates.index(cell["settings"]["lr"]),
+                )
+                values = cell["accuracy"]
+                grid[row, column] = np.mean(values)
+                text = f"{np.mean(values):.3f}"
+                text += f"\n± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+                if not cell["complete"]:  # the note below says what it means
+                    text += f"\n({len(values)})"
+                colour = "white" if grid[row, column] > 0.6 else "black"
+                axes.text(column, row, text, ha="center", va="center", size=7.5, color=colour)
+            picture = axes.imshow(grid, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+            axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+            axes.set_yticks(range(len(sizes)), sizes)
+            axes.set(xlabel="learning rate", ylabel="batch size", title=f"at most {epochs} epochs")
+        figure.supxlabel("in brackets: the models trained before the cell was left", size=7)
+        figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
+
+
+def history(path: Path, cells: list[dict], objective: str, mark: str | None = None) -> None:
+    """Each trial's score in order, and the best so far."""
+    by_trial: dict[int, dict] = {}
+    for cell in cells:
+        if cell["score"] is not None:
+            best = max(cell["score"], by_trial.get(cell["trial"], cell)["score"])
+            by_trial[cell["trial"]] = {**cell, "score": best}
+    rows = [by_trial[number] for number in sorted(by_trial)]
+    sign = 1 if objective == "accuracy" else -1
+    with page(path, 5.2, 2.8, mark) as figure:
+        axes = figure.subplots()
+        for name, complete, colour in (("complete", True, BLUE), ("pruned", False, ORANGE)):
+            part = [row for row in rows if row["complete"] == complete]
+            x, y = [row["trial"] for row in part], [sign * row["score"] for row in part]
+            axes.plot(x, y, "o", color=colour, label=name, ms=4)
+        done = [row for row in rows if row["complete"]]
+        so_far = sign * np.maximum.accumulate([row["score"] for row in done])
+        axes.step(
+            [row["trial"] for row in done], so_far, where="post", color=GREY, label="best so far"
+        )
+        axes.set(xlabel="trial", ylabel=f"held-out {objective}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False, fontsize=7.5)
+
+
+def importances(path: Path, values: dict[str, float], mark: str | None = None) -> None:
+    """Each parameter's share of the importance."""
+    order = sorted(values, key=values.get)
+    with page(path, 5.2, 0.8 + 0.28 * len(order), mark) as figure:
+        axes = figure.subplots()
+        bars = axes.barh(
+            [name.replace("_", " ") for name in order], [values[n] for n in order], color=BLUE
+        )
+        axes.bar_label(bars, [f"{values[name]:.2f}" for name in order], padding=3, size=8)
+        axes.set(xlabel="importance (PED-ANOVA, shares)", xlim=(0, 1.15 * max(values.values())))
+
+
+def learning_curves(path: Path, curves: dict[str, list[dict]], mark: str | None = None) -> None:
+    """Held-out and training loss of every model of a trial, a panel a trial."""
+    with page(path, 3.5 * len(curves), 2.8, mark) as figure:
+        for axes, (name, folds) in zip(
+            figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
+        ):
+            for fold in folds:
+                epochs = range(1, len(fold["val_loss"]) + 1)
+                axes.plot(epochs, fold["train_loss"], color=BLUE, lw=0.8)
+                axes.plot(epochs, fold["val_loss"], color=ORANGE, lw=0.8)
+                if fold["diverged"] and fold["val_loss"]:
+                    axes.plot(len(epochs), fold["val_loss"][-1], "x", color=RED)
+            axes.plot([], [], color=BLUE, label="training")
+            axes.plot([], [], color=ORANGE, label="held out")
+            axes.set_title(name, size=7.5)
+            axes.set(xlabel="epoch", ylabel="loss")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend(frameon=False, fontsize=7.5)

@@ -1,0 +1,114 @@
+"""Figures across runs: what a recipe's parts give, how fast a machine is.
+
+Drawn from saved rows in the style of `figures.py`; a `mark` is printed across the top as there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.ticker import NullLocator
+
+from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
+ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # % that have a tick
+
+
+def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
+    """What each change to a recipe gives: a dot a run, a bar their mean, in points of accuracy."""
+    changed = rows[1:] or rows
+    with page(path, 5.2, 0.9 + 0.28 * len(changed), mark) as figure:
+        axes = figure.subplots()
+        places = np.arange(len(changed))[::-1]
+        changes = 100 * np.array([row["change"] for row in changed])
+        axes.barh(places, changes.mean(1), color=BLUE, alpha=0.35)
+        axes.plot(changes, np.repeat(places[:, None], changes.shape[1], axis=1), ".", color=BLUE)
+        axes.axvline(0, color=GREY, lw=0.8)
+        axes.set_yticks(places, [row["name"] for row in changed])
+        axes.set_xlabel("change of held-out accuracy in points")
+        figure.supxlabel("bar: mean, dots: folds", size=7)
+
+
+def ladder(path: Path, points: list[dict]) -> None:
+    """Test error against parameters and against training time, ours and published; best on top."""
+    with page(path, 7.5, 3.6, None) as figure:
+        for axes, key, label in zip(
+            figure.subplots(1, 2, sharey=True),
+            ("parameters", "train_seconds"),
+            ("parameters", "training, seconds a model"),
+            strict=True,
+        ):
+            shown = [point for point in points if point[key] is not None]
+            middle = np.sqrt(min(p[key] for p in shown) * max(p[key] for p in shown))
+            for point in shown:
+                colour = BLUE if point["ours"] else GREY
+                at = point[key], 100 * (1 - point["accuracy"])
+                left = point[key] < middle  # and the label on its right, where there is room
+                axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
+                axes.annotate(
+                    point["name"], at, (5 if left else -5, -3), textcoords="offset points",
+                    ha="left" if left else "right", color=colour, size=7,
+                )  # fmt: skip
+            axes.set(xscale="log", xlabel=label, yscale="log")
+            axes.margins(x=0.1)
+        axes.set_yticks(ERRORS, [f"{100 - error:g}" for error in ERRORS])
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.invert_yaxis()
+        figure.axes[0].set_ylabel("test accuracy, %; log scale of the error")
+        figure.supxlabel("filled: ours, eight views (paper: one); hollow: elsewhere", size=7)
+
+
+def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None:
+    """Share of the peak by network and pass, and images a second by batch size."""
+    with page(path, 7, 3, mark) as figure:
+        peak, rate = figure.subplots(1, 2)
+        for place, part in enumerate(("forward", "backward", "step")):
+            at = np.arange(len(rows)) + (place - 1) * 0.27
+            shares = [100 * row[part]["share_of_peak"] for row in rows]
+            peak.bar(at, shares, 0.25, color=COLOURS[place], label=part)
+        peak.set_xticks(range(len(rows)), [row["name"] for row in rows])
+        peak.set(ylabel="% of the matrix-product peak")
+        peak.legend(frameon=False, fontsize=8)
+        for row, colour in zip(rows, itertools.cycle(COLOURS)):
+            for what, style in (("trained", "-"), ("predicted", ":")):
+                rates = row[f"{what}_images_per_second"]
+                rate.loglog(list(rates), list(rates.values()), style, color=colour)
+            last = max(rates)
+            rate.annotate(row["name"], (last, rates[last]), (3, 0), textcoords="offset points",
+                          color=colour, size=8)  # fmt: skip
+        rate.set(xlabel="batch size", ylabel="images a second", xlim=(0.8, 4000))
+        rate.set_title("line: trained, dots: predicted")
+
+
+def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
+    """Where each network's training step spends its time, by torch operator."""
+    named = list(dict.fromkeys(op for row in rows for op in list(row["operators"])[:4]))
+    with page(path, 7, 3, mark) as figure:
+        axes = figure.subplots()
+        left = np.zeros(len(rows))
+        names = [row["name"] for row in rows]
+        for op, colour in zip(named, matplotlib.colormaps["tab20"].colors, strict=False):
+            shares = np.array([100 * row["operators"].get(op, 0) for row in rows])
+            axes.barh(names, shares, left=left, color=colour, label=op.removeprefix("aten::"))
+            left += shares
+        axes.set(xlabel="% of a training step's time; the rest: smaller operators", xlim=(0, 100))
+        figure.legend(frameon=False, fontsize=7, loc="outside right")
+
+
+def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
+    """How time grows: a panel a quantity, {name: {setting: seconds}}."""
+    with page(path, 8, 2.6, mark) as figure:
+        for axes, (name, times) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
+            what, by = name.replace("_", " ").split(" by ")
+            axes.plot([str(key) for key in times], list(times.values()), "o-", color=BLUE)
+            for place, value in enumerate(times.values()):
+                axes.annotate(f"{value:.3g}", (place, value), (-5, 4), textcoords="offset points",
+                              ha="right", size=7)  # fmt: skip
+            axes.set(yscale="log", xlabel=by, ylabel=what)
+            axes.yaxis.set_minor_formatter("")
+            axes.tick_params(axis="x", labelsize=6, labelrotation=20)
+            axes.margins(x=0.45)

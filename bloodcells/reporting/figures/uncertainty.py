@@ -1,0 +1,76 @@
+"""Figures of calibration, abstention, sets of classes and unlike images, styled by `figures.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page, short
+
+
+def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None) -> None:
+    """Accuracy against confidence in bins, `calibration.reliability`, before and after."""
+    with page(path, 6.4, 3.2, mark) as figure:
+        for axes, (when, rows) in zip(
+            figure.subplots(1, 2, sharey=True), bins.items(), strict=True
+        ):
+            x, y, n = (np.array([r[k] for r in rows]) for k in ("confidence", "accuracy", "images"))
+            axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
+            axes.vlines(x, x, y, color=ORANGE, lw=1)
+            axes.scatter(x, y, 3 + 150 * n / n.sum(), color=BLUE, zorder=3)
+            axes.set(xlabel="probability of the top class", title=f"{when} the temperature")
+        figure.axes[0].set_ylabel("share that is right")
+        figure.supxlabel("larger dots: more images", size=7)
+
+
+def risk_coverage(
+    path: Path, curves: dict[str, list[tuple[np.ndarray, np.ndarray]]], mark: str | None = None
+) -> None:
+    """Error among the surest images against their share, a thin line a model."""
+    with page(path, 5.2, 3, mark) as figure:
+        axes = figure.subplots()
+        for (name, members), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
+            for coverage, risk in members:
+                axes.plot(100 * coverage, 100 * risk, color=colour, lw=0.8)
+            axes.plot([], [], color=colour, label=name)
+        axes.set(xlabel="images answered, the surest first, %", ylabel="of them wrong, %")
+        axes.set_xlim(40, 100)
+        axes.legend(frameon=False)
+
+
+def sets(
+    path: Path, scores: dict[str, dict], names: Sequence[str], mark: str | None = None
+) -> None:
+    """Coverage and mean size of the sets of classes by class; `scores` by level."""
+    with page(path, 7, 3, mark) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        places = np.arange(len(names))[::-1]
+        for (level, score), colour, shift in zip(
+            scores.items(), (BLUE, ORANGE), (0.15, -0.15), strict=True
+        ):
+            left.axvline(float(level), color=colour, lw=0.8, zorder=1)
+            left.plot(score["coverage_by_class"], places + shift, "o", color=colour)
+            right.plot(score["size_by_class"], places + shift, "o", color=colour, label=level)
+        left.set_yticks(places, short(names))
+        left.set_xlabel("share of sets that hold the truth (lines: promised overall)")
+        right.set_xlabel("classes in a set, mean")
+        right.legend(frameon=False, title="promised")
+
+
+def distances(
+    path: Path, values: dict[str, np.ndarray], farthest: float, mark: str | None = None
+) -> None:
+    """Squared distance from the training cells of each kind of image: a box each."""
+    with page(path, 6.4, 0.8 + 0.32 * len(values), mark) as figure:
+        axes = figure.subplots()
+        places = np.arange(len(values))[::-1]
+        axes.boxplot(
+            list(values.values()), positions=places, orientation="horizontal", widths=0.6,
+            whis=(1, 99), showfliers=False, medianprops={"color": BLUE},
+        )  # fmt: skip
+        axes.axvline(farthest, color=RED, lw=1)
+        axes.set_yticks(places, list(values))
+        axes.set(xscale="log", xlabel="squared distance (box: quartiles, whiskers: 1 and 99 %)\n"
+                 "right of the red line: called unlike the training cells")  # fmt: skip

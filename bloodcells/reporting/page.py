@@ -1,0 +1,253 @@
+"""All finished runs under plots/ as one self-contained HTML page.
+
+Nothing is fetched by it: pictures are inside, and a policy in its head forbids every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import re
+import statistics
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from string import Template
+
+from bloodcells.cli.arguments import LEAKS, UserError
+from bloodcells.tracking import run_folder
+
+SCORES = {
+    "accuracy": "accuracy",
+    "f1_macro": "F1",
+    "auc_macro": "AUC",
+    "mcc": "MCC",
+}
+TITLES = {  # of the tables
+    "paper": "The paper's experiment",
+    "ladder": "All recipes",
+    "ablation": "What each part of the recipe gives",
+    "trust": "How far to trust a probability",
+    "search": "The paper's search",
+    "results": "The best recipe, class by class",
+    "robustness": "Accuracy on corrupted images",
+}
+STUDIES = {  # folder: title, command, what its figures were made on
+    "data": ("The data", "python data_visualization.py", "all three splits"),
+    "architecture": ("The networks", "python architecture.py", "no data"),
+    "ablation": (
+        "What each part gives",
+        "python ablation.py --overwrite",
+        "held-out train + validation",
+    ),
+    "tuning-best": (
+        "Search about the best recipe",
+        "python model_parameter_tuning.py --config tuning-best",
+        "held-out train + validation",
+    ),
+    "tuning": (
+        "Hyper-parameter search",
+        "python model_parameter_tuning.py",
+        "held-out train + validation",
+    ),
+    "release": ("How far to trust a probability", "python model_release.py", "test"),
+    "robustness": ("Corrupted images", "python robustness.py", "test"),
+    "explain": (
+        "Errors, labels, maps",
+        "python explain.py --overwrite",
+        "test; held-out train + validation",
+    ),
+    "bench": ("Speed", "make bench", "no accuracy is measured"),
+}
+RESULTS = {"data": "audit.json", "ablation": "ablation.json", "bench": "bench.json"}
+UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+Block = Callable[[Path], str]
+
+
+def write(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
+    """Write the page; returns what had to be left out, a line each.
+
+    `blocks` make the README's tables, as Markdown, from `plots`. Raises `UserError` if no run is
+    left, or the page cannot be written.
+    """
+    runs, left_out = read_runs(plots)
+    tables = []
+    for name, block in blocks.items():
+        try:
+            title = TITLES.get(name, name)
+            found = markdown(block(plots), title)
+            tables.append(f'<section id="table-{escape(name)}">{found}</section>')
+        except UNFIT as error:
+            left_out.append(f"table {name}: {error}")
+    if not runs:
+        raise UserError(f"--plots {plots}: no finished run there: {'; '.join(left_out)}")
+    studies = []
+    for name, about in STUDIES.items():
+        if not (plots / name).is_dir():
+            continue
+        try:
+            refuse_generated(plots / name / RESULTS.get(name, "metrics.json"))
+            studies.append(study(plots / name, *about))
+        except UNFIT as error:
+            left_out.append(f"{name}: {error}")
+    content = {
+        "overview": overview(runs),
+        "tables": "\n".join([*tables, figures(plots, "test split")]),
+        "runs": "\n".join(run_section(folder, metrics) for folder, metrics in runs),
+        "studies": "\n".join(studies),
+        "left_out": "".join(f"<li>{escape(line)}</li>" for line in left_out) or "<li>nothing</li>",
+        "links": "".join(
+            f'<li><a href="#{anchor(folder)}">{escape(folder.name)}</a></li>' for folder, _ in runs
+        ),
+    }
+    template = (Path(__file__).with_name("page.html")).read_text(encoding="utf-8")
+    script = template.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = Template(template).substitute(content, script_hash=f"sha256-{digest}")
+    # a name may hold half a character, which no encoding takes
+    run_folder.write_whole(path, page.encode(errors="xmlcharrefreplace"))
+    return left_out
+
+
+def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
+    """The training runs that can be shown, and why others cannot."""
+    runs, left_out = [], []
+    for folder in sorted(path for path in plots.glob("*") if path.is_dir()):
+        if folder.name in STUDIES:
+            continue
+        try:
+            metrics = refuse_generated(folder / "metrics.json")
+            run_section(folder, metrics)
+            overview([(folder, metrics)])
+        except (UserError, OSError, ValueError) as error:
+            left_out.append(f"{folder.name}: {error}")
+        except UNFIT as error:
+            left_out.append(f"{folder.name}: of another schema: {error!r}")
+        else:
+            runs.append((folder, metrics))
+    return runs, left_out
+
+
+def refuse_generated(path: Path) -> dict:
+    """A result file. Raises `UserError` if it is missing or of generated images."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"not finished, it has no {path.name}") from error
+    if found.get("dataset", {}).get("synthetic"):
+        raise UserError("made of generated images: not a result")
+    return found
+
+
+def overview(runs: list[tuple[Path, dict]]) -> str:
+    """The table of all runs."""
+    heads = ["run", "network", "parameters", "models", *SCORES.values(), "s a model"]
+    rows = []
+    for folder, metrics in runs:
+        seconds = statistics.median(run["train_seconds"] for run in metrics["runs"])
+        leaks = " (trained on test images)" if metrics["leaks_test_images"] else ""
+        rows.append(
+            [
+                f"{folder.name}{leaks}",
+                metrics["model"]["name"],
+                f"{metrics['model']['parameters']:,}",
+                str(len(metrics["runs"])),
+                *(score(metrics["test"][key]) for key in SCORES),
+                f"{seconds:.0f}",
+            ]
+        )
+    return table(heads, rows, "All runs on the test split")
+
+
+def score(value: dict) -> str:
+    """mean ± standard deviation [95 % interval]."""
+    spread = "" if value["std"] is None else f" ± {value['std']:.4f}"
+    return f"{value['mean']:.4f}{spread} [{value['low']:.4f}, {value['high']:.4f}]"
+
+
+def run_section(folder: Path, metrics: dict) -> str:
+    """A run: the command that repeats it, its classes, settings, machine and figures."""
+    script = "model_cnn.py" if "model" in metrics["config"] else "model_baseline.py"
+    place = f"plots/{folder.name}"
+    command = f"python {script} --config {place}/config.toml --output {place} --overwrite"
+    classes = [
+        [
+            row["class"],
+            str(row["support"]),
+            *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")),
+        ]
+        for row in metrics["test_per_class"]
+    ]
+    settings = {**metrics["config"], **metrics["environment"]}
+    leaks = f"<p><strong>{escape(LEAKS)}.</strong></p>" if metrics["leaks_test_images"] else ""
+    return (
+        f'<section id="{anchor(folder)}"><h3>{escape(folder.name)}</h3>{leaks}'
+        f"<p><code>{escape(command)}</code></p>"
+        + table(["class", "images", "precision", "recall", "F1"], classes, "Classes, test split")
+        + figures(folder, "test split")
+        + "<details><summary>Settings and machine</summary>"
+        + table(["name", "value"], [[k, str(v)] for k, v in settings.items()], "Settings")
+        + "</details></section>"
+    )
+
+
+def study(folder: Path, title: str, command: str, split: str) -> str:
+    """A study's figures."""
+    return (
+        f'<section id="{anchor(folder)}"><h3>{escape(title)}</h3>'
+        f"<p><code>{escape(command)}</code>, on: {escape(split)}.</p>"
+        f"{figures(folder, split)}</section>"
+    )
+
+
+def figures(folder: Path, split: str) -> str:
+    """The folder's pictures, inside the page."""
+    shown = []
+    for path in sorted(folder.glob("*.png")):
+        content = path.read_bytes()
+        data = base64.b64encode(content).decode()
+        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+        made_on = "training and held-out images" if path.stem == "learning_curves" else split
+        words = f"{escape(path.stem.replace('_', ' '))}, on: {escape(made_on)}"
+        shown.append(
+            f'<figure><img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
+            f'alt="{escape(folder.name)}: {words}"><figcaption>{words}</figcaption></figure>'
+        )
+    return "".join(shown)
+
+
+def markdown(text: str, title: str) -> str:
+    """The tables, paragraphs and `code` of a README block as HTML."""
+    parts = []
+    captions = itertools.chain([title], (f"{title}, part {n}" for n in itertools.count(2)))
+    for chunk in text.split("\n\n"):
+        lines = chunk.strip().splitlines()
+        if lines and lines[0].startswith("|"):
+            cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+            parts.append(table(cells[0], cells[2:], next(captions)))
+        elif lines:
+            parts.append(f"<p>{inline(' '.join(lines))}</p>")
+    return "".join(parts)
+
+
+def inline(text: str) -> str:
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+
+
+def table(heads: list[str], rows: list[list[str]], caption: str) -> str:
+    """A table that sorts by a click, or by the keyboard, on a column's head."""
+    buttons = "".join(
+        f'<th scope="col"><button type="button">{inline(head)}</button></th>' for head in heads
+    )
+    body = "".join(f"<tr>{''.join(f'<td>{inline(c)}</td>' for c in row)}</tr>" for row in rows)
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{buttons}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def anchor(folder: Path) -> str:
+    return "run-" + re.sub(r"[^A-Za-z0-9-]", "-", folder.name)

@@ -1,0 +1,175 @@
+"""What a finished search leaves: trials.csv, best.toml, metrics.json and figures."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from bloodcells.cli.arguments import PLACES, UserError, warning
+from bloodcells.reporting.figures import search as search_figures
+from bloodcells.search.space import Choice, Search
+from bloodcells.tracking import run_folder
+
+# settings of a machine, and of the search, which model_cnn.py does not know
+MACHINE = {*PLACES, "device", "started", "storage"}
+SEARCH = {
+    "search",
+    "trials",
+    "objective",
+    "patience",
+    "threshold",
+    "prune",
+    "prune_margin",
+    "space",
+}
+
+
+def save(
+    args: argparse.Namespace,
+    dataset: dict,
+    environment: dict,
+    search: Search,
+    trials: list[FrozenTrial],
+    importances: dict[str, float],
+) -> None:
+    """Write the folder `args.output` and print the best trials.
+
+    Raises `UserError` if no trial came to a result.
+    """
+    cells = [cell for trial in trials for cell in search.cells(trial)]
+    complete = [cell for cell in cells if cell["complete"]]
+    if not complete:
+        reasons = {str(cell["failed"] or "its workers died"): None for cell in cells}
+        raise UserError(f"no trial came to a result: {'; '.join(reasons)}")
+    best = max(complete, key=lambda cell: cell["score"])
+    folds = {trial.number: trial.user_attrs.get("folds", []) for trial in trials}
+    content = {
+        "dataset": dataset,
+        "config": {k: v for k, v in sorted(vars(args).items()) if k not in MACHINE},
+        "environment": environment,
+        "models_a_trial": len(search.plans),
+        "cells": cells,
+        "best": best,
+        "seconds": sum(seconds(models) for models in folds.values()),
+        "plain_seconds": plain_seconds(cells, folds, len(search.plans)),
+        "importances": importances,
+    }
+    by_number = {trial.number: trial for trial in trials}
+
+    def fill(folder: Path) -> None:
+        def path(name: str) -> Path:
+            return folder / f"{name}.{args.figure_format}"
+
+        mark = warning(args)
+        run_folder.write_csv(folder / "trials.csv", csv_rows(cells, folds))
+        run_folder.write_toml(folder / "best.toml", best_settings(args, search, best, by_number))
+        search_figures.history(path("history"), cells, args.objective, mark)
+        if importances:
+            search_figures.importances(path("importances"), importances, mark)
+        worst = min((c for c in cells if c["accuracy"]), key=lambda cell: cell["score"])
+        named = (
+            {"best": best, "worst": worst} if worst["trial"] != best["trial"] else {"best": best}
+        )
+        curves = {f"{name}: {describe(cell)}": folds[cell["trial"]] for name, cell in named.items()}
+        search_figures.learning_curves(path("learning_curves"), curves, mark)
+        axes = [name for name, part in search.space.items() if isinstance(part, Choice)]
+        if args.search == "grid" and {"batch_size", "lr", "epochs"} == set(axes):
+            search_figures.heat_maps(path("heat_maps"), cells, mark)
+        run_folder.write_json(folder / "metrics.json", content)
+
+    run_folder.write(args.output, fill, last="metrics.json")
+    print(table(cells, args.objective))
+    print(f"wrote {args.output}")
+
+
+def best_settings(
+    args: argparse.Namespace, search: Search, best: dict, by_number: dict[int, FrozenTrial]
+) -> dict:
+    """The best cell as a preset of model_cnn.py.
+
+    At a constant rate, its epochs are those that its models trained, in median, before they were
+    stopped early: model_cnn.py does not stop. Another schedule runs to its end.
+    """
+    settings = vars(search.settings(by_number[best["trial"]]))
+    if settings["schedule"] == "constant":
+        settings["epochs"] = int(np.median(best["epochs"]))
+    idle = "folds" if args.protocol == "official" else "runs"
+    left_out = MACHINE | SEARCH | {idle, "save_weights"}
+    return {k: v for k, v in sorted(settings.items()) if k not in left_out}
+
+
+def seconds(models: list[dict]) -> float:
+    return sum(model["seconds"] for model in models)
+
+
+def plain_seconds(cells: list[dict], folds: dict[int, list[dict]], models: int) -> float:
+    """Estimated seconds of the plain search: each cell by itself, and all of its models.
+
+    A cell's models take their trial's seconds an epoch; those that were pruned away are taken to
+    be like its others.
+    """
+    total = 0.0
+    for cell in cells:
+        trained = folds[cell["trial"]]
+        if epochs := sum(len(model["val_loss"]) for model in trained):
+            total += seconds(trained) / epochs * float(np.mean(cell["epochs"])) * models
+    return total
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """PED-ANOVA's importance of each parameter; empty where the trials are too few or alike."""
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError):
+        return {}
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    enough = len(complete) >= FEWEST and len(found) > 1
+    return {name: float(value) for name, value in found.items()} if enough else {}
+
+
+FEWEST = 4  # complete trials, for importances to say anything
+
+
+def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
+    """A header and a row a cell; the seconds are those of the whole trial."""
+    names = list(dict.fromkeys(name for cell in cells for name in cell["settings"]))
+    figures = ["accuracy", "accuracy_std", "loss", "loss_std"]
+    rows = [["trial", *names, *figures, "models", "epochs_trained", "trial_seconds", "state"]]
+    for cell in cells:
+        state = "complete" if cell["complete"] else "failed" if cell["failed"] else "pruned"
+        values = [cell["settings"].get(name) for name in names]
+        values += [*spread(cell["accuracy"]), *spread(cell["loss"]), len(cell["accuracy"])]
+        took = round(seconds(folds[cell["trial"]]), 1)
+        rows.append([cell["trial"], *values, " ".join(map(str, cell["epochs"])), took, state])
+    return rows
+
+
+def spread(values: list[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation, where there are values for them."""
+    mean = float(np.mean(values)) if values else None
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def describe(cell: dict) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in cell["settings"].items()
+    )
+
+
+def table(cells: list[dict], objective: str) -> str:
+    """The ten best cells for the console."""
+    ranked = sorted((cell for cell in cells if cell["complete"]), key=lambda cell: -cell["score"])
+    lines = [f"the best by held-out {objective}:"]
+    for cell in ranked[:10]:
+        mean, std = spread(cell[objective])
+        deviation = "" if std is None else f" +- {std:.4f}"
+        lines.append(f"  {mean:.4f}{deviation}  {describe(cell)}")
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""The README's table of the paper's hyper-parameter search, as Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.cli.arguments import PRESETS, UserError, load_preset
+from bloodcells.reporting.tables.studies import machine, read_study
+
+# Hobelsberger et al.'s held-out accuracies: of the best cell, by (batch size, rate, epochs); of
+# the cells of these rates no more than the range is given
+PUBLISHED_BEST = (128, 0.001, 50), 0.915
+PUBLISHED_LOW = (0.01, 0.1), (0.18, 0.43)
+COMMAND = "python model_parameter_tuning.py"
+
+
+def search(plots: Path) -> str:
+    """The paper's 18 cells, ours beside the published. Raises `UserError` for an unfit run."""
+    preset = load_preset(PRESETS / "tuning.toml")
+    path = plots / "tuning" / "metrics.json"
+    found = read_study(path, preset, COMMAND)
+    rows: dict[tuple, dict[int, dict]] = {}
+    for cell in found["cells"]:
+        settings = cell["settings"]
+        row = rows.setdefault((settings["lr"], settings["batch_size"]), {})
+        row[settings["epochs"]] = cell
+    lengths = sorted(preset["space"]["epochs"])
+    if any(sorted(row) != lengths for row in rows.values()):
+        raise UserError(f"{path}: not all cells are there; make it with {COMMAND}")
+    heads = [f"{epochs} epochs at most" for epochs in lengths]
+    lines = [
+        f"| rate | batch | {' | '.join(heads)} | epochs trained | published |",
+        f"|---|---|{'---|' * len(heads)}---|---|",
+    ]
+    for (rate, batch), row in sorted(rows.items()):
+        trained = row[lengths[-1]]["epochs"]
+        cells = [
+            f"{rate:g}",
+            str(batch),
+            *(held_out(row[epochs], found["models_a_trial"]) for epochs in lengths),
+            ", ".join(map(str, trained)),
+            published(batch, rate),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", words(found)])
+
+
+def held_out(cell: dict, models: int) -> str:
+    """mean ± standard deviation over the folds, or of how many where the rest were pruned."""
+    values = cell["accuracy"]
+    if not values:
+        return f"cannot be trained: {cell['failed']}"
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    pruned = "" if len(values) == models else f" ({len(values)} of {models} folds)"
+    return f"{np.mean(values):.3f}{spread}{pruned}"
+
+
+def published(batch: int, rate: float) -> str:
+    """What the paper says of a row's cells."""
+    (best_batch, best_rate, epochs), accuracy = PUBLISHED_BEST
+    rates, (low, high) = PUBLISHED_LOW
+    if (batch, rate) == (best_batch, best_rate):
+        return f"{accuracy:.3f} at {epochs} epochs, the best"
+    return f"{low} to {high}" if rate in rates else ""
+
+
+def words(found: dict) -> str:
+    """What the table shows, what was saved, and how the latter was estimated."""
+    config, best = found["config"], found["best"]["settings"]
+    return (
+        f"Held-out accuracy, mean ± standard deviation over {found['models_a_trial']} folds of "
+        "train + validation; the test split is not read. Training ends early where the held-out "
+        f"loss does not fall by {config['threshold']:.0%} in {config['patience']} epochs. The best "
+        f"cell: batch {best['batch_size']}, rate {best['lr']:g}, {best['epochs']} epochs at most. "
+        "A row is one training, read at both lengths, and a row that lies more than "
+        f"{config['prune_margin']:g} behind the best in its first folds is not trained on the "
+        f"rest{to_win(found)}. That took {found['seconds'] / 60:.0f} min ({machine(found)}); "
+        "the plain grid, each cell by itself on all folds, would take about "
+        f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds an epoch and the "
+        "epochs a fold of the models that were trained."
+    )
+
+
+def to_win(found: dict) -> str:
+    """What a row that was left early would have needed on the folds that it was not trained on."""
+    models, best = found["models_a_trial"], found["best"]["accuracy"]
+    needed = [
+        (sum(best) - sum(cell["accuracy"])) / (models - len(cell["accuracy"]))
+        for cell in found["cells"]
+        if 0 < len(cell["accuracy"]) < models
+    ]
+    if not needed:
+        return ""
+    return (
+        f": to win it would have needed {min(needed):.3f} or more there in the mean, and the best "
+        f"cell's best fold has {max(best):.3f}"
+    )

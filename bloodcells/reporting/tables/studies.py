@@ -1,0 +1,197 @@
+"""The README's tables across runs as Markdown: accuracy against time, and what each part gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.cli.arguments import PRESETS, UserError, load_preset
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.reporting.tables.paper import cell, check_settings, comparison, read_run
+from bloodcells.tracking.run_folder import SavedRun
+
+# mean or single test accuracies at 28 x 28 pixels: name, parameters in millions, accuracy, runs
+PUBLISHED_ELSEWHERE = (
+    ("ResNet-18 (MedMNIST v2)", 11.2, 0.958, "mean of 3 or more"),
+    ("Google AutoML Vision (MedMNIST v2)", None, 0.966, "mean of 3 or more"),
+    ("ResNet-18 (medmnist-c-cal)", 11.2, 0.966, "mean of 3"),
+    ("small CNN (vesperale1112/bloodmnist)", 0.3, 0.965, "1"),
+    ("ResNet-18 (vesperale1112/bloodmnist)", 11.2, 0.970, "1"),
+    (
+        "pretrained ResNet-18 (tomrussobuilds/bloodmnist)",
+        11.2,
+        0.975,
+        "views averaged, best of several",
+    ),
+)
+LADDER = (
+    *("cnn-paper", "cnn-fast-15", "cnn-fast-30", "cnn-fast-60", "cnn-fast-200"),
+    "cnn-best",
+)
+COMPARED = (  # what a pair of runs differs in besides the recipe
+    "`cnn-best` (a seed, trained on train, eight views)",
+    "the paper's CNN (a fold, trained on the rest of train + validation, one view)",
+)
+
+
+def ladder(plots: Path) -> str:
+    """Accuracy against training time, ours and published elsewhere, as Markdown."""
+    runs = {preset: read_run(plots, preset) for preset in LADDER}
+    lines = [
+        "| recipe | parameters | test accuracy, one view | eight views | models together | "
+        "training, s | in TFLOP | whole command |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, millions, accuracy, count in PUBLISHED_ELSEWHERE:
+        size = f"{millions} M" if millions else ""
+        lines.append(f"| {name}; {count} | {size} | {accuracy:.3f} | | | | | |")
+    rows = {f"`{preset}`": run for preset, run in runs.items()}
+    rows["the same on train + validation"] = read_run(plots, "cnn-best", "train-and-validation")
+    several = len({machine(run.metrics) for run in rows.values()}) > 1
+    lines += [ladder_row(name, run, several) for name, run in rows.items()]
+    best, paper = runs["cnn-best"], runs["cnn-paper"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            ladder_words(best),
+            "",
+            comparison(best, paper, COMPARED),
+        ]
+    )
+
+
+def ladder_points(plots: Path) -> list[dict]:
+    """The ladder as points for a figure: name, parameters, train_seconds, accuracy, ours.
+
+    What was published elsewhere is named by its source.
+    """
+    points = [
+        {
+            "name": name.partition("(")[2].removesuffix(")").partition("/")[0],
+            "parameters": millions and millions * 1e6,
+            "train_seconds": None,
+            "accuracy": accuracy,
+            "ours": False,
+        }
+        for name, millions, accuracy, _ in PUBLISHED_ELSEWHERE
+    ]
+    for preset in LADDER:
+        metrics = read_run(plots, preset).metrics
+        points.append(
+            {
+                "name": preset.removeprefix("cnn-"),
+                "parameters": metrics["model"]["parameters"],
+                "train_seconds": np.median([row["train_seconds"] for row in metrics["runs"]]),
+                "accuracy": metrics["test"]["accuracy"]["mean"],
+                "ours": True,
+            }
+        )
+    return points
+
+
+def machine(metrics: dict) -> str:
+    """What a run or study was trained on, and how precisely."""
+    environment, precision = metrics["environment"], metrics["config"]["precision"]
+    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
+    return f"{device}, {environment['threads']} threads, {precision}"
+
+
+def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
+    """A recipe's line of the table, with the machine where not all are alike."""
+    metrics = run.metrics
+    one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
+    eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
+    together = metrics.get("test_ensemble")
+    seconds = [row["train_seconds"] for row in metrics["runs"]]
+    gflops = [row.get("machine_gflops") for row in metrics["runs"]]
+    work = [s * rate / 1000 for s, rate in zip(seconds, gflops, strict=True) if rate]
+    command = metrics.get("command_seconds")
+    cells = [
+        name,
+        f"{metrics['model']['parameters'] / 1e6:.2f} M",
+        cell(one_view, 4),
+        eight,
+        cell(together["accuracy"], 4) if together else "",
+        f"{np.median(seconds):.0f}" + (f" ({machine(metrics)})" if name_machine else ""),
+        f"{np.median(work):.1f}" if work else "",
+        f"{command:.0f} s for {len(seconds)} models" if command else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def ladder_words(best: SavedRun) -> str:
+    """What the columns mean, and what the best recipe's other goals came to."""
+    auc = best.metrics["test"]["auc_macro"]
+    granulocyte = best.metrics["test_per_class"][CLASS_NAMES.index("immature granulocyte")]
+    return (
+        "Published: MedMNIST v2 is Yang et al. (2023), the others are public repositories. Ours: "
+        f"mean ± standard deviation over {len(best.probabilities)} models (seeds; folds for "
+        "`cnn-paper`) [95 % interval of test sampling]. Training: median seconds of one model "
+        f"({machine(best.metrics)}), start-up and scoring left out; in TFLOP: these seconds times "
+        "the machine's speed in float32 matrix products, measured after each epoch, so that slow "
+        "hours compare with fast ones. The last row: `cnn-best` with `--protocol "
+        "train-and-validation`, trained when nothing was left to choose. `cnn-best`: macro "
+        f"AUC {cell(auc, 4)}, recall of immature granulocytes {granulocyte['recall']:.3f} "
+        f"[{granulocyte['recall_low']:.3f}, {granulocyte['recall_high']:.3f}]."
+    )
+
+
+def ablation(plots: Path) -> str:
+    """What each part of the recipe gives on held-out images, as Markdown."""
+    preset = load_preset(PRESETS / "ablation.toml")
+    found = read_study(
+        plots / "ablation" / "ablation.json", preset, "python ablation.py --overwrite"
+    )
+    rows, config = found["variants"], found["config"]
+    return "\n".join(
+        [
+            *ablation_rows(rows),
+            "",
+            f"Mean ± standard deviation in % over {config['replicates']} folds of train + "
+            "validation, of models trained on the rest and scored on the held-out images, with "
+            f"{config['views']} views and with one; {config['epochs']} epochs, widths "
+            f"{config['widths']}. Time: median ratio to the whole recipe in the same "
+            f"fold. p: McNemar's exact test of these models, for {len(rows) - 1} comparisons not "
+            "corrected. The test split was not read.",
+        ]
+    )
+
+
+def read_study(path: Path, preset: dict, command: str) -> dict:
+    """A study's JSON. Raises `UserError` if it is missing, on generated images, or of others."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; make it with {command}") from error
+    if found["dataset"]["synthetic"]:
+        raise UserError(f"{path}: a run on generated images never enters a table")
+    check_settings(path, found["config"], preset, command)
+    return found
+
+
+def ablation_rows(rows: list[dict]) -> list[str]:
+    """The lines of the Markdown table."""
+    lines = [
+        "| recipe | held-out accuracy | change in points | one view | p | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        whole = row is rows[0]
+        cells = [
+            row["name"],
+            spread(row["accuracy"]),
+            "" if whole else spread(row["change"], sign="+"),
+            spread(row["accuracy_one_view"]),
+            "" if whole else f"{row['mcnemar']['p']:.1g}",
+            f"{np.median(row['time_ratio']):.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """mean +- standard deviation in points."""
+    return f"{100 * np.mean(values):{sign}.2f} ± {100 * np.std(values, ddof=1):.2f}"

@@ -1,0 +1,1 @@
+"""Hyper-parameter search: its space, its trials, its study."""

@@ -1,0 +1,264 @@
+"""A search's study in a database: opened, shared by workers, continued after any interruption.
+
+The search has slots, numbered from zero, and each is to be filled by one finished trial. A worker
+takes its turn under a lock of the database, so no slot is given out twice. While it trains it shows
+signs of life; another worker that sees none for `GRACE` seconds ends the trial and gives its slot
+out again, with the settings and the models that it had. (Optuna's `GridSampler` and its heartbeat
+alone can train a cell twice, or lose one, when workers die.)
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import optuna
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from bloodcells.cli.arguments import UserError
+
+BEAT, GRACE = 10, 60  # seconds between signs of life; silent for so long is dead
+POLL = 2  # seconds between looks at what other workers do
+MOST_DEATHS = 10  # a slot whose trials ended their workers so often is given up
+SEARCH = "search"  # the attribute of a study that says what it searches
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+Objective = Callable[[optuna.Trial], float]
+
+
+def read_url(text: str) -> URL:
+    """A database's URL. Raises `UserError` for none, and for one that is not supported."""
+    try:
+        url = sqlalchemy.engine.make_url(text)
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        raise UserError(
+            "--storage: not the URL of a database, as postgresql://user@host/database"
+        ) from error
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise UserError(f"--storage {url}: neither sqlite nor postgresql")
+    return url
+
+
+class Database:
+    """Where a study is kept, and the lock under which its workers take turns."""
+
+    def __init__(self, url: str | None, default: Path):
+        """`default` is the file to take where no URL is given. Raises `UserError`."""
+        self.url = read_url(url) if url else URL.create("sqlite", database=str(default))
+        self.is_file = self.url.drivername == "sqlite"
+        options = {"timeout": 60} if self.is_file else {"connect_timeout": 20}
+        self.options = {"connect_args": options}
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep the other workers of this database waiting."""
+        if self.is_file:
+            with filelock.FileLock(f"{self.url.database}.lock"):
+                yield
+            return
+        engine = sqlalchemy.create_engine(self.url, poolclass=NullPool, **self.options)
+        with engine.begin() as connection:  # the lock is the transaction's
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(20231128)"))
+            yield
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What goes wrong with the database, as a `UserError` of one line."""
+        try:
+            yield
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            while error.__cause__ is not None:
+                error = error.__cause__
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"--storage {self}: {reason}") from error
+
+    def study(self, name: str, search: dict) -> optuna.Study:
+        """Open the study, or create it. Raises `UserError` where that can't be done.
+
+        `search` describes space and settings; a study that was made of others is left as it is.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        if self.is_file and not Path(self.url.database).parent.is_dir():
+            raise UserError(f"--storage {self}: its folder does not exist")
+        try:
+            with self.errors(), self.turn():
+                return self.study_in_turn(name, search)
+        except ImportError as error:
+            raise UserError(
+                f"--storage {self}: its driver is not installed: "
+                "python -m pip install 'psycopg[binary]'"
+            ) from error
+        except (OSError, RuntimeError) as error:  # no such folder; of another Optuna
+            raise UserError(f"--storage {self}: {error}") from error
+
+    def study_in_turn(self, name: str, search: dict) -> optuna.Study:
+        """The same, only in one's turn."""
+        text = self.url.render_as_string(hide_password=False)
+        text = text.replace("{", "{{").replace("}", "}}")  # Optuna would read a template
+        storage = optuna.storages.RDBStorage(text, engine_kwargs=self.options)
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+        there = study.user_attrs.get(SEARCH)
+        if there is None and not study.trials:
+            study.set_user_attr(SEARCH, search)
+            return study
+        there = there or {}
+        if other := sorted(
+            k for k in there.keys() | search.keys() if there.get(k) != search.get(k)
+        ):
+            raise UserError(
+                f"--storage {self}: its study {name} is of another search (other "
+                f"{', '.join(other)}); pass another --output, or its own settings"
+            )
+        return study
+
+
+class Worker:
+    """One process at work on a study of `total` slots.
+
+    `prepare` is called with a slot before a new trial of it is drawn; it may set the study's
+    sampler, and returns the parameters that are given, by name.
+    """
+
+    def __init__(
+        self, database: Database, study: optuna.Study, total: int, prepare: Callable[[int], dict]
+    ):
+        self.database, self.study, self.total, self.prepare = database, study, total, prepare
+        self.seen: dict[int, tuple[object, float]] = {}  # signs of life, and when they were new
+
+    def run(self, objective: Objective, report: Callable[[FrozenTrial, int], None]) -> None:
+        """Take part until every slot is filled, by this process and others.
+
+        `report` takes each trial that this process ended, and how many slots are filled then.
+        Raises `UserError` if the database fails.
+        """
+        told = False
+        while True:
+            with self.database.errors(), self.database.turn():
+                trial = self.take()
+                filled = len(self.filled())
+            if filled >= self.total:
+                return
+            if trial is None:  # others are at work on the rest
+                if not told:
+                    print("waiting for the trials of other workers", flush=True)
+                    told = True
+                time.sleep(POLL)
+                continue
+            with self.database.errors():
+                if self.train(trial, objective):
+                    frozen = self.study.get_trials(deepcopy=False)[trial.number]
+                    report(frozen, len(self.filled()))
+
+    def train(self, trial: optuna.Trial, objective: Objective) -> bool:
+        """The trial's objective, and its end in the study; False if another worker took it over."""
+        try:
+            with signs_of_life(trial):
+                value, state = objective(trial), TrialState.COMPLETE
+        except optuna.TrialPruned:
+            value, state = None, TrialState.PRUNED
+        except UserError as error:  # settings that can't be trained
+            value, state = None, TrialState.FAIL
+            trial.set_user_attr("failed", str(error))
+        except KeyboardInterrupt as error:
+            self.study.tell(trial, state=TrialState.FAIL)  # its slot is free again
+            raise KeyboardInterrupt("stopped; the same command goes on with the search") from error
+        except optuna.exceptions.UpdateFinishedTrialError:
+            value, state = None, None
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        if state is None or frozen.state.is_finished():
+            print(
+                f"trial {trial.number} was silent for over {GRACE} s: another worker has it now",
+                file=sys.stderr,
+            )
+            return False
+        self.study.tell(trial, value, state)
+        return True
+
+    def take(self) -> optuna.Trial | None:
+        """A trial of a free slot; None if there is no such slot. Only in one's turn."""
+        self.bury()
+        trials = self.study.get_trials(deepcopy=False)
+        if not any(trial.state == TrialState.WAITING for trial in trials):
+            slots: dict[int, list[FrozenTrial]] = {number: [] for number in range(self.total)}
+            for trial in trials:
+                if trial.user_attrs.get("slot") in slots:
+                    slots[trial.user_attrs["slot"]].append(trial)
+            free = (slot for slot, there in slots.items() if all(map(is_dead, there)))
+            slot = next((slot for slot in free if len(slots[slot]) <= MOST_DEATHS), None)
+            if slot is None:
+                return None
+            given, kept = self.prepare(slot), {"slot": slot}
+            if slots[slot]:  # go on with the dead one's settings and models
+                given = slots[slot][-1].params
+                kept = {k: v for k, v in slots[slot][-1].user_attrs.items() if k != "alive"}
+            self.study.enqueue_trial(given, user_attrs=kept)
+        return self.study.ask()  # of those that wait, the first
+
+    def bury(self) -> None:
+        """End the trials that show no sign of life."""
+        now = time.monotonic()
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            sign = trial.user_attrs.get("alive")
+            known = self.seen.get(trial.number)
+            if known is None or known[0] != sign:
+                self.seen[trial.number] = sign, now
+            elif now - known[1] > GRACE:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def filled(self) -> list[FrozenTrial]:
+        """The trial of each slot that is filled or given up, by slot."""
+        found, deaths = {}, {}
+        for trial in self.study.get_trials(deepcopy=False):
+            slot = trial.user_attrs.get("slot")
+            if slot is None or slot >= self.total:
+                continue
+            if trial.state.is_finished() and not is_dead(trial):
+                found.setdefault(slot, trial)
+            elif is_dead(trial):
+                deaths[slot] = deaths.get(slot, 0) + 1
+                if deaths[slot] > MOST_DEATHS:
+                    found.setdefault(slot, trial)
+        return [found[slot] for slot in sorted(found)]
+
+
+def is_dead(trial: FrozenTrial) -> bool:
+    """Whether the trial was ended from outside, and is to be made again."""
+    return trial.state == TrialState.FAIL and "failed" not in trial.user_attrs
+
+
+@contextmanager
+def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
+    """Show signs of life within the block, from a thread."""
+    over = threading.Event()
+
+    def show() -> None:
+        sign = 0
+        while not over.wait(BEAT):
+            sign += 1
+            try:
+                trial.set_user_attr("alive", sign)
+            except Exception as error:  # of the database, or the trial is another's: try again
+                print(f"no sign of life could be given: {type(error).__name__}", file=sys.stderr)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""Run folders, the environment of a run, and the code that it was made by."""

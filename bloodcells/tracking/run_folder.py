@@ -1,0 +1,212 @@
+"""A run folder: what a script writes under `plots/`, and how it is read back.
+
+The file of results, such as `metrics.json`, is moved in last: a folder without it is not finished.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bloodcells.cli.arguments import ROOT, UserError
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from torch import nn
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "medmnist",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "scikit-image",
+    "pillow",
+    "matplotlib",
+    "safetensors",
+    "optuna",
+)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A finished run read from its folder."""
+
+    folder: Path
+    metrics: dict
+    labels: np.ndarray  # int64 (N,)
+    probabilities: np.ndarray  # float32 (runs, N, classes)
+
+
+def prepare(folder: Path, flag: str = "--output") -> None:
+    """Make sure that results can be written, before hours are spent on them. Raises `UserError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{flag} {folder}: cannot write there: {reason}; pass a writable folder"
+        ) from error
+
+
+def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | None = None) -> None:
+    """Let `fill` write its files into a scratch folder, then move them all into `folder`.
+
+    An interruption before the moves leaves `folder` as it was; one between them leaves it without
+    the file `last`, which marks a finished run. Files that `fill` does not write are left alone,
+    but for those of an earlier run that match the pattern `stale`.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+            fill(Path(scratch))
+            names = sorted(os.listdir(scratch), key=lambda name: (name == last, name))
+            for name in names:
+                with (Path(scratch) / name).open("rb+") as file:
+                    os.fsync(file.fileno())
+            (folder / last).unlink(missing_ok=True)
+            for old in folder.glob(stale) if stale else ():
+                old.unlink()
+            for name in names:
+                os.replace(Path(scratch) / name, folder / name)
+        keep_names(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in place as a whole, or leave the one that is there. Raises `UserError`."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}; what was there before is left"
+        ) from error
+    keep_names(path.parent)
+
+
+def keep_names(folder: Path) -> None:
+    """Have the names of the folder's files survive a power cut too, where the system can."""
+    if sys.platform != "win32":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # not every file system can
+                os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_toml(path: Path, settings: dict) -> None:
+    """Flags and their values as a preset; a JSON string, number or boolean is valid TOML.
+
+    A flag that was not given and has no default, None, has no line.
+    """
+    lines = [
+        f"{key.replace('_', '-')} = {json.dumps(value)}"
+        for key, value in settings.items()
+        if value is not None
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: list[Sequence]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def read(folder: Path) -> SavedRun:
+    """Read a finished run. Raises `UserError` if it is missing or damaged."""
+    try:
+        run = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+            saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"])
+        if missing := {"dataset", "model", "config", "test", "leaks_test_images"} - run.keys():
+            raise KeyError(f"metrics.json lacks {', '.join(sorted(missing))}")
+        return saved
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no finished run there ({error.filename} is missing)") from error
+    except Exception as error:  # a damaged archive or text raises one of many kinds
+        raise UserError(f"{folder}: the saved run is damaged: {error}") from error
+
+
+def find(path: Path) -> Path:
+    """A file or folder as named, or as named from the project's folder."""
+    return path if path.exists() else ROOT / path
+
+
+def network(run: SavedRun, weights: str) -> nn.Module:
+    """A model of the run, from its file of weights of that name. Raises `UserError`."""
+    import safetensors.torch
+
+    import models
+
+    name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
+    model = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not this run's weights: {error}") from error
+    return model.eval()
+
+
+def environment(device: str) -> dict:
+    """The `environment` entry of `metrics.json`: what the figures were made with."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if device == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": processor(),
+        "device": gpu or device,
+        "threads": torch.get_num_threads(),
+        "git_commit": git_commit(),
+    }
+
+
+def processor() -> str:
+    """The processor's own name, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with "+" if it was changed since; None outside a git checkout."""
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        return None
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    status = [*git, "status", "--porcelain", "--untracked-files=no", "--", "*.py", ".config"]
+    changed = subprocess.run(status, capture_output=True, text=True).stdout.strip()
+    return None if head.returncode else head.stdout.strip() + "+" * bool(changed)

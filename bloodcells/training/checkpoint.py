@@ -1,0 +1,264 @@
+"""Unfinished work, kept in the run folder so that a stopped command goes on where it was.
+
+`checkpoint/` holds a file for each finished model, one for each in training, the identity of the
+run, and a lock for each model that a process is at work on. Every file is written under another
+name, flushed to the disk and renamed, so that there is a whole one at any moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor
+
+from bloodcells.cli.arguments import ROOT, UserError
+from bloodcells.data.folds import Run
+from bloodcells.tracking.run_folder import write_whole
+from bloodcells.training import distributed
+from bloodcells.training.state_files import damaged, packed, read
+
+# what a model's figures depend on; the hash of these files is the code's version
+CODE = (
+    *("ablation.py", "models.py", "bloodcells/cli/recipe.py"),
+    *("bloodcells/data/bloodmnist.py", "bloodcells/data/folds.py"),
+    *("bloodcells/data/synthetic_cells.py", "bloodcells/training/augmentation.py"),
+    *("bloodcells/training/optim.py", "bloodcells/training/distributed.py"),
+    "bloodcells/training/loop.py",
+)
+
+
+class Stateful(Protocol):
+    """What can be put aside and taken up again."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
+
+
+def identity(config: dict, dataset: dict, model: torch.nn.Module, device: torch.device) -> dict:
+    """What must be the same for one run to go on as another began."""
+    code = hashlib.md5(usedforsecurity=False)
+    for name in CODE:
+        code.update((ROOT / name).read_bytes())
+    return {
+        **config,
+        "data file": dataset,
+        "network": str(model),
+        "code version": code.hexdigest(),
+        "device type": device.type,
+        "torch version": torch.__version__,
+        "processes": distributed.size(),
+    }
+
+
+class Work:
+    """The models of one command, in `checkpoint/` of its run folder.
+
+    `names` are those of the models that this process trains; if `shared`, other processes may be
+    at work on the rest. `result` is the file that marks a finished run. As a context, it gives the
+    folder free at the end.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        names: list[str],
+        identity: dict,
+        every: int = 1,
+        shared: bool = False,
+        result: str = "metrics.json",
+    ):
+        self.run, self.folder, self.result = run, run / "checkpoint", run / result
+        self.resumed = False  # known to the process that writes
+        self.names, self.identity, self.every, self.shared = names, identity, every, shared
+        self.known = self.folder / "identity.json"
+        self.turn = filelock.FileLock(run / ".turn.lock")  # to look and change in one go
+        self.locks = {name: filelock.FileLock(self.folder / f"{name}.lock") for name in names}
+        text = json.dumps(identity, sort_keys=True)
+        self.mark = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+    def begin(self, resume: bool, overwrite: bool) -> bool:
+        """Take the folder; False if the run is finished and there is nothing to resume.
+
+        Raises `UserError` for a folder that is in use, holds a finished or an unfinished run and
+        is neither to be resumed nor overwritten, or is to be resumed as something else.
+        """
+        return distributed.from_first(lambda: self.take(resume, overwrite))
+
+    def take(self, resume: bool, overwrite: bool) -> bool:
+        """`begin`, in the process that writes."""
+        with self.turn:
+            unfinished, finished = self.known.exists(), self.result.exists()
+            if unfinished and not (resume or overwrite):
+                raise UserError(
+                    f"--output {self.run}: there is an unfinished run; pass --resume to go on with "
+                    "it or --overwrite to begin anew"
+                )
+            if finished and not unfinished and not overwrite:
+                if not resume:
+                    raise UserError(
+                        f"--output {self.run}: there is a finished run; pass --overwrite to "
+                        "replace it, or another --output"
+                    )
+                compare(finished_identity(self.result), self.identity, self.run)
+                shutil.rmtree(self.folder, ignore_errors=True)  # left by a kill at the very end
+                return False
+            self.resumed = unfinished and not overwrite
+            if self.resumed:
+                compare(kept_identity(self.known), self.identity, self.run)
+            self.folder.mkdir(exist_ok=True)
+            self.take_locks()
+            if not self.resumed:
+                self.clear()
+                write_whole(self.known, json.dumps(self.identity).encode())
+            if not self.shared:  # what a killed process was writing
+                for left in (*self.run.glob(".writing-*"), *self.folder.glob("*.part")):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            return True
+
+    def take_locks(self) -> None:
+        """Keep other processes from these models, as long as this one lives."""
+        theirs = [] if self.shared else self.folder.glob("*.lock")
+        others = {
+            path.stem: filelock.FileLock(path) for path in theirs if path.stem not in self.names
+        }
+        try:
+            for lock in (*self.locks.values(), *others.values()):
+                lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            self.release()
+            raise UserError(
+                f"--output {self.run}: another process is at work there; wait for it, or pass "
+                "another --output"
+            ) from error
+        finally:
+            for lock in others.values():
+                lock.release()
+
+    def release(self) -> None:
+        for lock in self.locks.values():
+            lock.release()
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def clear(self) -> None:
+        """Remove what was kept, the identity first: without it the rest counts for nothing."""
+        self.known.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.suffix != ".lock":
+                path.unlink()
+
+    def finished(self, name: str) -> Run | None:
+        """The record of a model, if it is finished."""
+        return distributed.from_first(lambda: self.record(name))
+
+    def record(self, name: str) -> Run | None:
+        path = self.folder / f"finished-{name}.pt"
+        kept = read(path, self.mark)
+        if kept is None:
+            return None
+        try:
+            return Run(**{k: v.numpy() if isinstance(v, Tensor) else v for k, v in kept.items()})
+        except TypeError as error:  # other keys than a run's
+            raise damaged(path, error) from error
+
+    def finish(self, name: str, run: Run) -> None:
+        """Keep the record of a finished model in place of its state."""
+        if distributed.rank():
+            return
+        kept = vars(run).items()  # arrays as tensors, which load without executing anything
+        content = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in kept}
+        write_whole(self.folder / f"finished-{name}.pt", packed(content, self.mark))
+        (self.folder / f"{name}.pt").unlink(missing_ok=True)
+
+    def keeper(self, name: str) -> Keeper:
+        return Keeper(self.folder / f"{name}.pt", self.mark, self.every)
+
+    def end(self) -> None:
+        """The results are written: nothing is left to resume. Only in one's turn."""
+        self.clear()
+        self.release()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Keeper:
+    """The state of a model in training, on the disk after every so many epochs."""
+
+    def __init__(self, path: Path, mark: str, every: int):
+        self.path, self.mark, self.every = path, mark, every
+        self.latest: bytes | None = None  # packed, and not yet on the disk
+
+    def restore(self, parts: dict[str, Stateful], device: torch.device) -> list[dict]:
+        """Bring the parts to the state that was kept; returns the rows of its epochs."""
+        kept = distributed.from_first(lambda: read(self.path, self.mark))
+        if kept is None:
+            return []
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(kept[name])
+            torch.set_rng_state(kept["random"])
+            if device.type != "cpu":
+                getattr(torch, device.type).set_rng_state(kept["random_device"])
+            return kept["history"]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a state of another shape raises one of many kinds
+            raise damaged(self.path, error) from error
+
+    def save(self, parts: dict[str, Stateful], history: list[dict], device: torch.device) -> None:
+        """Keep the parts as they are after the epochs of `history`."""
+        if distributed.rank():
+            return
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"random": torch.get_rng_state(), "history": history}
+        if device.type != "cpu":
+            state["random_device"] = getattr(torch, device.type).get_rng_state()
+        self.latest = packed(state, self.mark)
+        if len(history) % self.every == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not yet on the disk."""
+        if self.latest is not None:
+            write_whole(self.path, self.latest)
+            self.latest = None
+
+
+def kept_identity(path: Path) -> dict:
+    """The identity of an unfinished run. Raises `UserError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def finished_identity(result: Path) -> dict:
+    """What the result of a finished run tells of its identity. Raises `UserError`."""
+    try:
+        content = json.loads(result.read_text(encoding="utf-8"))
+        return {**content["config"], "data file": content["dataset"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{result}: damaged; pass --overwrite to replace the run") from error
+
+
+def compare(kept: dict, now: dict, run: Path) -> None:
+    """Raises `UserError` if a run is not what would be resumed, as far as `kept` says."""
+    other = [key for key in sorted(kept) if key in now and kept[key] != now[key]]
+    if other:
+        long = ("network", "data file", "code version")
+        changes = (k if k in long else f"{k} {kept[k]} there, {now[k]} now" for k in other)
+        raise UserError(
+            f"--resume: the run in {run} is another (other {'; '.join(changes)}); use its own "
+            "settings, or --overwrite to begin anew"
+        )

@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM while training: once ends after the batch, twice at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+
+from bloodcells.training import distributed
+
+MESSAGE = b"\nstopping after this batch; once more to stop at once\n"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to end; what it had done is kept."""
+
+
+_requested = False
+
+
+@contextmanager
+def ending_after_the_batch() -> Iterator[None]:
+    """Within the block, the first signal makes `check` raise, and the second one interrupts."""
+    global _requested
+
+    def request(number: int, frame: FrameType | None) -> None:
+        global _requested
+        if _requested:
+            raise KeyboardInterrupt
+        _requested = True
+        os.write(2, MESSAGE)  # print may be at work already where the signal struck
+
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    for kind, handler in before.items():
+        if handler is not signal.SIG_IGN:  # a job in the background ignores Ctrl-C
+            signal.signal(kind, request)
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+        _requested = False
+
+
+def check(device: torch.device) -> None:
+    """Raises `Interrupted` if the end was asked for, here or in a process that shares the work."""
+    if distributed.summed([float(_requested)], device)[0]:
+        raise Interrupted

@@ -1,0 +1,109 @@
+"""The optimizers of a recipe and their learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from bloodcells.cli.arguments import UserError
+from bloodcells.cli.recipe import Recipe
+
+
+class Optimization:
+    """The optimizers of a recipe with their learning rates scheduled, stepped as one."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, steps: int):
+        """`steps` is how many steps the whole training will take."""
+        self.optimizers = make_optimizers(model, recipe)
+        self.schedules = [
+            torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: rate_share(recipe, step, steps)
+            )
+            for optimizer in self.optimizers
+        ]
+
+    def state_dict(self) -> dict:
+        return {"parts": [part.state_dict() for part in (*self.optimizers, *self.schedules)]}
+
+    def load_state_dict(self, state: dict) -> None:
+        for part, kept in zip((*self.optimizers, *self.schedules), state["parts"], strict=True):
+            part.load_state_dict(kept)
+
+    def zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def step(self) -> None:
+        for part in (*self.optimizers, *self.schedules):
+            part.step()
+
+
+def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Adam for all weights, or Muon for the filters and AdamW for the rest."""
+    weights = list(model.parameters())
+    if recipe.optimizer == "adam":
+        return [torch.optim.Adam(weights, lr=recipe.lr, fused=True)]
+    # filters on pixels stay with AdamW: their few inputs are not alike as channels are
+    filters = {id(w): w for w in weights if w.ndim == 4 and w.shape[1] > 4}
+    rest = [w for w in weights if id(w) not in filters]
+    groups = [
+        {"params": [w for w in rest if w.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [w for w in rest if w.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if not filters:
+        raise UserError(f"--optimizer muon: {type(model).__name__} has no filters for it; use adam")
+    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
+    return [adamw, Muon(filters.values(), lr=recipe.filter_lr)]
+
+
+def rate_share(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of a step, 0..steps-1, as a share of the recipe's."""
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "steps":
+        return 0.1 ** ((step >= steps / 2) + (step >= 3 * steps / 4))
+    peak = max(1.0, recipe.warmup * steps)
+    return min((step + 1) / peak, (steps - step) / (steps - peak + 1))
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon of Keller Jordan et al. (2024), kellerjordan.github.io/posts/muon.
+
+    Each filter bank, (out, in, height, width), is taken as a matrix of one row an output channel,
+    and its Nesterov momentum is moved towards the nearest matrix with orthonormal rows or columns.
+    For filters before a batch normalisation, whose length does not matter. (`torch.optim.Muon`
+    takes matrices only.)
+    """
+
+    def __init__(self, filters: Iterable[Tensor], lr: float, momentum: float = 0.9, steps: int = 3):
+        super().__init__(filters, {"lr": lr, "momentum": momentum, "steps": steps})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                momentum = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+                nesterov = weight.grad.lerp(momentum, group["momentum"]).flatten(1)
+                update = orthogonalise(nesterov, group["steps"])
+                update = update * max(1, update.shape[0] / update.shape[1]) ** 0.5
+                weight.sub_(update.view_as(weight), alpha=group["lr"])
+
+
+def orthogonalise(matrix: Tensor, steps: int) -> Tensor:
+    """A float matrix (rows, columns) with its singular values brought near one.
+
+    Newton-Schulz steps with the coefficients of the post on Muon, which trade exactness for speed.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    return wide.T if tall else wide
