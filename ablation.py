@@ -8,27 +8,32 @@ Every variant is trained on the same folds of train + validation, one fold after
 scored on the held-out fold. The test split is never read. Writes ablation.json and a figure.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_ablation
 
-import argparse
+if __name__ == "__main__":
+    run_script(parse_ablation, __file__)  # --help and a wrong flag are answered before torch loads
+
+from argparse import Namespace
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from bloodcells.cli.arguments import (
-    UserError,
-    make_parser,
-    parse,
-    run_script,
-    warning,
-    whole_number,
-)
-from bloodcells.cli.flags import (
-    add_model_flags,
-    add_recipe_flags,
-    add_training_flags,
-    add_work_flags,
-)
+import numpy as np
+
+from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.data.folds import make_folds
+from bloodcells.errors import UserError
+from bloodcells.evaluation.metrics import mcnemar
+from bloodcells.evaluation.prediction import score
+from bloodcells.reporting.figures import studies as figures
+from bloodcells.reporting.tables.studies import ablation_rows
+from bloodcells.tracking import run_folder
+from bloodcells.training.checkpoint import Run
+from bloodcells.training.device import choose_device, choose_precision
+from bloodcells.training.session import open_session
+from model_cnn import begin, build, predict_at_the_end, train_epoch
 
 WHOLE = "whole-recipe"
 ADAM = {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0}
@@ -47,83 +52,66 @@ VARIANTS: dict[str, dict] = {  # the settings in which a variant departs from th
 
 
 def main() -> None:
-    parser = make_parser(__doc__, preset="ablation")
-    add_training_flags(parser)
-    add_work_flags(parser, spread=False)
-    add_recipe_flags(parser)
-    add_model_flags(parser)
-    parser.add_argument(
-        "--replicates", type=whole_number(2, 20), default=3, help="folds to train on, of --folds"
-    )
-    parser.add_argument("--only", choices=VARIANTS, help="train this one and the whole recipe")
-    args = parse(parser)
-    if args.protocol != "cross-validation":
-        raise UserError(f"--protocol {args.protocol}: only cross-validation leaves the test out")
-    if args.replicates > args.folds:
-        raise UserError(f"--replicates {args.replicates}: there are but {args.folds} folds")
-
-    from bloodcells.data import bloodmnist, folds
-    from bloodcells.tracking import run_folder
-    from bloodcells.training import interruption, loop, session
-
-    device = loop.choose_device(args.device)
-    args.precision = loop.choose_precision(args.precision, device)
+    args = parse_ablation(__file__)
+    device = choose_device(args.device)
+    args.precision = choose_precision(args.precision, device)
     variants = make_variants(args)
-    environment = run_folder.environment(device.type)
-    run_folder.prepare(args.output)
+    recipes = {name: Recipe.of(changed) for name, changed in variants.items()}
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    pool, plans = folds.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
+    pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
+    folds = [  # scored on the held-out images alone
+        replace(fold, scored=False, variant=name)
+        for fold in folds[: args.replicates]
+        for name in variants
+    ]
+    network = build(variants[WHOLE])
 
-    chosen = plans[: args.replicates]
-    names = [f"{name}-{plan.name}" for name in variants for plan in chosen]
-    whole = variants[WHOLE][0]()
-    work = session.open_work(args, names, dataset, whole, device, result="ablation.json")
-    if work is None:
-        return
-    runs = {name: [] for name in variants}
-    with work:
-        with session.stoppable(device), interruption.ending_after_the_batch():
-            for plan in chosen:
-                held_out = pool, [replace(plan, scored=False)]  # on the held-out images alone
-                for name, (build, recipe) in variants.items():
-                    print(f"{name}, fold {plan.fold}")
-                    settings = build, dataset, held_out, recipe, device, work, f"{name}-"
-                    runs[name] += folds.train_all(*settings)
-        with work.turn:
-            rows = [row(name, runs) for name in variants]
-            save(args, dataset.describe(), environment, rows)
-            work.end()
+    with open_session(args, dataset, folds, network, device, result="ablation.json") as session:
+        images = pool.to(device)
+        for fold in session.unfinished():
+            print(f"{fold.variant}, fold {fold.fold}")
+            recipe = recipes[fold.variant]
+            train, held_out = images.choose(fold.train), images.choose(fold.held_out)
+            training = begin(variants[fold.variant], recipe, fold, train)
+            model = training[0]
+            trained = session.restore(fold, *training)
+            for epoch in range(trained + 1, recipe.epochs + 1):
+                row = train_epoch(*training, recipe)
+                row |= score(model, held_out, recipe)
+                session.save(epoch, row)
+            session.finish(fold, model, **predict_at_the_end(model, held_out, None, recipe))
+        if session.complete():
+            of_variant = {
+                name: [r for r, f in zip(session.runs, folds, strict=True) if f.variant == name]
+                for name in variants
+            }
+            rows = [variant_row(name, of_variant) for name in variants]
+            save(args, dataset.describe(), session.environment, rows)
 
 
-def make_variants(args: argparse.Namespace) -> dict[str, tuple]:
-    """The network's builder and the recipe of each variant; one that changes nothing is left out.
+def make_variants(args: Namespace) -> dict[str, Namespace]:
+    """The settings of each variant; one that changes nothing is left out.
 
-    All are made before any is trained, so that a wrong setting shows at once.
+    Raises `UserError` for settings that don't go together, before anything is trained.
     """
-    import models
-    from bloodcells.cli.recipe import Recipe
-
+    if args.only not in (None, *VARIANTS):
+        raise UserError(f"--only {args.only}: the variants are {', '.join(VARIANTS)}")
     variants = {}
     for name in VARIANTS if args.only is None else dict.fromkeys((WHOLE, args.only)):
-        changed = argparse.Namespace(**{**vars(args), **VARIANTS[name]})
+        changed = Namespace(**{**vars(args), **VARIANTS[name]})
         if name != WHOLE and changed == args:
             print(f"{name}: the recipe is so already")
             continue
-        build = partial(models.build, changed.model, changed.size, changed.widths, changed.dropout)
-        build()
-        variants[name] = build, Recipe.of(changed)
+        build(changed)
+        variants[name] = changed
     return variants
 
 
-def row(name: str, runs: dict[str, list]) -> dict:
+def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
     """A variant's held-out scores, a value a fold, beside the whole recipe's.
 
     `mcnemar` counts over all folds' held-out images: only this variant right, only the whole.
     """
-    import numpy as np
-
-    from bloodcells.evaluation.metrics import mcnemar
-
     mine, whole = runs[name], runs[WHOLE]
     labels = np.concatenate([run.val_labels for run in mine])
     ours, theirs = (
@@ -142,26 +130,22 @@ def row(name: str, runs: dict[str, list]) -> dict:
     }
 
 
-def accuracy(run) -> float:
+def accuracy(run: Run) -> float:
     return float((run.val_probabilities.argmax(1) == run.val_labels).mean())
 
 
-def save(args: argparse.Namespace, dataset: dict, environment: dict, rows: list[dict]) -> None:
+def save(args: Namespace, dataset: dict, environment: dict, rows: list[dict]) -> None:
     """Write ablation.json and its figure, and print the table."""
-    from bloodcells.reporting import results
-    from bloodcells.reporting.figures import studies as study_figures
-    from bloodcells.reporting.tables.studies import ablation_rows
-    from bloodcells.tracking import run_folder
-
     content = {
         "dataset": dataset,
-        "config": results.config(args),
+        "config": settings_of(args),
+        "code": args.code.describe(),
         "environment": environment,
         "variants": rows,
     }
 
     def fill(folder: Path) -> None:
-        study_figures.ablation(folder / f"ablation.{args.figure_format}", rows, warning(args))
+        figures.ablation(folder / f"ablation.{args.figure_format}", rows, warning(args))
         run_folder.write_json(folder / "ablation.json", content)
 
     run_folder.write(args.output, fill, last="ablation.json")

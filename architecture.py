@@ -7,63 +7,44 @@ A network is called once and what its modules do is noted, so that the drawing i
 the code. No data is read.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_architecture
+
+if __name__ == "__main__":
+    run_script(parse_architecture, __file__)  # --help and a wrong flag come before torch loads
 
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bloodcells.cli.arguments import ROOT, SIZES, HelpFormatter, Parser, run_script
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-if TYPE_CHECKING:  # torch takes seconds to load
-    from torch import nn
+import models
+from bloodcells.errors import UserError
+from bloodcells.reporting.figures.architecture import Layer, draw
+from bloodcells.tracking import run_folder
 
 KEEP_SHAPE = ("BatchNorm2d", "ReLU", "Dropout", "Identity")  # named in the box before them
 
 
-@dataclass
-class Layer:
-    """One box of the drawing: a module, or a block of modules that is best seen as one."""
-
-    words: list[str]
-    shape: tuple[int, ...]  # of what comes out, for one image
-    parameters: int
-    operations: int  # multiplications and additions for one image
-    inside: list[str] = field(default_factory=list)
-
-
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--model", help="class of models.py (default: all)")
-    parser.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder to write to (default: plots/architecture, with what departs from it)",
-    )
-    parser.add_argument(
-        "--figure-format", choices=("png", "pdf", "svg"), default="png", help="figure file type"
-    )
-    args = parser.parse_args()
-    departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
-    args.output = args.output or ROOT / "plots" / "-".join(["architecture", *departs])
-
-    import models
-    from bloodcells.reporting.figures import architecture as architecture_figures
-    from bloodcells.tracking import run_folder
-
+    args = parse_architecture(__file__)
     names = [args.model] if args.model else list(models.MODELS)
-    networks = {name: models.build(name, args.size) for name in names}
+    try:
+        networks = {name: models.build(name, args.size) for name in names}
+    except ValueError as error:
+        raise UserError(f"--{error}") from error
     layers = {name: trace(network, args.size) for name, network in networks.items()}
-    run_folder.prepare(args.output)
+    run_folder.prepare(args.output, args.code)
 
     def fill(folder: Path) -> None:
         for name, found in layers.items():
-            architecture_figures.draw(folder / f"{name}.{args.figure_format}", name, found)
+            path = folder / f"{name}.{args.figure_format}"
+            draw(path, f"{name}: {summary(found)}", found)
         rows = {name: [vars(layer) for layer in found] for name, found in layers.items()}
-        run_folder.write_json(folder / "metrics.json", {"size": args.size, "networks": rows})
+        content = {"size": args.size, "code": args.code.describe(), "networks": rows}
+        run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
     for name, found in layers.items():
@@ -83,8 +64,6 @@ def summary(layers: list[Layer]) -> str:
 
 def trace(network: nn.Module, size: int) -> list[Layer]:
     """What the network does to one image, in the order of the calls."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     layers = [Layer(["image"], (3, size, size), 0, 0)]
     counter = FlopCounterMode(display=False)

@@ -10,33 +10,48 @@ workers, and each script's start-up time. What is compared, such as a network's 
 is measured in turn, so that a machine whose speed drifts bends it little. Run it alone.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_bench
 
-import argparse
+if __name__ == "__main__":
+    run_script(parse_bench, __file__)  # --help and a wrong flag are answered before torch loads
+
 import os
 import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from bloodcells.cli.arguments import (
-    PRESETS,
-    ROOT,
-    load_preset,
-    make_parser,
-    parse,
-    run_script,
-    warning,
-    whole_number,
-)
+import numpy as np
+import torch
 
-SCRIPTS = (
-    *("data_visualization.py", "model_baseline.py", "model_cnn.py", "ablation.py"),
-    *("model_parameter_tuning.py", "model_release.py", "predict.py", "robustness.py"),
-    *("explain.py", "architecture.py", "report.py"),
+import models
+from bloodcells import ROOT
+from bloodcells.benchmarks import dataloader, memory, search_scaling
+from bloodcells.benchmarks.timing import Step, images_per_second, seconds, seconds_in_turn
+from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.data.bloodmnist import Dataset, Labelled, Split
+from bloodcells.data.folds import Fold
+from bloodcells.evaluation.prediction import score
+from bloodcells.reporting.figures import studies as figures
+from bloodcells.tracking import run_folder
+from bloodcells.tracking.environment import environment
+from bloodcells.training.device import (
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+    matrix_product_gflops,
+)
+from model_cnn import begin, train_epoch
+
+SCRIPTS = sorted(
+    path.name for path in ROOT.glob("*.py") if path.name not in ("models.py", "bench.py")
 )
 BATCHES = (1, 8, 32, 64, 128, 512)
 USUAL_IMAGES = 2560  # trained on in the comparisons with the usual way
@@ -50,36 +65,23 @@ PRESET_OF = {
 }
 WORKERS, TRIALS, NAP = (1, 2, 4, 8), 32, 1.0  # of a search whose trials sleep so many seconds
 WIDTHS = ((8, 16, 32), (16, 32, 64), (16, 64, 128), (32, 128, 256))
+SEED_0 = Fold(seed=0, fold=None, train=np.arange(0), held_out=None, scored=False)
 
 
 def main() -> None:
-    parser = make_parser(__doc__, preset="bench")
-    parser.add_argument(
-        "--repeats", type=whole_number(1, 1000), default=7, help="measurements of each figure"
-    )
-    args = parse(parser)
+    args = parse_bench(__file__)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks of itself otherwise
-
-    import torch
-
-    from bloodcells.benchmarks.timing import matrix_product_gflops
-    from bloodcells.data import bloodmnist
-    from bloodcells.reporting import results
-    from bloodcells.reporting.figures import studies as study_figures
-    from bloodcells.tracking import run_folder
-    from bloodcells.training import loop
-
-    device = loop.choose_device(args.device)
-    run_folder.prepare(args.output)
+    device = choose_device(args.device)
+    run_folder.prepare(args.output, args.code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    loop.keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(args.seed)  # of the weights, and of the images that are not real
     found = {
         "dataset": dataset.describe(),
-        "config": results.config(args),
-        "environment": run_folder.environment(device.type),
+        "config": settings_of(args),
+        "code": args.code.describe(),
+        "environment": environment(device.type, args.code),
     }
-
     found["peak_gflops"] = {
         name: matrix_product_gflops(name, device, args.repeats) for name in ("float32", "bfloat16")
     }
@@ -94,9 +96,9 @@ def main() -> None:
 
     def fill(folder: Path) -> None:
         for draw, rows in (
-            (study_figures.network_speed, found["networks"]),
-            (study_figures.operators, found["networks"]),
-            (study_figures.growth, found["growth"]),
+            (figures.network_speed, found["networks"]),
+            (figures.operators, found["networks"]),
+            (figures.growth, found["growth"]),
         ):
             draw(folder / f"{draw.__name__}.{args.figure_format}", rows, warning(args))
         run_folder.write_json(folder / "bench.json", found)
@@ -105,31 +107,35 @@ def main() -> None:
     print(f"wrote {args.output}")
 
 
-def recipe(name: str, device):
+def recipe_of(name: str, device: torch.device) -> Recipe:
     """The recipe that a network's preset trains it with."""
-    from bloodcells.cli.recipe import Recipe
-    from bloodcells.training import loop
-
-    settings = argparse.Namespace(precision="auto")
+    settings = Namespace(precision="auto")
     for key, value in load_preset(PRESETS / f"{PRESET_OF[name]}.toml").items():
         setattr(settings, key.replace("-", "_"), value)
-    settings.precision = loop.choose_precision(settings.precision, device)
+    settings.precision = choose_precision(settings.precision, device)
     return Recipe.of(settings)
 
 
-def networks(args: argparse.Namespace, device) -> list[dict]:
-    """Each network's operations, speed, share of the peak, operators, and images a second."""
-    import models
-    from bloodcells.benchmarks.timing import Step
+def train_and_score(name: str, recipe: Recipe, train: Labelled, held_out: Labelled) -> None:
+    """What model_cnn.py does for one model, without its run folder."""
+    size = train.images.shape[1]
+    args = Namespace(model=name, size=size, widths=None, dropout=None)
+    training = begin(args, recipe, SEED_0, train)
+    for _ in range(recipe.epochs):
+        train_epoch(*training, recipe)
+        score(training[0], held_out, recipe)
 
+
+def networks(args: Namespace, device: torch.device) -> list[dict]:
+    """Each network's operations, speed, share of the peak, operators, and images a second."""
     rows = []
     for name in PRESET_OF:
-        settings = recipe(name, device)
+        recipe = recipe_of(name, device)
         network = models.build(name, args.size)
-        step = Step(network, settings.batch_size, args.size, settings, device)
-        row = {"name": name, "batch": settings.batch_size, "precision": settings.precision}
+        step = Step(network, recipe.batch_size, args.size, recipe, device, train_epoch)
+        row = {"name": name, "batch": recipe.batch_size, "precision": recipe.precision}
         row |= step.speed(args.repeats)
-        print(f"{name}, batches of {settings.batch_size}, {settings.precision}")
+        print(f"{name}, batches of {recipe.batch_size}, {recipe.precision}")
         for part in ("forward", "backward", "step"):
             timed = row[part]
             timed["gflops"] = timed["gflop"] / timed["seconds"]
@@ -141,7 +147,9 @@ def networks(args: argparse.Namespace, device) -> list[dict]:
         row["operators"] = step.operators(args.repeats)
         largest = [f"{op} {share:.0%}" for op, share in list(row["operators"].items())[:5]]
         print(f"  the step's time goes to {', '.join(largest)}")
-        row |= images_per_second(network, args, settings, device)
+        row |= images_per_second(
+            network, BATCHES, args.size, recipe, device, train_epoch, args.repeats
+        )
         for what in ("trained", "predicted"):
             rates = row[f"{what}_images_per_second"].items()
             listed = ", ".join(f"{batch}: {rate:,.0f}" for batch, rate in rates)
@@ -150,39 +158,24 @@ def networks(args: argparse.Namespace, device) -> list[dict]:
     return rows
 
 
-def images_per_second(model, args: argparse.Namespace, settings, device) -> dict[str, dict]:
-    """How many a network is trained on, and predicts, by the size of the batch."""
-    import torch
-
-    from bloodcells.benchmarks.timing import Step, seconds
-    from bloodcells.training import loop
-
-    trained, predicted = {}, {}
-    for batch in BATCHES:
-        step = Step(model, batch, args.size, settings, device)
-        trained[batch] = batch / seconds(step.step, device, args.repeats)
-        raw = torch.zeros(batch, args.size, args.size, 3, dtype=torch.uint8, device=device)
-        predict = partial(loop.predict, step.model, raw, 1, settings.precision, batch)
-        predicted[batch] = batch / seconds(predict, device, args.repeats)
-    return {"trained_images_per_second": trained, "predicted_images_per_second": predicted}
-
-
-def beside_the_usual_way(args: argparse.Namespace, dataset, device, networks: list) -> dict:
+def beside_the_usual_way(
+    args: Namespace, dataset: Dataset, device: torch.device, networks: list[dict]
+) -> dict:
     """The data pipeline and the paper's protocol beside the usual way of writing them."""
-    from bloodcells.benchmarks import dataloader
-    from bloodcells.data import bloodmnist
-
     train = dataset.train
-    split = bloodmnist.Split(train.images[:USUAL_IMAGES], train.labels[:USUAL_IMAGES])
-    batch = dataloader.compare_batches(split, recipe("CellNet", device), device, args.repeats)
+    split = Split(train.images[:USUAL_IMAGES], train.labels[:USUAL_IMAGES])
+    recipe = recipe_of("CellNet", device)
+    batch = dataloader.compare_batches(split, recipe, device, args.repeats)
     step = next(row["step"]["seconds"] for row in networks if row["name"] == "CellNet")
     batch["share_of_step"] = batch["our_seconds"] / step
     print(
         "a batch: {usual_seconds:.4f} s the usual way, {our_seconds:.4f} s here (augmented), "
         "{ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(**batch)
     )
-    settings = recipe("ConvNet", device)
-    found = dataloader.compare_protocol(train, USUAL_IMAGES, settings, device, args.repeats)
+    recipe = recipe_of("ConvNet", device)
+    found = dataloader.compare_protocol(
+        train, USUAL_IMAGES, recipe, device, args.repeats, train_and_score
+    )
     for name in ("Baseline", "ConvNet", "both"):
         print(
             f"the paper's protocol, {name}, {found['images']} images: "
@@ -192,38 +185,24 @@ def beside_the_usual_way(args: argparse.Namespace, dataset, device, networks: li
     return {"batch": batch, "protocol": found}
 
 
-def growth(args: argparse.Namespace, device) -> dict[str, dict]:
+def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
     """How a training step of CellNet grows with pixels and width, and an epoch with images."""
-    import torch
-
-    import models
-    from bloodcells.benchmarks.timing import Step, seconds, seconds_in_turn
-    from bloodcells.training import loop
-    from bloodcells.training.augmentation import Batches
-    from bloodcells.training.optim import Optimization
-
-    settings = recipe("CellNet", device)
+    recipe = recipe_of("CellNet", device)
     small = WIDTHS[0]
 
     def steps(kinds: list[tuple[int, tuple]]) -> list[float]:
         works = []
         for pixels, widths in kinds:
             model = models.CellNet(image_size=pixels, widths=widths)
-            works.append(Step(model, settings.batch_size, pixels, settings, device).step)
+            works.append(Step(model, recipe.batch_size, pixels, recipe, device, train_epoch).step)
         return seconds_in_turn(works, device, args.repeats, limit=15.0)
 
     def epoch(count: int) -> float:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
-        labels = torch.randint(8, (count,), device=device)
-        generator = torch.Generator().manual_seed(0)
-        model = models.CellNet(widths=small).to(device, memory_format=torch.channels_last)
-        batches = Batches(images, labels, settings, generator)
-        optimization = Optimization(model, settings, 10**9)
-
-        def train() -> None:
-            loop.train_epoch(model, batches, optimization, settings)
-
-        return seconds(train, device, args.repeats)
+        train = Labelled(images, torch.randint(8, (count,), device=device))
+        settings = Namespace(model="CellNet", size=28, widths=small, dropout=None)
+        training = begin(settings, recipe, SEED_0, train)
+        return seconds(lambda: train_epoch(*training, recipe), device, args.repeats)
 
     by_pixels = steps([(pixels, small) for pixels in PIXELS])
     by_widths = steps([(28, widths) for widths in WIDTHS])
@@ -239,7 +218,7 @@ def growth(args: argparse.Namespace, device) -> dict[str, dict]:
     return found
 
 
-def start_up(args: argparse.Namespace) -> dict[str, float]:
+def start_up(args: Namespace) -> dict[str, float]:
     """Seconds until each script has answered `--help`."""
     found = {}
     for script in SCRIPTS:
@@ -257,8 +236,6 @@ def start_up(args: argparse.Namespace) -> dict[str, float]:
 
 def shared_search() -> dict[int, float]:
     """Seconds of a search by its number of workers, where a trial takes no processor."""
-    from bloodcells.benchmarks import search_scaling
-
     found = {workers: search_scaling.wall_seconds(workers, TRIALS, NAP) for workers in WORKERS}
     listed = ", ".join(f"{workers}: {value:.1f} s" for workers, value in found.items())
     print(f"a search of {TRIALS} trials that sleep {NAP:g} s, by number of workers: {listed}")
@@ -267,12 +244,8 @@ def shared_search() -> dict[int, float]:
 
 def peak_memory() -> dict[int, int | None]:
     """MiB that a training on the CPU takes at most, by the size of the images."""
-    import torch
-
-    from bloodcells.benchmarks import memory
-
-    settings = replace(recipe("CellNet", torch.device("cpu")), epochs=2)
-    found = {size: memory.of_training(size, settings) for size in PIXELS}
+    recipe = replace(recipe_of("CellNet", torch.device("cpu")), epochs=2)
+    found = {size: memory.of_training(size, recipe, train_and_score) for size in PIXELS}
     listed = ", ".join(f"{size} px: {mib or 'unknown here'} MiB" for size, mib in found.items())
     print(f"memory of training CellNet, the whole data set loaded: {listed}")
     return found

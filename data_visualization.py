@@ -6,54 +6,33 @@
 The audit lists images that occur twice, exactly or nearly, within and across the splits.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_data
+
+if __name__ == "__main__":
+    run_script(parse_data, __file__)  # --help and a wrong flag are answered before torch loads
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bloodcells.cli.arguments import make_parser, parse, positive, run_script, warning, whole_number
-
-if TYPE_CHECKING:
-    from bloodcells.data.bloodmnist import Dataset
+from bloodcells.cli.arguments import warning
+from bloodcells.data import bloodmnist
+from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
+from bloodcells.data.duplicates import audit, captioned_pairs
+from bloodcells.reporting.figures import data as figures
+from bloodcells.tracking import run_folder
 
 
 def main() -> None:
-    parser = make_parser(__doc__, preset="data")
-    group = parser.add_argument_group("figures and audit")
-    group.add_argument(
-        "--montage",
-        type=whole_number(1, 100),
-        nargs="+",
-        default=[1, 20, 40],
-        metavar="SIDE",
-        help="draw a montage of SIDE x SIDE training images, for each SIDE",
-    )
-    group.add_argument(
-        "--examples", type=whole_number(1, 50), default=10, help="examples drawn of each class"
-    )
-    group.add_argument(
-        "--near-duplicate",
-        type=positive,
-        default=12.0,
-        metavar="RMS",
-        help="grey levels of difference, root mean square, up to which a pair counts as near",
-    )
-    args = parse(parser)
-
-    # torch, which medmnist needs, takes seconds to load: --help and mistakes come first
-    from bloodcells.data import bloodmnist
-    from bloodcells.data.duplicates import audit
-    from bloodcells.tracking import run_folder
-
-    run_folder.prepare(args.output)
+    args = parse_data(__file__)
+    run_folder.prepare(args.output, args.code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     print(f"data: {dataset.source}")
     table = dataset.count_table()
     for row in table:
         print("  {:20} {:>7} {:>7} {:>7} {:>7}".format(*row))
     print("searching duplicates among all images ...", flush=True)
-    found = audit(dataset, args.near_duplicate)
+    found = audit(dataset, args.near_duplicate) | {"code": args.code.describe()}
 
     def fill(folder: Path) -> None:
         run_folder.write_csv(folder / "label_counts.csv", table)
@@ -68,9 +47,6 @@ def main() -> None:
 
 def draw(folder: Path, args: Namespace, dataset: Dataset, found: dict) -> None:
     """Every figure of the data, into `folder`."""
-    from bloodcells.data.bloodmnist import CLASS_NAMES
-    from bloodcells.data.duplicates import captioned_pairs
-    from bloodcells.reporting.figures import style
 
     def path(name: str) -> Path:
         return folder / f"{name}.{args.figure_format}"
@@ -79,15 +55,15 @@ def draw(folder: Path, args: Namespace, dataset: Dataset, found: dict) -> None:
     images = {name: train.of_class(label) for label, name in enumerate(CLASS_NAMES)}
     shares = {name: s.class_counts() / len(s) for name, s in dataset.splits().items()}
     for side in args.montage:
-        style.montage(path(f"montage_{side}x{side}"), train.images, side, mark)
+        figures.montage(path(f"montage_{side}x{side}"), train.images, side, mark)
     counts = {name: len(cells) for name, cells in images.items()}
-    style.label_distribution(path("label_distribution"), counts, mark)
-    style.split_distribution(path("split_distribution"), shares, CLASS_NAMES, mark)
+    figures.label_distribution(path("label_distribution"), counts, mark)
+    figures.split_distribution(path("split_distribution"), shares, CLASS_NAMES, mark)
     examples = {name: cells[: args.examples] for name, cells in images.items()}
-    style.class_examples(path("class_examples"), examples, mark)
+    figures.class_examples(path("class_examples"), examples, mark)
     means = {name: cells.mean(0) for name, cells in images.items()}
-    style.mean_images(path("mean_images"), means, mark)
-    style.duplicates(path("duplicates"), captioned_pairs(dataset, found), mark)
+    figures.mean_images(path("mean_images"), means, mark)
+    figures.duplicates(path("duplicates"), captioned_pairs(dataset, found), mark)
 
 
 if __name__ == "__main__":

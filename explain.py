@@ -8,92 +8,74 @@ features. Labels of train + validation are suspect where a model of which the im
 gives another answer. The maps are illustrations: see the check that they change with the weights.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_explain
 
-import argparse
+if __name__ == "__main__":
+    run_script(parse_explain, __file__)  # --help and a wrong flag are answered before torch loads
+
+from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bloodcells.cli.arguments import UserError, make_parser, parse, run_script, warning
-from bloodcells.cli.flags import (
-    add_model_flags,
-    add_recipe_flags,
-    add_training_flags,
-    add_work_flags,
-)
+import numpy as np
+import torch
 
-if TYPE_CHECKING:  # torch takes seconds to load
-    import numpy as np
-    import torch
-
-    from bloodcells.data.bloodmnist import Dataset, Pool, Split
-    from bloodcells.data.folds import Plan, Run
-    from bloodcells.inference.classifier import Classifier
+from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.data.bloodmnist import Dataset, Pool, Split
+from bloodcells.data.folds import Fold, make_folds
+from bloodcells.errors import UserError
+from bloodcells.evaluation.class_activation import activation_maps
+from bloodcells.evaluation.prediction import score
+from bloodcells.inference.classifier import Classifier, features, load_classifier, md5_of
+from bloodcells.reporting.figures import explanations as figures
+from bloodcells.tracking import run_folder
+from bloodcells.training.checkpoint import Run
+from bloodcells.training.device import choose_device, choose_precision
+from bloodcells.training.session import open_session
+from model_cnn import begin, build, predict_at_the_end, train_epoch
 
 SHOWN, NEIGHBOURS = 8, 5  # errors, and training cells beside each
 SUSPECTS = 40  # labels in the figure; the table has all
 
 
 def main() -> None:
-    args = parse_arguments()
-
-    import models
-    from bloodcells.cli.recipe import Recipe
-    from bloodcells.data import bloodmnist, folds
-    from bloodcells.inference.classifier import load_classifier, md5_of
-    from bloodcells.tracking import run_folder
-    from bloodcells.training import interruption, loop, session
-
-    device = loop.choose_device(args.device)
-    args.precision = loop.choose_precision(args.precision, device)
+    args = parse_explain(__file__)
+    device = choose_device(args.device)
+    args.precision = choose_precision(args.precision, device)
+    recipe = Recipe.of(args)
     path = run_folder.find(args.released)
-    model = load_classifier(path, 1, device, flag="--released")
-    md5 = md5_of(path.read_bytes())
-    if model.size != args.size:
-        raise UserError(f"--size {args.size}: the weights {path} are for {model.size} px")
-    build = partial(models.build, args.model, args.size, args.widths, args.dropout)
-    network = build()  # a wrong setting shows at once
-    environment = run_folder.environment(device.type)
-    run_folder.prepare(args.output)
+    released = load_classifier(path, 1, device, flag="--released")
+    if released.size != args.size:
+        raise UserError(f"--size {args.size}: the weights {path} are for {released.size} px")
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    pool, plans = folds.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
-    plans = [replace(plan, scored=False) for plan in plans]  # for these, test is not read
-    work = session.open_work(args, [plan.name for plan in plans], dataset, network, device)
-    if work is None:
-        return
-    with work:
-        with session.stoppable(device), interruption.ending_after_the_batch():
-            settings = build, dataset, (pool, plans), Recipe.of(args), device, work
-            runs = folds.train_all(*settings)
-        suspects = suspect_labels(dataset, pool, plans, runs)
-        with work.turn:
-            save(args, dataset, model.classifier, md5, suspects, environment, device)
-            work.end()
+    pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
+    folds = [replace(fold, scored=False) for fold in folds]  # these models do not read test
 
-
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, preset="explain")
-    add_training_flags(parser)
-    add_work_flags(parser, spread=False)
-    add_recipe_flags(parser)
-    add_model_flags(parser)
-    parser.add_argument(
-        "--released",
-        type=Path,
-        default=Path("weights/cnn-best.safetensors"),
-        metavar="FILE",
-        help="released weights to look into",
-    )
-    args = parse(parser)
-    if args.protocol != "cross-validation":
-        raise UserError(f"--protocol {args.protocol}: every label is to be held out once")
-    return args
+    with open_session(args, dataset, folds, build(args), device) as session:
+        images = pool.to(device)
+        for fold in session.unfinished():
+            train, held_out = images.choose(fold.train), images.choose(fold.held_out)
+            training = begin(args, recipe, fold, train)
+            model = training[0]
+            trained = session.restore(fold, *training)
+            for epoch in range(trained + 1, recipe.epochs + 1):
+                row = train_epoch(*training, recipe)
+                row |= score(model, held_out, recipe)
+                session.save(epoch, row)
+            session.finish(fold, model, **predict_at_the_end(model, held_out, None, recipe))
+        if session.complete():
+            suspects = suspect_labels(dataset, pool, folds, session.runs)
+            md5 = md5_of(path.read_bytes())
+            classifier, record = released.classifier, session.environment
+            save(args, dataset, classifier, md5, suspects, record, device)
 
 
 def save(
-    args: argparse.Namespace,
+    args: Namespace,
     dataset: Dataset,
     classifier: Classifier,
     md5: str,
@@ -102,19 +84,14 @@ def save(
     device: torch.device,
 ) -> None:
     """Look into the released network, and write the folder `args.output`."""
-    from bloodcells.evaluation import class_activation
-    from bloodcells.reporting import results
-    from bloodcells.reporting.figures import explanations as explanation_figures
-    from bloodcells.tracking import run_folder
 
     wrong = errors(classifier, dataset, device)
     rows = one_a_class(dataset.test)
-    maps = class_activation.activation_maps(
-        classifier.network, dataset.test, rows, device, args.seed
-    )
+    maps = activation_maps(classifier.network, dataset.test, rows, device, args.seed)
     content = {
         "dataset": dataset.describe(),
-        "config": results.config(args) | {"released": args.released.name},
+        "config": settings_of(args) | {"released": args.released.name},
+        "code": args.code.describe(),
         "environment": environment,
         "released_md5": md5,
         "errors": {"split": "test", "rows": wrong},
@@ -128,9 +105,9 @@ def save(
             return folder / f"{name}.{args.figure_format}"
 
         mark = warning(args)
-        explanation_figures.errors(figure("errors"), wrong, dataset, mark)
-        explanation_figures.suspects(figure("suspect_labels"), suspects[:SUSPECTS], dataset, mark)
-        explanation_figures.maps(figure("activation_maps"), maps, dataset.test, mark)
+        figures.errors(figure("errors"), wrong, dataset, mark)
+        figures.suspects(figure("suspect_labels"), suspects[:SUSPECTS], dataset, mark)
+        figures.maps(figure("activation_maps"), maps, dataset.test, mark)
         columns = ["split", "index", "label", "predicted", "probability_of_label"]
         lines = [[row[column] for column in columns] for row in suspects]
         run_folder.write_csv(folder / "suspect_labels.csv", [columns, *lines])
@@ -143,10 +120,6 @@ def save(
 
 def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> list[dict]:
     """The most confident errors on test, with the training cells nearest to each."""
-    import numpy as np
-    import torch
-
-    from bloodcells.inference.classifier import features
 
     train, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.test))
     probabilities = classifier.predict(test.to(device))[0].numpy()
@@ -170,17 +143,18 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
     ]
 
 
-def suspect_labels(dataset: Dataset, pool: Pool, plans: list[Plan], runs: list[Run]) -> list[dict]:
+def suspect_labels(
+    dataset: Dataset, pool: Pool, folds: Sequence[Fold], runs: Sequence[Run]
+) -> list[dict]:
     """Labels of train and validation that held-out models contradict, the least probable first.
 
     Every image is judged by the model of the fold that held it out, and ranked by the probability
     of its label: the self-confidence of Northcutt et al., "Confident Learning" (2021).
     """
-    import numpy as np
 
     probabilities = np.empty((len(pool), runs[0].val_probabilities.shape[1]), np.float32)
-    for plan, run in zip(plans, runs, strict=True):
-        probabilities[plan.held_out] = run.val_probabilities
+    for fold, run in zip(folds, runs, strict=True):
+        probabilities[fold.held_out] = run.val_probabilities
     predicted = probabilities.argmax(1)
     of_label = probabilities[np.arange(len(pool)), pool.labels]
     order = np.argsort(of_label, kind="stable")
@@ -198,7 +172,6 @@ def suspect_labels(dataset: Dataset, pool: Pool, plans: list[Plan], runs: list[R
 
 def one_a_class(split: Split) -> np.ndarray:
     """The row of the first image of each class."""
-    import numpy as np
 
     return np.array([np.flatnonzero(split.labels == label)[0] for label in np.unique(split.labels)])
 

@@ -5,26 +5,89 @@
 
 Each fold's model is scored on its held-out fold after every epoch, and on the official test split
 once, at the end. Metrics, history, predictions and figures go to plots/baseline/ or
-plots/baseline-as-published/, over those that are there only with --overwrite.
+plots/baseline-as-published/. The first command has a test accuracy of 0.761 and takes half a minute
+on two cores.
 """
 
-from functools import partial
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_baseline
 
-from bloodcells.cli.arguments import make_parser, parse, run_script
-from bloodcells.cli.flags import add_training_flags, add_work_flags
+if __name__ == "__main__":
+    run_script(parse_baseline, __file__)  # --help and a wrong flag are answered before torch loads
+
+import torch
+from torch import nn
+from torch.optim import Adam
+
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.data.folds import make_folds
+from bloodcells.evaluation.prediction import predict, score
+from bloodcells.reporting.results import save_results
+from bloodcells.training import distributed
+from bloodcells.training.augmentation import Batches
+from bloodcells.training.device import autocast, choose_device, choose_precision
+from bloodcells.training.interruption import stop_if_asked
+from bloodcells.training.meter import EpochMeter
+from bloodcells.training.session import open_session, seed_everything
+from models import Baseline
 
 
 def main() -> None:
-    parser = make_parser(__doc__, preset="baseline")
-    add_training_flags(parser)
-    add_work_flags(parser)
-    args = parse(parser)
+    args = parse_baseline(__file__)  # the flags, over the preset of .config/ that --config names
+    device = choose_device(args.device)
+    args.precision = choose_precision(args.precision, device)
+    recipe = Recipe.of(args)
+    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
+    network = Baseline(image_size=args.size)
 
-    # torch takes seconds to load, so --help and mistakes are answered before it
-    import models
-    from bloodcells.training import session
+    with open_session(args, dataset, folds, network, device) as session:
+        images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)
+        for fold in session.unfinished():  # a fold or a seed: one model
+            train, held_out = images.choose(fold.train), images.choose(fold.held_out)
+            generator = seed_everything(fold)
+            model = Baseline(image_size=args.size).to(device)
+            batches = Batches(*train, recipe, generator)
+            optimizer = Adam(model.parameters(), lr=recipe.lr, fused=True)
+            trained = session.restore(fold, model, batches, [optimizer])
+            for epoch in range(trained + 1, recipe.epochs + 1):
+                row = train_epoch(model, batches, optimizer, recipe)
+                row |= score(model, held_out, recipe)
+                session.save(epoch, row)
 
-    session.run(args, partial(models.Baseline, image_size=args.size))
+            predictions = {}
+            if held_out is not None:
+                predictions["val_labels"] = held_out.labels
+                predictions["val_probabilities"] = predict(
+                    model, held_out.images, precision=recipe.precision
+                )
+            if fold.scored:  # only here is the test split read: once a model
+                predictions["test_probabilities"] = predict(
+                    model, test.images, precision=recipe.precision
+                )
+            session.finish(fold, model, **predictions)
+        if session.complete():
+            save_results(args, dataset, network, session)
+
+
+def train_epoch(
+    model: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> dict[str, float]:
+    """Train for one epoch; returns its columns of history.csv. Raises `DivergedError`."""
+    model.train()
+    meter = EpochMeter()
+    for images, labels in batches:  # float32 (B, 3, H, W), normalised; int64 (B,)
+        stop_if_asked(images.device)  # by Ctrl-C
+        with autocast(images.device, recipe.precision):
+            logits = model(images).float()  # (B, classes)
+        loss = nn.functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        distributed.average_gradients(model, len(labels), len(batches.rows))  # torchrun's processes
+        meter.add(loss, logits, labels, [optimizer])
+        optimizer.step()
+    return meter.row()
 
 
 if __name__ == "__main__":

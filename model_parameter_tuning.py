@@ -4,122 +4,121 @@
     python model_parameter_tuning.py --config tuning-best     # TPE about the best recipe
     python model_parameter_tuning.py --storage postgresql+psycopg://user@host/database
 
-The same command continues a search that was stopped or killed; run at once on several machines
-with one --storage, it shares the trials among them. Writes plots/tuning/ with best.toml, a preset
-for model_cnn.py.
+What is varied is the table [space] of the preset: `batch-size = [64, 128]` names values, and
+`lr = {low = 1e-3, high = 1e-1, log = true}` a range. The same command continues a search that was
+stopped or killed; run at once on several machines with one --storage, it shares the trials among
+them. Writes plots/tuning/ with best.toml, a preset for model_cnn.py.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_search
 
-import argparse
-import statistics
+if __name__ == "__main__":
+    run_script(parse_search, __file__)  # --help and a wrong flag are answered before torch loads
+
+import time
+from argparse import Namespace
 from functools import partial
-from typing import TYPE_CHECKING
 
-from bloodcells.cli.arguments import (
-    PLACES,
-    Parser,
-    UserError,
-    make_parser,
-    parse,
-    positive,
-    run_script,
-    share,
-    whole_number,
-)
-from bloodcells.cli.flags import add_model_flags, add_recipe_flags, add_training_flags
+import optuna
+import torch
+from optuna.trial import FrozenTrial
 
-if TYPE_CHECKING:  # both take long to load
-    from optuna.trial import FrozenTrial
-
-    from bloodcells.search.space import Search
+from bloodcells.cli.arguments import NOT_SETTINGS, PLACES
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.data.bloodmnist import Labelled
+from bloodcells.data.folds import Fold, make_folds
+from bloodcells.errors import UserError
+from bloodcells.evaluation.prediction import score
+from bloodcells.reporting.search_results import importances, save_search
+from bloodcells.search.space import number_of_trials, prepare_trial, read_space
+from bloodcells.search.study import Database, Worker
+from bloodcells.search.trials import COLUMNS, EarlyStopping, Search
+from bloodcells.tracking import run_folder
+from bloodcells.tracking.environment import environment
+from bloodcells.training.device import choose_device, choose_precision, keep_freed_memory
+from bloodcells.training.meter import DivergedError, refuse_divergence
+from model_cnn import begin, train_epoch
 
 NOT_THE_SEARCH = (  # what may differ between workers and restarts of one study
-    *(*PLACES, "device", "figure_format", "started", "storage", "trials", "save_weights"),
+    *(*PLACES, *NOT_SETTINGS, "device", "figure_format", "storage", "trials", "save_weights"),
 )
 
 
 def main() -> None:
-    parser = make_parser(__doc__, preset="tuning")
-    parser.tables = ("space",)
-    add_training_flags(parser)
-    add_recipe_flags(parser)
-    add_model_flags(parser)
-    add_search_flags(parser)
-    args = parse(parser)
-    if args.protocol not in ("cross-validation", "official"):
-        raise UserError(f"--protocol {args.protocol}: it leaves no untouched images to choose by")
-    if (args.trials is None) == (args.search == "tpe"):
-        raise UserError("--trials: how many for --search tpe, none for the grid, which has its own")
-
-    from bloodcells.data import bloodmnist, folds
-    from bloodcells.reporting import search_results
-    from bloodcells.search import space as spaces
-    from bloodcells.search.study import Database, Worker
-    from bloodcells.tracking import run_folder
-    from bloodcells.training import loop
-
-    space = spaces.read_space(parser, args)
-    device = loop.choose_device(args.device)
-    args.precision = loop.choose_precision(args.precision, device)
-    environment = run_folder.environment(device.type)
-    run_folder.prepare(args.output)
+    args, parser = parse_search(__file__)
+    space = read_space(parser, args)
+    trials = number_of_trials(args, space)
+    device = choose_device(args.device)
+    args.precision = choose_precision(args.precision, device)
+    record = environment(device.type, args.code)
+    run_folder.prepare(args.output, args.code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    pool, plans = folds.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
-    total = spaces.slots(args, space)
-    database = Database(args.storage, default=args.output.resolve() / "study.db")
-    objective = spaces.Search(args, space, pool, plans, device)
-    search = {
-        "version": spaces.VERSION,
+    pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
+
+    search = Search(args, space, models=len(folds))
+    identity = {
         "dataset": dataset.describe(),
-        "space": args.space,
-        **{k: v for k, v in vars(args).items() if k not in (*NOT_THE_SEARCH, "space")},
+        "code": args.code.files,
+        **{k: v for k, v in vars(args).items() if k not in NOT_THE_SEARCH},
     }
-    study = database.study(args.output.resolve().name, search)
-    worker = Worker(database, study, total, partial(spaces.prepare, args, space, study))
-    print(f"{total} trials of {len(plans)} models on {device}; study: {database}")
-    worker.run(objective, Console(total, objective))
+    database = Database(args.storage, default=args.output.resolve() / "study.db")
+    study = database.study(args.output.resolve().name, identity)
+    worker = Worker(database, study, trials, partial(prepare_trial, args, space, study))
+    print(f"{trials} trials of {len(folds)} models on {device}; study: {database}")
+    keep_freed_memory()
+    objective = partial(held_out_score, search=search, images=pool.to(device), folds=folds)
+    worker.run(objective, Console(trials, search))
     with database.errors():
-        trials, importances = worker.filled(), search_results.importances(study)
-    search_results.save(args, dataset.describe(), environment, objective, trials, importances)
+        filled, shares = worker.filled(), importances(study)
+    save_search(args, dataset.describe(), record, search, filled, shares)
 
 
-def add_search_flags(parser: Parser) -> None:
-    """Add the flags of the search; what it varies is the table [space] of the preset."""
-    group = parser.add_argument_group("search")
-    group.add_argument(
-        "--search", choices=("grid", "tpe"), default="grid", help="all cells, or Optuna's TPE"
-    )
-    group.add_argument("--trials", type=whole_number(1, 10**6), help="of --search tpe, in all")
-    group.add_argument(
-        "--objective",
-        choices=("accuracy", "loss"),
-        default="accuracy",
-        help="what is best on the held-out images after the last epoch",
-    )
-    group.add_argument(
-        "--patience",
-        type=whole_number(0, 10**6),
-        default=5,
-        help="epochs without a better loss that end a training; 0: never",
-    )
-    group.add_argument(
-        "--threshold", type=share, default=0.01, help="share by which a better loss is lower"
-    )
-    group.add_argument(
-        "--prune",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="end a trial that lies behind the best by more than --prune-margin",
-    )
-    group.add_argument(
-        "--prune-margin", type=positive, default=0.05, help="in units of the objective"
-    )
-    group.add_argument(
-        "--storage",
-        metavar="URL",
-        help="database of the study, shared by all workers (default: study.db in the folder)",
-    )
+def held_out_score(
+    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold]
+) -> float:
+    """The objective: train a model a fold with the trial's settings; higher is better.
+
+    Raises `optuna.TrialPruned` when the trial can't win, and `UserError` for settings that don't go
+    together.
+    """
+    args = search.settings(trial)  # the trial's values over the command line's
+    recipe = Recipe.of(args)
+    models = list(trial.user_attrs.get("folds", []))  # of a trial that this one goes on with
+    for fold in folds[len(models) :]:
+        if models and args.prune and search.hopeless(trial.study, models):
+            raise optuna.TrialPruned
+        train, held_out = images.choose(fold.train), images.choose(fold.held_out)
+        models.append(train_until_it_stops(args, recipe, fold, train, held_out))
+        trial.set_user_attr("folds", models)
+        trial.report(search.score(models), step=len(models))
+    return search.score(models)
+
+
+def train_until_it_stops(
+    args: Namespace, recipe: Recipe, fold: Fold, train: Labelled, held_out: Labelled
+) -> dict:
+    """One model, until its held-out loss no longer falls; its history, a list a column."""
+    started = time.perf_counter()
+    early = EarlyStopping(args.patience, args.threshold)
+    history: dict[str, list[float]] = {name: [] for name in COLUMNS}
+    diverged = False
+    try:
+        model, batches, optimizers, schedulers = begin(args, recipe, fold, train)
+        for epoch in range(1, recipe.epochs + 1):
+            row = train_epoch(model, batches, optimizers, schedulers, recipe)
+            row |= score(model, held_out, recipe)
+            refuse_divergence(epoch, row)
+            for name in COLUMNS:
+                history[name].append(row[name])
+            if early.stops(row["val_loss"]):
+                break
+    except DivergedError:
+        diverged = True
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{train.labels.device} is out of memory") from error
+    return {**history, "diverged": diverged, "seconds": time.perf_counter() - started}
 
 
 class Console:
@@ -131,15 +130,15 @@ class Console:
 
     def __call__(self, trial: FrozenTrial, done: int) -> None:
         settings = ", ".join(f"{name} {value}" for name, value in trial.params.items())
-        folds = trial.user_attrs.get("folds", [])
+        models = trial.user_attrs.get("folds", [])
         if "failed" in trial.user_attrs:
             result = f"cannot be trained: {trial.user_attrs['failed']}"
         else:
-            result = f"{self.search.args.objective} {abs(self.search.score(folds)):.4f}"
-        if len(folds) < len(self.search.plans) and folds:
-            result += f", pruned after {len(folds)} of {len(self.search.plans)} models"
+            result = f"{self.search.args.objective} {abs(self.search.score(models)):.4f}"
+        if 0 < len(models) < self.search.models:
+            result += f", pruned after {len(models)} of {self.search.models} models"
         self.seconds.append((trial.datetime_complete - trial.datetime_start).total_seconds())
-        left = (self.total - done) * statistics.mean(self.seconds) / 60
+        left = (self.total - done) * sum(self.seconds) / len(self.seconds) / 60
         print(
             f"{done}/{self.total}: {settings}: {result}, {self.seconds[-1]:.0f} s; about "
             f"{left:.0f} min left for one worker",

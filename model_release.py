@@ -8,97 +8,80 @@ seed's model, and measured on test once. Released is the first seed's model, not
 six minutes on two cores.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_release
 
-import argparse
+if __name__ == "__main__":
+    run_script(parse_release, __file__)  # --help and a wrong flag are answered before torch loads
+
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bloodcells.cli.arguments import ROOT, UserError, make_parser, parse, run_script, share, warning
+import torch
 
-if TYPE_CHECKING:  # torch takes seconds to load
-    from bloodcells.data.bloodmnist import Split
-    from bloodcells.inference.classifier import Classifier
-    from bloodcells.tracking.run_folder import SavedRun
+from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.data import bloodmnist, out_of_distribution
+from bloodcells.data.bloodmnist import CLASS_NAMES, Split
+from bloodcells.errors import UserError
+from bloodcells.evaluation import uncertainty
+from bloodcells.inference.classifier import (
+    VIEWS,
+    Classifier,
+    features,
+    load_network,
+    save_classifier,
+    space_of,
+)
+from bloodcells.reporting.figures.uncertainty import draw_all
+from bloodcells.tracking import run_folder
+from bloodcells.tracking.environment import environment
+from bloodcells.tracking.run_folder import SavedRun
+from bloodcells.training.device import choose_device, keep_freed_memory
 
 NON_CELLS = 500  # of each kind
 
 
 def main() -> None:
-    args = parse_arguments()
-
-    from bloodcells.data import bloodmnist, out_of_distribution
-    from bloodcells.evaluation import uncertainty
-    from bloodcells.inference.classifier import save_classifier
-    from bloodcells.reporting import results
-    from bloodcells.tracking import run_folder
-    from bloodcells.training import loop
+    args = parse_release(__file__)
 
     run = run_folder.read(run_folder.find(args.run))
-    device = loop.choose_device(args.device)
-    environment = run_folder.environment(device.type)
+    device = choose_device(args.device)
+    record = environment(device.type, args.code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     check(run, dataset.describe())
-    run_folder.prepare(args.output)
+    run_folder.prepare(args.output, args.code)
     run_folder.prepare(args.weights.parent, flag="--weights")
-    loop.keep_freed_memory()
+    keep_freed_memory()
     strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
     members, first = [], None
     for row in run.metrics["runs"]:
         classifier = load_member(run, row["weights"], dataset.train, device)
         members.append(uncertainty.measure(classifier, dataset, strange, args.false_alarms))
-        print(f"seed {row['seed']}: {uncertainty.line(members[-1])}", flush=True)
+        print(f"seed {row['seed']}: {line(members[-1])}", flush=True)
         first = classifier if len(members) == 1 else first
 
     content = {
         "dataset": run.metrics["dataset"],
         "model": run.metrics["model"],
-        "config": {**results.config(args), "run": run.folder.name, "weights": args.weights.name},
-        "environment": environment,
+        "config": {**settings_of(args), "run": run.folder.name, "weights": args.weights.name},
+        "code": args.code.describe(),
+        "environment": record,
         "runs": {run.folder.name: run.metrics["config"]},
         **uncertainty.summary(run, members),
     }
 
     def fill(scratch: Path) -> None:
-        uncertainty.draw(scratch, args.figure_format, members, dataset.test.labels, warning(args))
+        draw_all(scratch, args.figure_format, members, dataset.test.labels, warning(args))
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
     save_classifier(args.weights, first.cpu(), make_card(run, members[0], args.false_alarms))
-    print(uncertainty.table(content))
+    print(table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, preset="release")
-    group = parser.add_argument_group("release")
-    group.add_argument(
-        "--run",
-        type=Path,
-        default=Path("plots/cnn-best"),
-        metavar="DIR",
-        help="folder of the trained run",
-    )
-    group.add_argument(
-        "--weights", type=Path, metavar="FILE", help="to write (default: weights/<run>.safetensors)"
-    )
-    group.add_argument(
-        "--false-alarms",
-        type=share,
-        default=0.01,
-        help="share of the validation images that may be called unlike the training cells",
-    )
-    args = parse(parser)
-    args.weights = args.weights or ROOT / "weights" / f"{args.run.name}.safetensors"
-    if args.weights.suffix != ".safetensors":
-        raise UserError(f"--weights {args.weights}: the name must end in .safetensors")
-    return args
-
-
 def check(run: SavedRun, dataset: dict) -> None:
     """Raises `UserError` for a run that cannot be released."""
-    from bloodcells.inference.classifier import VIEWS
 
     metrics = run.metrics
     if metrics["model"]["name"] != "CellNet" or metrics["config"].get("protocol") != "official":
@@ -113,13 +96,8 @@ def check(run: SavedRun, dataset: dict) -> None:
 
 def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
     """A seed's network, rounded to float16, and where its training cells lie."""
-    import torch
 
-    from bloodcells.data import bloodmnist
-    from bloodcells.inference.classifier import Classifier, features, space_of
-    from bloodcells.tracking import run_folder
-
-    network = run_folder.network(run, name).half().float()
+    network = load_network(run, name).half().float()
     network.to(device, memory_format=torch.channels_last)
     images, labels = bloodmnist.to_device(train, device)
     centres, whitening = space_of(features(network, images), labels.cpu())
@@ -128,7 +106,6 @@ def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
 
 def make_card(run: SavedRun, member: dict, false_alarms: float) -> dict:
     """What `predict.py` must know of the weights, and where they come from."""
-    from bloodcells.data.bloodmnist import CLASS_NAMES
 
     metrics = run.metrics
     return {
@@ -152,6 +129,34 @@ def make_card(run: SavedRun, member: dict, false_alarms: float) -> dict:
             "config": metrics["config"],
         },
     }
+
+
+def line(member: dict) -> str:
+    """A member's figures in a line."""
+    after = member["views"][max(VIEWS)]["after"]
+    return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
+
+
+def table(content: dict) -> str:
+    """The figures for the console."""
+    lines = ["test images, mean over models, before and after the temperature:"]
+    for number, part in content["views"].items():
+        for name in part["before"]:
+            before, after = (part[when][name] for when in ("before", "after"))
+            deviation = "" if after["std"] is None else f" +- {after['std']:.4f}"
+            lines.append(
+                f"  views {number}  {name:10} {before['mean']:.4f}  {after['mean']:.4f}{deviation}"
+            )
+        for level, values in part["sets"].items():
+            lines.append(
+                f"  views {number}  sets at {level}: coverage {values['coverage']['mean']:.4f}, "
+                f"size {values['size']['mean']:.3f}"
+            )
+    lines.append("called unlike the training cells:")
+    lines += [f"  {kind:26} {v['mean']:.4f}" for kind, v in content["called_unlike"].items()]
+    changed = content["float16"]["test"]["labels_changed"]
+    lines.append(f"labels of test images that float16 changed, by model: {changed}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

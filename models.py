@@ -10,14 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bloodcells.cli.arguments import UserError
-
 
 class Dropout(nn.Module):
     """`nn.Dropout` that draws one random byte a value on the CPU; `p` is a multiple of 1/256.
 
     The CPU draws random numbers one after the other, which took a third of `ConvNet`'s training
-    time with `nn.Dropout`. Each 64-bit number drawn here serves eight values. Raises `UserError`
+    time with `nn.Dropout`. Each 64-bit number drawn here serves eight values. Raises `ValueError`
     for a `p` that is so near to 0 or 1 that it would drop none or all.
     """
 
@@ -25,7 +23,7 @@ class Dropout(nn.Module):
         super().__init__()
         self.dropped = round(p * 256)  # of the 256 values of a byte
         if self.dropped == 256 or (p and not self.dropped):
-            raise UserError(f"--dropout {p:g}: pass 0, or 0.002 to 0.998: it is in steps of 1/256")
+            raise ValueError(f"dropout {p:g}: pass 0, or 0.002 to 0.998: it is in steps of 1/256")
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -192,16 +190,17 @@ def build(
 ) -> nn.Module:
     """A new network of `MODELS`; `widths` and `dropout` of None mean its own.
 
-    Raises `UserError` for an unknown name, and for what the network does not let choose.
+    Raises `ValueError`, which begins with the argument's name, for an unknown network and for what
+    it does not let choose.
     """
     if name not in MODELS:
-        raise UserError(f"--model {name}: models.py has {', '.join(MODELS)}")
+        raise ValueError(f"model {name}: models.py has {', '.join(MODELS)}")
     options = {}
     for option, value, owner in (("widths", widths, CellNet), ("dropout", dropout, ConvNet)):
         if value is not None:
             if MODELS[name] is not owner:
-                raise UserError(
-                    f"--{option}: {name} has none to choose, only {owner.__name__}: use a preset "
+                raise ValueError(
+                    f"{option}: {name} has none to choose, only {owner.__name__}: use a preset "
                     "without it"
                 )
             options[option] = value

@@ -3,58 +3,56 @@
     python report.py            # prints the tables, rewrites the marked blocks of README.md and
                                 # MODEL_CARD.md, draws plots/ladder.png, writes plots/report.html
     python report.py --check    # changes nothing; exit code 2 if a block is old
+    python report.py --compare plots/cnn-paper plots/mine    # these runs beside each other
 
-Every figure is read from the JSON files and predictions.npz of finished runs.
+Every figure is read from the JSON files and predictions.npz of finished runs. Runs of edited code
+are shown only where --compare names them.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_report
 
-import argparse
+if __name__ == "__main__":
+    run_script(parse_report, __file__)  # --help and a wrong flag come before matplotlib loads
+
 from contextlib import suppress
 from pathlib import Path
 
-from bloodcells.cli.arguments import ROOT, Parser, UserError, run_script
+from bloodcells.errors import UserError
+from bloodcells.reporting.figures import studies as figures
+from bloodcells.reporting.page import write_page
+from bloodcells.reporting.tables import release, search, studies
+from bloodcells.reporting.tables.compare import compare_runs
+from bloodcells.reporting.tables.paper import paper_table
+from bloodcells.tracking import run_folder
+
+BLOCKS = {  # of each document, by the flag that names it
+    "readme": {
+        "paper": paper_table,
+        "ladder": studies.ladder,
+        "ablation": studies.ablation,
+        "trust": release.trust,
+        "search": search.search,
+    },
+    "card": {"results": release.results, "robustness": release.robustness},
+}
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder of run folders"
-    )
-    for flag in ("readme", "card"):
-        parser.add_argument(
-            f"--{flag}", type=Path, default=ROOT / DOCUMENTS[flag], metavar="FILE",
-            help="file to rewrite",
-        )  # fmt: skip
-    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
-    args = parser.parse_args()
-
-    from bloodcells.reporting import page
-    from bloodcells.reporting.tables import paper, studies
-    from bloodcells.reporting.tables import release as release_tables
-    from bloodcells.reporting.tables import search as search_table
-    from bloodcells.tracking import run_folder
-
-    blocks = {
-        "readme": {
-            "paper": paper.paper_table,
-            "ladder": studies.ladder,
-            "ablation": studies.ablation,
-            "trust": release_tables.trust,
-            "search": search_table.search,
-        },
-        "card": {"results": release_tables.results, "robustness": release_tables.robustness},
-    }
+    args = parse_report(__file__)
+    if args.compare:
+        print(compare_runs([run_folder.read(run_folder.find(path)) for path in args.compare]))
+        return
     if not args.check:  # shows what there is, even if a table below lacks a run
         with suppress(UserError):  # the table of the same name says why below
             draw_ladder(args.plots)
         page = args.plots / "report.html"
-        for line in page.write(args.plots, blocks["readme"] | blocks["card"], page):
+        for line in write_page(args.plots, BLOCKS["readme"] | BLOCKS["card"], page):
             print(f"left out of {page}: {' '.join(line.split())}")
-    documents = {flag: getattr(args, flag) for flag in DOCUMENTS}
+    documents = {flag: getattr(args, flag) for flag in BLOCKS}
     before = {flag: read_document(path, f"--{flag}") for flag, path in documents.items()}
     after = {
-        flag: renewed(text, blocks[flag], args.plots, f"--{flag} {documents[flag]}")
+        flag: renewed(text, BLOCKS[flag], args.plots, f"--{flag} {documents[flag]}")
         for flag, text in before.items()
     }
     for flag, path in documents.items():
@@ -65,20 +63,11 @@ def main() -> None:
             print(f"wrote the tables into {path}")
 
 
-DOCUMENTS = {"readme": "README.md", "card": "MODEL_CARD.md"}
-
-
 def draw_ladder(plots: Path) -> None:
     """Write ladder.png. Raises `UserError` if a run is missing or unfit."""
-    from bloodcells.reporting.figures import studies as study_figures
-    from bloodcells.reporting.tables import studies
-    from bloodcells.tracking import run_folder
-
     points = studies.ladder_points(plots)
     run_folder.write(
-        plots,
-        lambda folder: study_figures.ladder(folder / "ladder.png", points),
-        last="ladder.png",
+        plots, lambda folder: figures.ladder(folder / "ladder.png", points), last="ladder.png"
     )
 
 

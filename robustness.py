@@ -8,49 +8,46 @@ The same images of the test split, with each corruption at five severities, go t
 run. Writes plots/robustness/.
 """
 
-from __future__ import annotations
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.scripts import parse_robustness
 
-import argparse
+if __name__ == "__main__":
+    run_script(parse_robustness, __file__)  # --help and a wrong flag come before torch loads
+
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bloodcells.cli.arguments import (
-    UserError,
-    make_parser,
-    parse,
-    run_script,
-    warning,
-    whole_number,
-)
+import numpy as np
+import torch
+from torch import nn
 
-if TYPE_CHECKING:  # torch takes seconds to load
-    import torch
-
-    from bloodcells.tracking.run_folder import SavedRun
+from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.data import bloodmnist, corruptions
+from bloodcells.errors import UserError
+from bloodcells.evaluation.prediction import predict
+from bloodcells.inference.classifier import load_network
+from bloodcells.reporting.figures import robustness as figures
+from bloodcells.tracking import run_folder
+from bloodcells.tracking.environment import environment
+from bloodcells.tracking.run_folder import SavedRun
+from bloodcells.training.device import choose_device, keep_freed_memory
 
 
 def main() -> None:
-    args = parse_arguments()
-
-    from bloodcells.data import bloodmnist, corruptions
-    from bloodcells.reporting import results
-    from bloodcells.reporting.figures import robustness as robustness_figures
-    from bloodcells.tracking import run_folder
-    from bloodcells.training import loop
+    args = parse_robustness(__file__)
 
     unknown = [kind for kind in args.kinds or () if kind not in corruptions.CORRUPTIONS]
     if unknown:
         known = ", ".join(corruptions.CORRUPTIONS)
         raise UserError(f"--kinds {unknown[0]}: no such corruption; there are {known}")
     kinds = args.kinds or list(corruptions.CORRUPTIONS)
-    device = loop.choose_device(args.device)
-    environment = run_folder.environment(device.type)
-    run_folder.prepare(args.output)
+    device = choose_device(args.device)
+    record = environment(device.type, args.code)
+    run_folder.prepare(args.output, args.code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     runs = [run_folder.read(run_folder.find(path)) for path in args.runs]
     if len({run.folder.name for run in runs}) < len(runs):
         raise UserError("--runs: two folders have the same name, which tells runs apart here")
-    loop.keep_freed_memory()
+    keep_freed_memory()
     models = {run.folder.name: load_models(run, dataset.describe(), device) for run in runs}
     test = dataset.test.sample(args.images, args.seed)
 
@@ -62,13 +59,14 @@ def main() -> None:
                 accuracy(network, images, test.labels, device) for network in networks
             ]
         rows.append(row)
-        print(robustness_figures.line(row), flush=True)
+        print(line(row), flush=True)
     content = {
         "dataset": dataset.describe(),
         "split": "test",
         "images": len(test),
-        "config": {k: v for k, v in results.config(args).items() if k != "runs"},
-        "environment": environment,
+        "config": {k: v for k, v in settings_of(args).items() if k != "runs"},
+        "code": args.code.describe(),
+        "environment": record,
         "runs": {run.folder.name: run.metrics["config"] for run in runs},
         "rows": rows,
     }
@@ -77,30 +75,19 @@ def main() -> None:
     for kind, _, images in corruptions.versions(cell, kinds, args.seed):
         if kind:
             examples[kind].append(images[0])
-    robustness_figures.save(args.output, content, examples, args.figure_format, warning(args))
 
+    def fill(folder: Path) -> None:
+        suffix, mark = args.figure_format, warning(args)
+        figures.curves(folder / f"accuracy.{suffix}", rows, mark)
+        figures.strips(folder / f"examples.{suffix}", examples, mark)
+        run_folder.write_json(folder / "metrics.json", content)
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, preset="robustness")
-    group = parser.add_argument_group("robustness")
-    group.add_argument(
-        "--runs", nargs="+", type=Path, metavar="DIR", help="folders of runs with weights"
-    )
-    group.add_argument("--kinds", nargs="+", metavar="NAME", help="corruptions (default: all)")
-    group.add_argument(
-        "--images", type=whole_number(1, 10**9), default=1000, help="test images, classes in share"
-    )
-    args = parse(parser)
-    if not args.runs:
-        raise UserError("--runs: name the folders of runs whose weights were saved")
-    return args
+    run_folder.write(args.output, fill, last="metrics.json")
+    print(f"wrote {args.output}")
 
 
 def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
     """The networks of a run. Raises `UserError` if its weights are missing or of other data."""
-    import torch
-
-    from bloodcells.tracking import run_folder
 
     if run.metrics["dataset"] != dataset:
         raise UserError(f"--runs {run.folder}: trained on other data than {dataset['name']} here")
@@ -109,18 +96,24 @@ def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
     files = [str(row.get("weights")) for row in run.metrics["runs"]]
     if not all((run.folder / name).is_file() for name in files):
         raise UserError(f"--runs {run.folder}: no weights there; train it with --save-weights")
-    networks = (run_folder.network(run, name) for name in files)
+    networks = (load_network(run, name) for name in files)
     return [network.to(device, memory_format=torch.channels_last) for network in networks]
 
 
-def accuracy(network, images, labels, device: torch.device) -> float:
+def accuracy(
+    network: nn.Module, images: np.ndarray, labels: np.ndarray, device: torch.device
+) -> float:
     """The share of images that a network gets right in one view."""
-    import torch
 
-    from bloodcells.training import loop
-
-    probabilities = loop.predict(network, torch.from_numpy(images).to(device))
+    probabilities = predict(network, torch.from_numpy(images).to(device))
     return float((probabilities.argmax(1).numpy() == labels).mean())
+
+
+def line(row: dict) -> str:
+    """A row for the console."""
+    means = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in row["accuracy"].items())
+    what = f"{row['corruption']} {row['severity']}" if row["corruption"] else "as they are"
+    return f"  {what:15} {means}"
 
 
 if __name__ == "__main__":

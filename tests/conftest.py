@@ -5,13 +5,18 @@ import importlib
 import os
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
+import model_cnn
 from bloodcells.cli import arguments
-from bloodcells.data import synthetic_cells
+from bloodcells.data import bloodmnist, download, synthetic_cells
+from bloodcells.errors import UserError
+from bloodcells.evaluation import prediction
+from bloodcells.tracking import provenance
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
@@ -28,11 +33,19 @@ class Outcome:
 def quick():
     """Draw the generated images once, and measure the machine's speed on small matrices.
 
-    Most tests take both, and the machine's speed is measured after every epoch.
+    Most tests take both, and the machine's speed is measured after every epoch. And take the code
+    for committed: what becomes of edited code is tested on copies, in tracking/test_provenance.py.
     """
+
+    def committed(script: Path, presets: tuple[Path, ...] = ()) -> provenance.Code:
+        found = provenance.code_of(script, presets)
+        return replace(found, committed=found.files, presets={})
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic_cells, "make", functools.cache(synthetic_cells.make))
-        patch.setattr("bloodcells.benchmarks.timing.CPU_SIDE", 64)
+        patch.setattr("bloodcells.training.device.CPU_SIDE", 64)
+        for module in ("arguments", "scripts"):
+            patch.setattr(f"bloodcells.cli.{module}.code_of", committed)
         yield
 
 
@@ -54,6 +67,20 @@ def run(monkeypatch, capfd):
 
 
 @pytest.fixture
+def predicted(monkeypatch):
+    """All that networks in training are asked to predict from here on, as a list of images."""
+    seen, predict = [], prediction.predict
+
+    def spy(model, images, *rest, **settings):
+        seen.append(images)
+        return predict(model, images, *rest, **settings)
+
+    for module in (model_cnn, prediction):
+        monkeypatch.setattr(module, "predict", spy)
+    return seen
+
+
+@pytest.fixture
 def fails(run):
     """Run a command line that is the user's mistake; returns its one line on stderr."""
 
@@ -71,11 +98,10 @@ def fails(run):
 @pytest.fixture(scope="session")
 def real_file() -> Path:
     """The real 28 px file. In CI a test that needs it fails without it; elsewhere it is skipped."""
-    from bloodcells.data import download
 
     try:
         return download.find_or_download(None, 28)[0]
-    except arguments.UserError as error:
+    except UserError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no BloodMNIST file: {error}")
@@ -84,7 +110,6 @@ def real_file() -> Path:
 @pytest.fixture
 def postgresql():
     """The URL of a new database on a real PostgreSQL server. In CI there must be one."""
-    import sqlalchemy
 
     server = os.environ.get("POSTGRESQL_URL")
     if not server and os.environ.get("CI"):
@@ -104,7 +129,6 @@ def postgresql():
 
 @pytest.fixture(scope="session")
 def real_dataset(real_file):
-    from bloodcells.data import bloodmnist
 
     return bloodmnist.load(real_file.parent)
 

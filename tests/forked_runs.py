@@ -19,12 +19,12 @@ from pathlib import Path
 
 import model_cnn
 from bloodcells.cli import arguments
-from bloodcells.data import folds, synthetic_cells
+from bloodcells.data import synthetic_cells
 from bloodcells.reporting import results
 from bloodcells.tracking import run_folder
 from bloodcells.training import (
     checkpoint,
-    session,  # noqa: F401, loaded here for all tries
+    session,
 )
 
 KILLS = 20
@@ -57,7 +57,7 @@ def deadly(work, events, deadline):
 def train(deadline: int | None) -> None:
     """One try, in a process of its own."""
     events = itertools.count(1)
-    restore = checkpoint.Keeper.restore
+    restore = checkpoint.Checkpoint.restore
 
     def noted(*args):
         history = restore(*args)
@@ -65,10 +65,10 @@ def train(deadline: int | None) -> None:
             (notes / f"resumed-{os.getpid()}").touch()
         return history
 
-    checkpoint.Keeper.restore = noted
+    checkpoint.Checkpoint.restore = noted
     os.fsync = deadly(os.fsync, events, deadline)
     run_folder.write_json = deadly(run_folder.write_json, events, deadline)
-    checkpoint.Work.end = deadly(checkpoint.Work.end, events, deadline)
+    checkpoint.CheckpointFolder.end = deadly(checkpoint.CheckpointFolder.end, events, deadline)
     arguments.run_script(model_cnn.main)
     os._exit(0)
 
@@ -76,7 +76,7 @@ def train(deadline: int | None) -> None:
 synthetic_cells.make = functools.cache(synthetic_cells.make)
 synthetic_cells.make(28)
 results.draw = lambda *args: None
-folds.matrix_product_gflops = lambda *args, **more: 1.0  # takes longer than the training here
+session.matrix_product_gflops = lambda *args, **more: 1.0  # takes longer than the training here
 killed = [0, 0]  # at random; within a write
 number = 0
 while True:

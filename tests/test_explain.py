@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import explain
-from bloodcells.cli.arguments import ROOT
-from bloodcells.data import bloodmnist, folds, synthetic_cells
+from bloodcells import ROOT
+from bloodcells.data import bloodmnist, synthetic_cells
 from bloodcells.data.bloodmnist import Split
+from bloodcells.data.folds import make_folds
 from bloodcells.evaluation import class_activation
 from bloodcells.inference.classifier import load_classifier
-from bloodcells.training import loop
 
 FLAGS = (
     *("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3, "--widths", 4, 8, 8),
@@ -29,15 +29,10 @@ def network():
     return load_classifier(path, 1, torch.device("cpu")).classifier.network
 
 
-def test_script(run, tmp_path, monkeypatch):
-    seen = []
-    predict = loop.predict
-    monkeypatch.setattr(
-        loop, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
-    )
+def test_script(run, tmp_path, predicted):
     outcome = run("explain.py", *FLAGS, "--output", tmp_path)
     assert outcome.code == 0, outcome
-    assert set(seen) == {288}  # the models that judge labels see half of train + validation
+    assert set(map(len, predicted)) == {288}  # half of train + validation
     found = json.loads((tmp_path / "metrics.json").read_text())
     test = synthetic_cells.make()["test"]
     assert len(found["errors"]["rows"]) == explain.SHOWN
@@ -73,7 +68,7 @@ def test_finished_for_other_weights(run, fails, tmp_path):
 
 def test_contradicted_labels_are_ranked_and_found_again():
     dataset = bloodmnist.load(size=28, synthetic=True)
-    pool, plans = folds.plan("cross-validation", dataset, folds=2, runs=1, seed=0)
+    pool, folds = make_folds("cross-validation", dataset, folds=2, runs=1, seed=0)
     probabilities = np.full((len(pool), 8), 0.01, np.float32)
     probabilities[np.arange(len(pool)), pool.labels] = 0.93
     in_train, in_val = 7, len(dataset.train) + 3
@@ -81,8 +76,8 @@ def test_contradicted_labels_are_ranked_and_found_again():
         probabilities[row, pool.labels[row]] = of_label
         probabilities[row, (pool.labels[row] + 4) % 8] = 0.6
     probabilities[11, pool.labels[11]] = 0.1  # improbable, but still the answer
-    runs = [SimpleNamespace(val_probabilities=probabilities[plan.held_out]) for plan in plans]
-    rows = explain.suspect_labels(dataset, pool, plans, runs)
+    runs = [SimpleNamespace(val_probabilities=probabilities[fold.held_out]) for fold in folds]
+    rows = explain.suspect_labels(dataset, pool, folds, runs)
     assert [(row["split"], row["index"]) for row in rows] == [("val", 3), ("train", 7)]
     assert rows[0]["label"] == dataset.val.labels[3]
     assert rows[0]["predicted"] == (dataset.val.labels[3] + 4) % 8

@@ -10,7 +10,6 @@ from conftest import ROOT
 from torch import nn
 
 import models
-from bloodcells.cli.arguments import UserError
 
 
 @pytest.mark.parametrize("cls", models.MODELS.values(), ids=models.MODELS)
@@ -44,12 +43,12 @@ def test_cellnet_sees_larger_images_at_the_same_scale(size, side):
 def test_build():
     assert models.count_parameters(models.build("CellNet", 28, [16, 32, 64])) == 116_760
     assert isinstance(models.build("ConvNet", 64), models.ConvNet)
-    with pytest.raises(UserError, match="has Baseline, ConvNet, CellNet, ResNet18"):
+    with pytest.raises(ValueError, match="has Baseline, ConvNet, CellNet, ResNet18"):
         models.build("ResNet", 28)
-    with pytest.raises(UserError, match="ConvNet has none to choose"):
+    with pytest.raises(ValueError, match="ConvNet has none to choose"):
         models.build("ConvNet", 28, [16, 32, 64])
     assert models.build("ConvNet", 28, dropout=0.5).classifier[2].dropped == 128
-    with pytest.raises(UserError, match="--dropout: CellNet has none to choose"):
+    with pytest.raises(ValueError, match="dropout: CellNet has none to choose"):
         models.build("CellNet", 28, dropout=0.1)
 
 
@@ -87,7 +86,7 @@ def test_dropout_drops_its_share_evenly_and_keeps_the_mean(memory_format):
 
 @pytest.mark.parametrize("p", [0.001, 0.999])
 def test_dropout_of_none_or_all_is_refused(p):
-    with pytest.raises(UserError, match=f"--dropout {p}: pass 0, or"):
+    with pytest.raises(ValueError, match=f"dropout {p}: pass 0, or"):
         models.Dropout(p)
 
 

@@ -19,8 +19,8 @@ import models
 from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.evaluation import calibration
+from bloodcells.evaluation.prediction import predict as predict_probabilities
 from bloodcells.inference.classifier import Classifier, load_classifier, md5_of, save_classifier
-from bloodcells.training import loop
 
 CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
 
@@ -113,7 +113,7 @@ def test_probabilities_are_those_of_the_network_at_its_temperature(
     network = models.build("CellNet", 28, (4, 8, 8)).eval()
     state = load_file(weights)
     network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
-    plain = loop.predict(network, torch.from_numpy(CELLS), views=views).numpy()
+    plain = predict_probabilities(network, torch.from_numpy(CELLS), views=views).numpy()
     expected = calibration.apply_temperature(plain, {1: 0.5, 8: 0.25}[views])
     for row, values in zip(rows, expected, strict=True):
         assert list(row["probabilities"].values()) == pytest.approx(values.tolist(), abs=1e-4)

@@ -11,9 +11,10 @@ import pytest
 from conftest import QUICK, ROOT
 from PIL import Image
 
-from bloodcells.cli.arguments import UserError
+import model_parameter_tuning
 from bloodcells.data import synthetic_cells
-from bloodcells.search import space
+from bloodcells.errors import UserError
+from bloodcells.search.trials import COLUMNS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -53,7 +54,7 @@ KEEPING = ("model_baseline.py", "model_cnn.py", "ablation.py", "explain.py")
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1] in KEEPING])
 def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
-    def stop(folder):
+    def stop(folder, *_):
         raise UserError(f"folder {folder}")
 
     monkeypatch.setattr("bloodcells.tracking.run_folder.prepare", stop)
@@ -66,9 +67,9 @@ def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "tuning.py" in c])
 def test_search_runs_but_for_the_training(run, tmp_path, monkeypatch, command):
-    history = {name: [0.5] * 50 for name in space.COLUMNS}
+    history = {name: [0.5] * 50 for name in COLUMNS}
     model = {**history, "diverged": False, "seconds": 1.0}
-    monkeypatch.setattr(space.Search, "fold", lambda *_: model)
+    monkeypatch.setattr(model_parameter_tuning, "train_until_it_stops", lambda *_: model)
     script, *flags = command.split()[1:]
     outcome = run(script, *flags, "--synthetic", "--output", tmp_path)
     assert outcome.code == 0

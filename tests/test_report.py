@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bloodcells.cli import arguments
-from bloodcells.reporting.tables import paper, studies
+from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.errors import UserError
+from bloodcells.reporting.tables import common, studies
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
+from bloodcells.reporting.tables.common import PAPER
+from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.tracking import run_folder
 
 BLOCKS = {
@@ -33,15 +36,16 @@ def quick_ablation(tmp_path_factory):
 
 
 @pytest.fixture
-def plots(quick_run, quick_ablation, tmp_path):
-    """The folders of all tables, made of generated runs relabelled as real."""
-    runs = [(preset, None) for preset in (*paper.PAPER.values(), *studies.LADDER)]
-    runs += [(preset, "as-published") for preset in paper.PAPER.values()]
+def plots(quick_run, quick_ablation, tmp_path, monkeypatch):
+    """The folders of all tables, made of generated runs relabelled as real and of today's code."""
+    monkeypatch.setattr(common, "older_commit", lambda found: None)
+    runs = [(preset, None) for preset in (*PAPER.values(), *studies.LADDER)]
+    runs += [(preset, "as-published") for preset in PAPER.values()]
     runs += [("cnn-best", "train-and-validation")]
     for preset, protocol in dict.fromkeys(runs):
         folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)
         shutil.copytree(quick_run, folder)
-        settings = arguments.load_preset(arguments.PRESETS / f"{preset}.toml")
+        settings = load_preset(PRESETS / f"{preset}.toml")
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
@@ -49,7 +53,7 @@ def plots(quick_run, quick_ablation, tmp_path):
     for name in ("tuning", "robustness"):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
-    settings = arguments.load_preset(arguments.PRESETS / "ablation.toml")
+    settings = load_preset(PRESETS / "ablation.toml")
     config = {key.replace("-", "_"): value for key, value in settings.items()}
     path = tmp_path / "plots" / "ablation"
     change(path, "ablation.json", dataset={"synthetic": False}, config=config)
@@ -111,7 +115,7 @@ def test_comparison_counts_images(plots):
     saved = run_folder.read(folder)
     perfect = np.eye(8, dtype=np.float32)[saved.labels][None].repeat(2, 0)
     np.savez(folder / "predictions.npz", probabilities=perfect, labels=saved.labels)
-    text = paper.paper_table(plots)
+    text = paper_table(plots)
     wrong = [(p.argmax(1) != saved.labels).sum() for p in saved.probabilities]
     assert f"{wrong[0]}:0, {wrong[1]}:0" in text
     assert "better in 2 of 2 pairs of runs" in text
@@ -248,7 +252,7 @@ def test_ablation_table(plots):
 )
 def test_unfit_ablation(plots, spoil, says):
     spoil(plots / "ablation" / "ablation.json")
-    with pytest.raises(arguments.UserError, match=says):
+    with pytest.raises(UserError, match=says):
         studies.ablation(plots)
 
 
@@ -268,21 +272,21 @@ def test_search_table_shows_what_was_measured(plots):
     assert f"it would have needed {needed:.3f} or more" in search_table.search(plots)
     assert row.endswith("| 0.915 at 50 epochs, the best |")
     change(folder, cells=cells[1:])
-    with pytest.raises(arguments.UserError, match="not all cells are there"):
+    with pytest.raises(UserError, match="not all cells are there"):
         search_table.search(plots)
 
 
 def test_trust_table_shows_what_was_measured(plots):
     found = json.loads((plots / "release" / "metrics.json").read_text())
     change(plots / "release", dataset={"synthetic": True})
-    with pytest.raises(arguments.UserError, match="never enters a table"):
+    with pytest.raises(UserError, match="never enters a table"):
         release_tables.trust(plots)
     found["views"]["8"]["after"]["nll"] = {"mean": 0.01234, "std": 0.001}
     (plots / "release" / "metrics.json").write_text(json.dumps(found))
     row = next(line for line in release_tables.trust(plots).splitlines() if "log loss" in line)
     assert row.endswith("→ 0.0123 ± 0.0010 |")
     (plots / "release" / "metrics.json").unlink()
-    with pytest.raises(arguments.UserError, match=r"make it with python model_release\.py"):
+    with pytest.raises(UserError, match=r"make it with python model_release\.py"):
         release_tables.trust(plots)
 
 

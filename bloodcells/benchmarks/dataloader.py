@@ -1,4 +1,4 @@
-"""The paper's two models as they are commonly written, and our speed beside theirs.
+"""The paper's two models as they are commonly written, and our speed beside that.
 
 An image at a time goes through PIL and `torchvision.transforms`, a `DataLoader` without workers
 makes the batches, and the layers are torch's own in their usual order. For `bench.py` alone.
@@ -10,6 +10,7 @@ import concurrent.futures
 import multiprocessing
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -18,11 +19,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-import models
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
-from bloodcells.data.bloodmnist import Split
-from bloodcells.training import loop
+from bloodcells.data.bloodmnist import Labelled, Split
 from bloodcells.training.augmentation import Batches
 
 
@@ -97,10 +96,18 @@ def compare_batches(split: Split, recipe: Recipe, device: torch.device, repeats:
     return ratio(pairs[1:])  # the first warms up
 
 
-def compare_protocol(pool: Split, images: int, recipe: Recipe, device, repeats: int) -> dict:
+def compare_protocol(
+    pool: Split,
+    images: int,
+    recipe: Recipe,
+    device: torch.device,
+    repeats: int,
+    train_ours: Callable[[str, Recipe, Labelled, Labelled], object],
+) -> dict:
     """The paper's protocol on fewer images, its usual way and ours, in turn.
 
-    As there, for each 4 images of an epoch 1 is held out and 1/4 is tested.
+    As there, for each 4 images of an epoch 1 is held out and 1/4 is tested. `train_ours` takes a
+    network's name, the recipe, and the images to train on and to score.
     """
     recipe = replace(recipe, epochs=1)
     images = min(images, len(pool) * 16 // 21)
@@ -111,10 +118,7 @@ def compare_protocol(pool: Split, images: int, recipe: Recipe, device, repeats: 
 
     def our_seconds(name: str) -> float:
         start = time.perf_counter()
-        model = models.build(name, pool.images.shape[1])
-        model = model.to(device, memory_format=torch.channels_last)
-        tools = loop.begin(model, tensors[0], recipe, torch.Generator().manual_seed(0))
-        list(loop.fit(model, *tools, tensors[1], recipe))
+        train_ours(name, recipe, *tensors)
         return time.perf_counter() - start
 
     # in a process of its own, whose memory is managed as usual too

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import multiprocessing
 import sys
 import tempfile
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import models
 from bloodcells.cli.recipe import Recipe
-from bloodcells.data import bloodmnist, download, folds
-from bloodcells.data.bloodmnist import Dataset, Pool
-from bloodcells.data.folds import Plan
+from bloodcells.data import bloodmnist, download
+from bloodcells.data.bloodmnist import Labelled
+from bloodcells.training.device import keep_freed_memory
 
 COUNTS = {"train": 11_959, "val": 1_712, "test": 3_421}  # BloodMNIST's
+Train = Callable[[str, Recipe, Labelled, Labelled], object]  # as in `dataloader`
+
 TRAINED = 256  # two batches; all images are loaded
 
 
@@ -37,14 +37,16 @@ def peak() -> int | None:
     return used // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def of_training(size: int, recipe: Recipe, counts: dict[str, int] = COUNTS) -> int | None:
+def of_training(
+    size: int, recipe: Recipe, train: Train, counts: dict[str, int] = COUNTS
+) -> int | None:
     """MiB that training CellNet takes on the CPU, the data set read from a generated file."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / download.file_name(size)
         np.savez_compressed(path, **arrays(size, counts))
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
-            return process.submit(train_a_little, path, size, recipe).result()
+            return process.submit(train_a_little, path, size, recipe, train).result()
 
 
 def arrays(size: int, counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -56,13 +58,12 @@ def arrays(size: int, counts: dict[str, int]) -> dict[str, np.ndarray]:
     return found
 
 
-def train_a_little(path: Path, size: int, recipe: Recipe) -> int | None:
+def train_a_little(path: Path, size: int, recipe: Recipe, train: Train) -> int | None:
     """Load a file, train on two batches of it, and tell the peak."""
-    splits = {name: bloodmnist.read_split(path, name, size) for name in bloodmnist.SPLITS}
-    dataset = Dataset(**splits, size=size, source="generated", md5=None, synthetic=True)
-    pool, rows = Pool(dataset.train, dataset.val), np.arange(TRAINED)
-    plans = pool, [Plan(0, None, rows, len(dataset.train) + rows[:128], scored=False)]
-    build = partial(models.build, "CellNet", size)
-    with contextlib.redirect_stdout(None):  # the epochs of two batches tell nothing
-        folds.train_all(build, dataset, plans, recipe, torch.device("cpu"))
+    keep_freed_memory()
+    splits = [bloodmnist.read_split(path, name, size) for name in bloodmnist.SPLITS]
+    cpu, rows = torch.device("cpu"), np.arange(TRAINED)
+    images = bloodmnist.Pool(*splits[:2]).to(cpu)
+    held_out = images.choose(len(splits[0]) + rows[:128])
+    train("CellNet", recipe, images.choose(rows), held_out)
     return peak()

@@ -1,10 +1,8 @@
-"""How fast a machine computes: the clock and the yardsticks of `bench.py` and of every run."""
+"""How near a network's training step comes to the machine's limit, and where its time goes."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -14,33 +12,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from bloodcells.cli.recipe import Recipe
-from bloodcells.training import loop
-from bloodcells.training.optim import Optimization
+from bloodcells.evaluation.prediction import predict
+from bloodcells.training.device import autocast, matrix_product, seconds_in_turn
+from bloodcells.training.optim import make_optimizers
 
-CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices that are multiplied
-
-
-def seconds_in_turn(
-    works: Sequence[Callable[[], object]], device: torch.device, repeats: int, limit: float = 5.0
-) -> list[float]:
-    """Median wall time of each of `works` over `repeats` rounds after one that does not count.
-
-    A round does each once, so that a machine whose speed drifts bends their ratios little. Past
-    `limit` seconds in all no further round is begun, but one is always timed.
-    """
-
-    def timed(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        if device.type != "cpu":  # which returns before the work is done
-            getattr(torch, device.type).synchronize()
-        return time.perf_counter() - start
-
-    rounds = []
-    began = time.perf_counter()
-    while len(rounds) < 2 or (len(rounds) <= repeats and time.perf_counter() - began < limit):
-        rounds.append([timed(work) for work in works])
-    return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
+TrainEpoch = Callable[..., object]  # model_cnn.train_epoch, or one that takes the same
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -48,50 +24,47 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> f
     return seconds_in_turn([work], device, repeats)[0]
 
 
-def matrix_product(precision: str, device: torch.device) -> tuple[Callable[[], Tensor], float]:
-    """A product of square matrices, which comes near a machine's peak, and its GFLOP.
+class OneBatch:
+    """A batch of random images, which stands for the batches of an epoch."""
 
-    Torch's own random numbers are left alone, so that a training may go on after it.
-    """
-    side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
-    generator = torch.Generator(device).manual_seed(0)
-    left, right = (
-        torch.rand(side, side, device=device, generator=generator).to(getattr(torch, precision))
-        for _ in range(2)
-    )
-    return partial(torch.matmul, left, right), 2 * side**3 / 1e9
+    def __init__(self, count: int, size: int, device: torch.device):
+        images = torch.randn(count, 3, size, size, device=device)
+        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.labels = torch.randint(8, (count,), device=device)
+        self.rows = torch.arange(count)
 
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self.images, self.labels
 
-def matrix_product_gflops(precision: str, device: torch.device, repeats: int) -> float:
-    """GFLOP/s of `matrix_product`."""
-    product, gflop = matrix_product(precision, device)
-    return gflop / seconds(product, device, repeats)
+    def record(self, losses: Tensor) -> None:
+        """Batches of an epoch take the losses."""
 
 
 class Step:
     """One training step of a network on random images, in parts that can be timed."""
 
-    def __init__(self, model: nn.Module, batch: int, size: int, recipe: Recipe, device):
+    def __init__(
+        self, model: nn.Module, count: int, size: int, recipe: Recipe, device, train: TrainEpoch
+    ):
+        """`count` images of `size` pixels; `train` is what trains an epoch, here of one step."""
         self.model = model.to(device, memory_format=torch.channels_last).train()
-        self.device, self.recipe = device, recipe
-        self.images = torch.randn(batch, 3, size, size, device=device)
-        self.images = self.images.contiguous(memory_format=torch.channels_last)
-        self.labels = torch.randint(8, (batch,), device=device)
-        self.optimization = Optimization(self.model, recipe, steps=10**9)
+        self.device, self.recipe, self.train = device, recipe, train
+        self.batch = OneBatch(count, size, device)
+        self.optimizers = make_optimizers(self.model, recipe)
 
     def forward(self) -> Tensor:
-        with loop.autocast(self.device, self.recipe.precision):
-            logits = self.model(self.images).float()
-        return nn.functional.cross_entropy(logits, self.labels)
+        with autocast(self.device, self.recipe.precision):
+            logits = self.model(self.batch.images).float()
+        return nn.functional.cross_entropy(logits, self.batch.labels)
 
     def backward(self) -> None:
         """The gradients, the forward pass that they need included."""
-        self.optimization.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         self.forward().backward()
 
     def step(self) -> None:
-        self.backward()
-        self.optimization.step()
+        self.train(self.model, self.batch, self.optimizers, (), self.recipe)
 
     def gflop(self, part: Callable[[], object]) -> float:
         """Operations of `part` in matrix products and convolutions, in units of 10^9."""
@@ -131,3 +104,23 @@ class Step:
         }
         total = sum(times.values())
         return {name: t / total for name, t in sorted(times.items(), key=lambda i: -i[1]) if t}
+
+
+def images_per_second(
+    model: nn.Module,
+    counts: Sequence[int],
+    size: int,
+    recipe: Recipe,
+    device,
+    train: TrainEpoch,
+    repeats: int,
+) -> dict[str, dict[int, float]]:
+    """How many a network is trained on, and predicts, by the size of the batch."""
+    trained, predicted = {}, {}
+    for count in counts:
+        step = Step(model, count, size, recipe, device, train)
+        trained[count] = count / seconds(step.step, device, repeats)
+        raw = torch.zeros(count, size, size, 3, dtype=torch.uint8, device=device)
+        work = partial(predict, step.model, raw, 1, recipe.precision, count)
+        predicted[count] = count / seconds(work, device, repeats)
+    return {"trained_images_per_second": trained, "predicted_images_per_second": predicted}

@@ -1,10 +1,15 @@
-"""The flags of the scripts that train: protocol, recipe, network."""
+"""Groups of flags that several scripts take: training, stopping and resuming, recipe, network."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
-from bloodcells.cli.arguments import Parser, positive, share, whole_number
+from bloodcells.cli.arguments import Parser
+from bloodcells.cli.recipe import Recipe, add_flag
+from bloodcells.cli.types import fraction, whole_number
+
+OF_TRAINING = ("epochs", "batch_size", "lr")  # fields of Recipe that every training script takes
 
 
 def add_training_flags(parser: Parser) -> None:
@@ -21,11 +26,9 @@ def add_training_flags(parser: Parser) -> None:
     group.add_argument(
         "--runs", type=whole_number(1, 100), default=5, help="seeds of a protocol without folds"
     )
-    group.add_argument("--epochs", type=whole_number(1, 10**6), default=5, help="epochs a model")
-    group.add_argument(
-        "--batch-size", type=whole_number(1, 2**20), default=128, help="images a step"
-    )
-    group.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam or AdamW")
+    for part in fields(Recipe):
+        if part.name in OF_TRAINING:
+            add_flag(group, part)
     group.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
@@ -61,47 +64,18 @@ def add_work_flags(parser: Parser, spread: bool = True) -> None:
 
 
 def add_recipe_flags(parser: Parser) -> None:
-    """Add the flags of what goes beyond the paper's recipe; `recipe.Recipe` explains them."""
+    """Add the flags of what goes beyond the paper's recipe."""
     group = parser.add_argument_group("recipe")
-    yes_or_no = argparse.BooleanOptionalAction
-    group.add_argument(
-        "--optimizer", choices=("adam", "muon"), default="adam", help="muon: Muon and AdamW"
-    )
-    group.add_argument("--filter-lr", type=positive, default=0.05, help="learning rate of Muon")
-    group.add_argument("--weight-decay", type=share, default=0.0, help="of AdamW")
-    group.add_argument(
-        "--schedule",
-        choices=("constant", "triangle", "steps"),
-        default="constant",
-        help="of the rates; steps: a tenth at the half, a hundredth at three quarters",
-    )
-    group.add_argument("--warmup", type=share, default=0.2, help="share of the steps")
-    group.add_argument("--label-smoothing", type=share, default=0.0, help="of the loss")
-    group.add_argument(
-        "--dihedral", action=yes_or_no, default=False, help="turn and mirror training images"
-    )
-    group.add_argument(
-        "--shift", type=whole_number(0, 14), default=0, help="most pixels of 28 to shift by"
-    )
-    group.add_argument(
-        "--cutout", type=whole_number(0, 28), default=0, help="side of the hidden square, of 28"
-    )
-    group.add_argument(
-        "--focus",
-        type=share,
-        default=0.0,
-        help="share of the images a pass after the warm-up, half of it the hardest; 0: all",
-    )
-    group.add_argument(
-        "--views", type=int, choices=(1, 2, 4, 8), default=1, help="views averaged in predictions"
-    )
+    for part in fields(Recipe):
+        if part.metadata and part.name not in OF_TRAINING:
+            add_flag(group, part)
 
 
-def add_model_flags(parser: Parser) -> None:
-    """Add the flags that `models.build` takes."""
+def add_network_flags(parser: Parser) -> None:
+    """Add the flags of what `models.build` takes."""
     group = parser.add_argument_group("network")
     group.add_argument("--model", default="ConvNet", help="class of models.py to train")
     group.add_argument(
         "--widths", type=whole_number(1, 4096), nargs=3, metavar="N", help="CellNet's channels"
     )
-    group.add_argument("--dropout", type=share, help="ConvNet's share of dropped values")
+    group.add_argument("--dropout", type=fraction, help="ConvNet's share of dropped values")

@@ -1,36 +1,67 @@
-"""How a model is fitted: one record of every setting that training depends on."""
+"""How a model is trained: one record, whose fields are flags, defaults and help texts at once."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
-from bloodcells.cli.arguments import UserError
+from bloodcells.cli.types import fraction, positive, whole_number
+from bloodcells.errors import UserError
 
 ALL_AT_THE_END = 0.1  # share of the steps, the last ones, whose passes are over all images
 
 
+def setting(
+    default: object,
+    of: Callable[[str], object] | tuple | type[bool],
+    help: str,
+) -> Any:
+    """A field that is a flag too: its values are read by a function, or are one of several."""
+    return field(default=default, metadata={"of": of, "help": help})
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """The defaults are the paper's: Adam at a constant rate, no augmentation."""
+    """Every setting that training depends on. The defaults are the paper's."""
 
-    epochs: int
-    batch_size: int
-    lr: float
-    optimizer: str = "adam"  # or "muon": Muon for the filters, AdamW for all other weights
-    filter_lr: float = 0.05  # Muon's rate
-    weight_decay: float = 0.0  # AdamW's, on its matrices and the filters on pixels
-    # "constant"; "triangle": up during the warm-up, then down to zero; or "steps": a tenth from the
-    # half on, a hundredth from three quarters on
-    schedule: str = "constant"
-    warmup: float = 0.2  # share of the steps
-    label_smoothing: float = 0.0
-    dihedral: bool = False  # show an image in its eight rotations and reflections, in turn
-    shift: int = 0  # pixels of 28, at most so far in each direction, mirrored at the border
-    cutout: int = 0  # pixels of 28, side of a square set to mid-grey
-    focus: float = 0.0  # after the warm-up, share of the images a pass, half of it the hardest
-    views: int = 1  # rotations and reflections that a prediction averages over
-    precision: str = "float32"  # or "bfloat16"
+    epochs: int = setting(5, whole_number(1, 10**6), help="epochs a model")
+    batch_size: int = setting(128, whole_number(1, 2**20), help="images a step")
+    lr: float = setting(1e-3, positive, help="learning rate of Adam or AdamW")
+    optimizer: str = setting(
+        "adam", ("adam", "muon"), help="adam, or muon: Muon for the filters, AdamW for the rest"
+    )
+    filter_lr: float = setting(0.05, positive, help="learning rate of Muon")
+    weight_decay: float = setting(
+        0.0, fraction, help="of AdamW, on its matrices and the filters on pixels"
+    )
+    schedule: str = setting(
+        "constant",
+        ("constant", "triangle", "steps"),
+        help="of the learning rates; triangle: up during the warm-up, then down to zero; steps: a "
+        "tenth from the half on, a hundredth from three quarters on",
+    )
+    warmup: float = setting(0.2, fraction, help="warm-up, as a share of the steps")
+    label_smoothing: float = setting(0.0, fraction, help="of the loss")
+    dihedral: bool = setting(
+        False, bool, help="show each training image in its eight rotations and reflections, in turn"
+    )
+    shift: int = setting(
+        0, whole_number(0, 14), help="most pixels of 28 to shift by, mirrored at the border"
+    )
+    cutout: int = setting(
+        0, whole_number(0, 28), help="side of a square of mid-grey, in pixels of 28"
+    )
+    focus: float = setting(
+        0.0,
+        fraction,
+        help="share of the images a pass after the warm-up, half of it the hardest; 0: all",
+    )
+    views: int = setting(
+        1, (1, 2, 4, 8), help="rotations and reflections that a prediction averages over"
+    )
+    precision: str = "float32"  # or "bfloat16"; the flag's "auto" is resolved before
 
     def __post_init__(self) -> None:
         """Refuse a setting that would do nothing: two runs that differ in it would be the same."""
@@ -58,3 +89,16 @@ class Recipe:
         """The recipe that the flags of the same names describe."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: getattr(args, name) for name in names if hasattr(args, name)})
+
+
+def add_flag(group: argparse._ArgumentGroup, part: Field) -> None:
+    """The flag of a field of `Recipe`."""
+    flag, of = "--" + part.name.replace("_", "-"), part.metadata["of"]
+    how: dict[str, Any] = {"default": part.default, "help": part.metadata["help"]}
+    if of is bool:
+        how["action"] = argparse.BooleanOptionalAction
+    elif isinstance(of, tuple):
+        how["type"], how["choices"] = type(part.default), of
+    else:
+        how["type"] = of
+    group.add_argument(flag, **how)

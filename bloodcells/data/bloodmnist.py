@@ -10,13 +10,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bloodcells.cli.arguments import UserError
 from bloodcells.data import download, synthetic_cells
+from bloodcells.errors import UserError
 
 CLASS_NAMES = (
     "basophil",
@@ -29,7 +30,6 @@ CLASS_NAMES = (
     "platelet",
 )
 SPLITS = ("train", "val", "test")
-Folds = list[tuple[np.ndarray, np.ndarray]]  # (training rows, held-out rows) of each fold
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,24 @@ class Pool:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> tuple[Images, Tensor]:
-        """The images and labels, int64 (N,), on `device`."""
-        parts = [to_device(split, device)[0] for split in self.splits]
-        return Images(parts), torch.from_numpy(self.labels).to(device)
+    def to(self, device: torch.device) -> Labelled:
+        """The images and labels on `device`."""
+        parts = [to_device(split, device).images for split in self.splits]
+        return Labelled(Images(parts), torch.from_numpy(self.labels).to(device))
+
+
+class Labelled(NamedTuple):
+    """Images, uint8 (N, H, W, 3), and their labels, int64 (N,), on one device."""
+
+    images: Tensor | Images
+    labels: Tensor
+
+    def choose(self, rows: np.ndarray | None) -> Labelled | None:
+        """Those of some rows of a pool; None for None."""
+        if rows is None:
+            return None
+        chosen = torch.from_numpy(rows)
+        return Labelled(self.images.choose(chosen), self.labels[chosen])
 
 
 class Images:
@@ -182,29 +196,10 @@ def checked_split(path: Path, images: np.ndarray, labels: np.ndarray, size: int)
     return Split(images, labels)
 
 
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
-    """Seeded folds with the classes in equal proportion. Raises `UserError` for too many."""
-    smallest = np.bincount(labels, minlength=len(CLASS_NAMES)).min()
-    if folds > smallest:
-        raise UserError(f"--folds {folds}: the smallest class has only {smallest} images")
-    from sklearn.model_selection import StratifiedKFold  # takes a second to load
-
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(labels, labels))
-
-
-def plain_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
-    """Seeded folds that do not look at the classes. Raises `UserError` for too many."""
-    if folds > len(labels):
-        raise UserError(f"--folds {folds}: there are only {len(labels)} images")
-    from sklearn.model_selection import KFold
-
-    return list(KFold(folds, shuffle=True, random_state=seed).split(labels))
-
-
-def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A split as tensors on `device`: images uint8 (N, size, size, 3), labels int64 (N,)."""
-    return torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
+def to_device(split: Split, device: torch.device) -> Labelled:
+    """A split as tensors on `device`."""
+    images, labels = map(torch.from_numpy, (split.images, split.labels))
+    return Labelled(images.to(device), labels.to(device))
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.arguments import UserError
+from bloodcells.errors import UserError
 
 # A wheel that happens to carry the identical 28 px file; it is unpacked, never installed.
 MIRROR_WHEEL = "kosmos-core==0.6.2"

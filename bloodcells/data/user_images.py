@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bloodcells.cli.arguments import UserError
+from bloodcells.errors import UserError
 
 FIELD = (360, 363)  # width and height of the data set's source photographs
 FIELD_BOX = (80, 82, 280, 282)  # left, top, right, bottom of the part that the data set keeps

@@ -6,15 +6,12 @@ temperature, and how often it calls images unlike its training cells.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
+from bloodcells.data.bloodmnist import Dataset
 from bloodcells.evaluation import calibration, metrics
 from bloodcells.inference.classifier import LEVELS, VIEWS, Classifier
-from bloodcells.reporting.figures import uncertainty as uncertainty_figures
 from bloodcells.tracking.run_folder import SavedRun
 
 CELLS = "test cells"
@@ -127,59 +124,3 @@ def rounding(run: SavedRun, members: list[dict]) -> dict:
             "mcnemar": tests,
         }
     return result
-
-
-def draw(
-    folder: Path, suffix: str, members: list[dict], labels: np.ndarray, mark: str | None
-) -> None:
-    """The figures; where one model is shown it is the first member, which is the released one."""
-    best = members[0]["views"][max(VIEWS)]
-
-    def path(name: str) -> Path:
-        return folder / f"{name}.{suffix}"
-
-    bins = {
-        when: calibration.reliability(labels, best["probabilities"][when])
-        for when in ("before", "after")
-    }
-    uncertainty_figures.reliability(path("reliability"), bins, mark)
-    curves = {
-        f"{views} view{'s' * (views > 1)}": [
-            calibration.risk_coverage(labels, m["views"][views]["probabilities"]["after"])
-            for m in members
-        ]
-        for views in VIEWS
-    }
-    uncertainty_figures.risk_coverage(path("risk_coverage"), curves, mark)
-    uncertainty_figures.sets(path("sets"), best["set_scores"], CLASS_NAMES, mark)
-    uncertainty_figures.distances(
-        path("unlike"), members[0]["distances"], members[0]["farthest"], mark
-    )
-
-
-def line(member: dict) -> str:
-    """A member's figures in a line."""
-    after = member["views"][max(VIEWS)]["after"]
-    return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
-
-
-def table(content: dict) -> str:
-    """The figures for the console."""
-    lines = ["test images, mean over models, before and after the temperature:"]
-    for number, part in content["views"].items():
-        for name in part["before"]:
-            before, after = (part[when][name] for when in ("before", "after"))
-            deviation = "" if after["std"] is None else f" +- {after['std']:.4f}"
-            lines.append(
-                f"  views {number}  {name:10} {before['mean']:.4f}  {after['mean']:.4f}{deviation}"
-            )
-        for level, values in part["sets"].items():
-            lines.append(
-                f"  views {number}  sets at {level}: coverage {values['coverage']['mean']:.4f}, "
-                f"size {values['size']['mean']:.3f}"
-            )
-    lines.append("called unlike the training cells:")
-    lines += [f"  {kind:26} {v['mean']:.4f}" for kind, v in content["called_unlike"].items()]
-    changed = content["float16"]["test"]["labels_changed"]
-    lines.append(f"labels of test images that float16 changed, by model: {changed}")
-    return "\n".join(lines)

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import models
-from bloodcells.cli.arguments import UserError
 from bloodcells.data.bloodmnist import normalise
+from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.run_folder import SavedRun
 from bloodcells.training.augmentation import view
 
 LEVELS = ("0.95", "0.99")  # of the sets of classes
@@ -145,6 +146,17 @@ def load_classifier(
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{flag} {path}: not a model that its card describes: {reason}") from error
     return model
+
+
+def load_network(run: SavedRun, weights: str) -> nn.Module:
+    """A model of a finished run, from its file of weights of that name. Raises `UserError`."""
+    name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
+    model = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path}: not this run's weights: {error}") from error
+    return model.eval()
 
 
 def md5_of(content: bytes) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bloodcells.cli.arguments import UserError
 from bloodcells.data import synthetic_cells
+from bloodcells.errors import UserError
 from bloodcells.inference.classifier import Released
 
 OUTPUTS = ("probabilities", "distances")

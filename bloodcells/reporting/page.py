@@ -16,7 +16,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from bloodcells.cli.arguments import LEAKS, UserError
+from bloodcells.cli.arguments import LEAKS
+from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
 
 SCORES = {
@@ -66,7 +67,7 @@ UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, In
 Block = Callable[[Path], str]
 
 
-def write(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
+def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
     """Write the page; returns what had to be left out, a line each.
 
     `blocks` make the README's tables, as Markdown, from `plots`. Raises `UserError` if no run is
@@ -88,7 +89,7 @@ def write(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
         if not (plots / name).is_dir():
             continue
         try:
-            refuse_generated(plots / name / RESULTS.get(name, "metrics.json"))
+            read_result(plots / name / RESULTS.get(name, "metrics.json"))
             studies.append(study(plots / name, *about))
         except UNFIT as error:
             left_out.append(f"{name}: {error}")
@@ -118,7 +119,7 @@ def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
         if folder.name in STUDIES:
             continue
         try:
-            metrics = refuse_generated(folder / "metrics.json")
+            metrics = read_result(folder / "metrics.json")
             run_section(folder, metrics)
             overview([(folder, metrics)])
         except (UserError, OSError, ValueError) as error:
@@ -130,14 +131,18 @@ def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
     return runs, left_out
 
 
-def refuse_generated(path: Path) -> dict:
-    """A result file. Raises `UserError` if it is missing or of generated images."""
+def read_result(path: Path) -> dict:
+    """A result file. Raises `UserError` if it is missing, of generated images or edited code."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"not finished, it has no {path.name}") from error
     if found.get("dataset", {}).get("synthetic"):
         raise UserError("made of generated images: not a result")
+    if edited := found.get("code", {}).get("edited"):
+        raise UserError(
+            f"edited code made it ({run_folder.named(edited)}): see report.py --compare"
+        )
     return found
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from bloodcells.cli.arguments import PLACES, UserError, warning
+from bloodcells.cli.arguments import NOT_SETTINGS, PLACES, warning
+from bloodcells.errors import UserError
 from bloodcells.reporting.figures import search as search_figures
-from bloodcells.search.space import Choice, Search
+from bloodcells.search.space import Choice
+from bloodcells.search.trials import Search
 from bloodcells.tracking import run_folder
 
 # settings of a machine, and of the search, which model_cnn.py does not know
-MACHINE = {*PLACES, "device", "started", "storage"}
+MACHINE = {*PLACES, *NOT_SETTINGS, "device", "storage"}
 SEARCH = {
     "search",
     "trials",
@@ -29,7 +31,7 @@ SEARCH = {
 }
 
 
-def save(
+def save_search(
     args: argparse.Namespace,
     dataset: dict,
     environment: dict,
@@ -51,12 +53,13 @@ def save(
     content = {
         "dataset": dataset,
         "config": {k: v for k, v in sorted(vars(args).items()) if k not in MACHINE},
+        "code": args.code.describe(),
         "environment": environment,
-        "models_a_trial": len(search.plans),
+        "models_a_trial": search.models,
         "cells": cells,
         "best": best,
         "seconds": sum(seconds(models) for models in folds.values()),
-        "plain_seconds": plain_seconds(cells, folds, len(search.plans)),
+        "plain_seconds": plain_seconds(cells, folds, search.models),
         "importances": importances,
     }
     by_number = {trial.number: trial for trial in trials}

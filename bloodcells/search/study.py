@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from bloodcells.cli.arguments import UserError
+from bloodcells.errors import UserError
 
 BEAT, GRACE = 10, 60  # seconds between signs of life; silent for so long is dead
 POLL = 2  # seconds between looks at what other workers do

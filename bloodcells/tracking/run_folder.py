@@ -8,38 +8,19 @@ from __future__ import annotations
 import csv
 import json
 import os
-import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcells.cli.arguments import ROOT, UserError
-
-if TYPE_CHECKING:  # torch takes seconds to load
-    from torch import nn
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "medmnist",
-    "numpy",
-    "scikit-learn",
-    "scipy",
-    "scikit-image",
-    "pillow",
-    "matplotlib",
-    "safetensors",
-    "optuna",
-)
+from bloodcells import ROOT
+from bloodcells.errors import UserError
+from bloodcells.tracking import provenance
+from bloodcells.tracking.provenance import Code
 
 
 @dataclass(frozen=True)
@@ -52,8 +33,15 @@ class SavedRun:
     probabilities: np.ndarray  # float32 (runs, N, classes)
 
 
-def prepare(folder: Path, flag: str = "--output") -> None:
-    """Make sure that results can be written, before hours are spent on them. Raises `UserError`."""
+def prepare(folder: Path, code: Code | None = None, flag: str = "--output") -> None:
+    """Make sure that results can be written, before hours are spent on them.
+
+    Raises `UserError` if they cannot, or if they would replace what committed code made by that of
+    edited `code`.
+    """
+    if code and code.edited:
+        protect(folder, code, flag)
+        print(f"edited since commit {code.commit}: {named(code.edited)}; results go to {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -63,6 +51,22 @@ def prepare(folder: Path, flag: str = "--output") -> None:
         raise UserError(
             f"{flag} {folder}: cannot write there: {reason}; pass a writable folder"
         ) from error
+
+
+def protect(folder: Path, code: Code, flag: str) -> None:
+    """Raise `UserError` if the folder holds results of committed code."""
+    kept = provenance.recorded(folder)
+    if kept and not kept["edited"]:
+        raise UserError(
+            f"{flag} {folder}: its results were made by committed code, and {named(code.edited)} "
+            "differs from that; pass another folder, or none"
+        )
+
+
+def named(files: Sequence[str]) -> str:
+    """A few file names in words."""
+    more = f" and {len(files) - 4} more" if len(files) > 4 else ""
+    return ", ".join(files[:4]) + more
 
 
 def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | None = None) -> None:
@@ -158,55 +162,3 @@ def read(folder: Path) -> SavedRun:
 def find(path: Path) -> Path:
     """A file or folder as named, or as named from the project's folder."""
     return path if path.exists() else ROOT / path
-
-
-def network(run: SavedRun, weights: str) -> nn.Module:
-    """A model of the run, from its file of weights of that name. Raises `UserError`."""
-    import safetensors.torch
-
-    import models
-
-    name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
-    model = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
-    try:
-        model.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not this run's weights: {error}") from error
-    return model.eval()
-
-
-def environment(device: str) -> dict:
-    """The `environment` entry of `metrics.json`: what the figures were made with."""
-    import torch
-
-    gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "processor": processor(),
-        "device": gpu or device,
-        "threads": torch.get_num_threads(),
-        "git_commit": git_commit(),
-    }
-
-
-def processor() -> str:
-    """The processor's own name, as far as the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def git_commit() -> str | None:
-    """The commit of the code, with "+" if it was changed since; None outside a git checkout."""
-    if not shutil.which("git") or not (ROOT / ".git").exists():
-        return None
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
-    status = [*git, "status", "--porcelain", "--untracked-files=no", "--", "*.py", ".config"]
-    changed = subprocess.run(status, capture_output=True, text=True).stdout.strip()
-    return None if head.returncode else head.stdout.strip() + "+" * bool(changed)

@@ -83,6 +83,7 @@ class Batches:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        distributed.own_random_numbers(self.generator.initial_seed(), self.step // len(self) + 1)
         for _ in range(len(self)):
             if not len(self.waiting):
                 self.waiting = self.choose()

@@ -2,63 +2,53 @@
 
 `checkpoint/` holds a file for each finished model, one for each in training, the identity of the
 run, and a lock for each model that a process is at work on. Every file is written under another
-name, flushed to the disk and renamed, so that there is a whole one at any moment.
+name, flushed to the disk and renamed, so that there is a whole one at any moment. None of them is
+executed when it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import filelock
 import numpy as np
 import torch
 from torch import Tensor
 
-from bloodcells.cli.arguments import ROOT, UserError
-from bloodcells.data.folds import Run
+from bloodcells.errors import UserError
+from bloodcells.tracking import provenance
 from bloodcells.tracking.run_folder import write_whole
 from bloodcells.training import distributed
-from bloodcells.training.state_files import damaged, packed, read
-
-# what a model's figures depend on; the hash of these files is the code's version
-CODE = (
-    *("ablation.py", "models.py", "bloodcells/cli/recipe.py"),
-    *("bloodcells/data/bloodmnist.py", "bloodcells/data/folds.py"),
-    *("bloodcells/data/synthetic_cells.py", "bloodcells/training/augmentation.py"),
-    *("bloodcells/training/optim.py", "bloodcells/training/distributed.py"),
-    "bloodcells/training/loop.py",
-)
 
 
-class Stateful(Protocol):
-    """What can be put aside and taken up again."""
+@dataclass(frozen=True)
+class Run:
+    """One trained model's record. Probabilities are float32 (images, classes)."""
 
-    def state_dict(self) -> dict: ...
+    seed: int
+    fold: int | None  # None where the protocol has no folds
+    history: list[dict]  # a row an epoch
+    val_labels: np.ndarray | None  # of the images held out, if any
+    val_probabilities: np.ndarray | None
+    test_probabilities: np.ndarray | None  # None where the protocol does not score this run
+    test_one_view: np.ndarray | None  # the same without averaging over views
+    train_seconds: float
+    weights: dict[str, Tensor]  # the model's state, on the CPU
+    # mean over samples of float32 matrix products between the epochs: what the seconds are worth
+    machine_gflops: float
 
-    def load_state_dict(self, state: dict) -> object: ...
-
-
-def identity(config: dict, dataset: dict, model: torch.nn.Module, device: torch.device) -> dict:
-    """What must be the same for one run to go on as another began."""
-    code = hashlib.md5(usedforsecurity=False)
-    for name in CODE:
-        code.update((ROOT / name).read_bytes())
-    return {
-        **config,
-        "data file": dataset,
-        "network": str(model),
-        "code version": code.hexdigest(),
-        "device type": device.type,
-        "torch version": torch.__version__,
-        "processes": distributed.size(),
-    }
+    @property
+    def name(self) -> str:
+        """seed-0, or seed-0-fold-2."""
+        return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
 
 
-class Work:
+class CheckpointFolder:
     """The models of one command, in `checkpoint/` of its run folder.
 
     `names` are those of the models that this process trains; if `shared`, other processes may be
@@ -71,29 +61,29 @@ class Work:
         run: Path,
         names: list[str],
         identity: dict,
-        every: int = 1,
         shared: bool = False,
         result: str = "metrics.json",
     ):
         self.run, self.folder, self.result = run, run / "checkpoint", run / result
+        self.finished = False  # by an earlier command
         self.resumed = False  # known to the process that writes
-        self.names, self.identity, self.every, self.shared = names, identity, every, shared
+        self.names, self.identity, self.shared = names, identity, shared
         self.known = self.folder / "identity.json"
         self.turn = filelock.FileLock(run / ".turn.lock")  # to look and change in one go
         self.locks = {name: filelock.FileLock(self.folder / f"{name}.lock") for name in names}
         text = json.dumps(identity, sort_keys=True)
         self.mark = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
-    def begin(self, resume: bool, overwrite: bool) -> bool:
-        """Take the folder; False if the run is finished and there is nothing to resume.
+    def begin(self, resume: bool, overwrite: bool) -> None:
+        """Take the folder; `finished` tells whether there is nothing left to resume.
 
         Raises `UserError` for a folder that is in use, holds a finished or an unfinished run and
         is neither to be resumed nor overwritten, or is to be resumed as something else.
         """
-        return distributed.from_first(lambda: self.take(resume, overwrite))
+        self.finished = not distributed.from_first(lambda: self.take(resume, overwrite))
 
     def take(self, resume: bool, overwrite: bool) -> bool:
-        """`begin`, in the process that writes."""
+        """`begin`, in the process that writes; False if the run is finished."""
         with self.turn:
             unfinished, finished = self.known.exists(), self.result.exists()
             if unfinished and not (resume or overwrite):
@@ -146,7 +136,7 @@ class Work:
         for lock in self.locks.values():
             lock.release()
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> CheckpointFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,11 +149,8 @@ class Work:
             if path.suffix != ".lock":
                 path.unlink()
 
-    def finished(self, name: str) -> Run | None:
-        """The record of a model, if it is finished."""
-        return distributed.from_first(lambda: self.record(name))
-
     def record(self, name: str) -> Run | None:
+        """The record of a model, if it is finished."""
         path = self.folder / f"finished-{name}.pt"
         kept = read(path, self.mark)
         if kept is None:
@@ -182,9 +169,6 @@ class Work:
         write_whole(self.folder / f"finished-{name}.pt", packed(content, self.mark))
         (self.folder / f"{name}.pt").unlink(missing_ok=True)
 
-    def keeper(self, name: str) -> Keeper:
-        return Keeper(self.folder / f"{name}.pt", self.mark, self.every)
-
     def end(self) -> None:
         """The results are written: nothing is left to resume. Only in one's turn."""
         self.clear()
@@ -192,38 +176,48 @@ class Work:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Keeper:
-    """The state of a model in training, on the disk after every so many epochs."""
+class Checkpoint:
+    """The state of one model in training, on the disk after every so many epochs.
 
-    def __init__(self, path: Path, mark: str, every: int):
+    `parts` are what can be put aside and taken up again, by `state_dict` and `load_state_dict`:
+    the network, the batches, and lists of optimizers and schedulers.
+    """
+
+    def __init__(self, path: Path, mark: str, every: int, parts: dict, device: torch.device):
         self.path, self.mark, self.every = path, mark, every
+        self.parts, self.device = parts, device
         self.latest: bytes | None = None  # packed, and not yet on the disk
 
-    def restore(self, parts: dict[str, Stateful], device: torch.device) -> list[dict]:
+    def restore(self) -> list[dict]:
         """Bring the parts to the state that was kept; returns the rows of its epochs."""
         kept = distributed.from_first(lambda: read(self.path, self.mark))
         if kept is None:
             return []
         try:
-            for name, part in parts.items():
-                part.load_state_dict(kept[name])
+            for name, part in self.parts.items():
+                pairs = zip(part, kept[name], strict=True) if isinstance(part, list) else None
+                for one, state in pairs or [(part, kept[name])]:
+                    one.load_state_dict(state)
             torch.set_rng_state(kept["random"])
-            if device.type != "cpu":
-                getattr(torch, device.type).set_rng_state(kept["random_device"])
+            if self.device.type != "cpu":
+                getattr(torch, self.device.type).set_rng_state(kept["random_device"])
             return kept["history"]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a state of another shape raises one of many kinds
             raise damaged(self.path, error) from error
 
-    def save(self, parts: dict[str, Stateful], history: list[dict], device: torch.device) -> None:
+    def save(self, history: list[dict]) -> None:
         """Keep the parts as they are after the epochs of `history`."""
         if distributed.rank():
             return
-        state = {name: part.state_dict() for name, part in parts.items()}
+        state = {
+            name: [p.state_dict() for p in part] if isinstance(part, list) else part.state_dict()
+            for name, part in self.parts.items()
+        }
         state |= {"random": torch.get_rng_state(), "history": history}
-        if device.type != "cpu":
-            state["random_device"] = getattr(torch, device.type).get_rng_state()
+        if self.device.type != "cpu":
+            state["random_device"] = getattr(torch, self.device.type).get_rng_state()
         self.latest = packed(state, self.mark)
         if len(history) % self.every == 0:
             self.flush()
@@ -233,6 +227,35 @@ class Keeper:
         if self.latest is not None:
             write_whole(self.path, self.latest)
             self.latest = None
+
+
+def packed(content: dict, mark: str) -> bytes:
+    """The bytes of a file; `mark` tells the run that it is of."""
+    buffer = io.BytesIO()
+    torch.save({**content, "mark": mark}, buffer)
+    return buffer.getvalue()
+
+
+def read(path: Path, mark: str) -> dict | None:
+    """A file's content, None if there is none. Nothing in it is executed. Raises `UserError`."""
+    try:
+        file = io.BytesIO(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if content.pop("mark") != mark:
+            raise ValueError("it is of another run")
+        return content
+    except Exception as error:  # a damaged file raises one of many kinds
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(f"{path}: damaged, or not of this run: {reason}; delete it to train it anew")
 
 
 def kept_identity(path: Path) -> dict:
@@ -247,7 +270,8 @@ def finished_identity(result: Path) -> dict:
     """What the result of a finished run tells of its identity. Raises `UserError`."""
     try:
         content = json.loads(result.read_text(encoding="utf-8"))
-        return {**content["config"], "data file": content["dataset"]}
+        code = {"code": content["code"]["files"]} if "code" in content else {}
+        return {**content["config"], **code, "data file": content["dataset"]}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{result}: damaged; pass --overwrite to replace the run") from error
 
@@ -255,10 +279,17 @@ def finished_identity(result: Path) -> dict:
 def compare(kept: dict, now: dict, run: Path) -> None:
     """Raises `UserError` if a run is not what would be resumed, as far as `kept` says."""
     other = [key for key in sorted(kept) if key in now and kept[key] != now[key]]
-    if other:
-        long = ("network", "data file", "code version")
-        changes = (k if k in long else f"{k} {kept[k]} there, {now[k]} now" for k in other)
-        raise UserError(
-            f"--resume: the run in {run} is another (other {'; '.join(changes)}); use its own "
-            "settings, or --overwrite to begin anew"
-        )
+    if not other:
+        return
+    changes = [difference(key, kept[key], now[key]) for key in other]
+    raise UserError(
+        f"--resume: the run in {run} is another (other {'; '.join(changes)}); use its own "
+        "settings, or --overwrite to begin anew"
+    )
+
+
+def difference(key: str, kept: object, now: object) -> str:
+    """What differs between two identities, in words."""
+    if key == "code":
+        return f"code: {', '.join(provenance.different(kept, now))}"
+    return key if key in ("network", "data file") else f"{key} {kept} there, {now} now"

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bloodcells.cli.arguments import UserError
+from bloodcells.errors import UserError
 
 T = TypeVar("T")
 

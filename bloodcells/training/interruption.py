@@ -25,7 +25,7 @@ _requested = False
 
 @contextmanager
 def ending_after_the_batch() -> Iterator[None]:
-    """Within the block, the first signal makes `check` raise, and the second one interrupts."""
+    """Within the block, the first signal makes `stop_if_asked` raise, the second one interrupts."""
     global _requested
 
     def request(number: int, frame: FrameType | None) -> None:
@@ -51,7 +51,7 @@ def ending_after_the_batch() -> Iterator[None]:
         _requested = False
 
 
-def check(device: torch.device) -> None:
+def stop_if_asked(device: torch.device) -> None:
     """Raises `Interrupted` if the end was asked for, here or in a process that shares the work."""
     if distributed.summed([float(_requested)], device)[0]:
         raise Interrupted

@@ -1,4 +1,4 @@
-"""The optimizers of a recipe and their learning-rate schedule."""
+"""The optimizers of a recipe, and the learning-rate schedule that they follow."""
 
 from __future__ import annotations
 
@@ -7,37 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from bloodcells.cli.arguments import UserError
 from bloodcells.cli.recipe import Recipe
-
-
-class Optimization:
-    """The optimizers of a recipe with their learning rates scheduled, stepped as one."""
-
-    def __init__(self, model: nn.Module, recipe: Recipe, steps: int):
-        """`steps` is how many steps the whole training will take."""
-        self.optimizers = make_optimizers(model, recipe)
-        self.schedules = [
-            torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: rate_share(recipe, step, steps)
-            )
-            for optimizer in self.optimizers
-        ]
-
-    def state_dict(self) -> dict:
-        return {"parts": [part.state_dict() for part in (*self.optimizers, *self.schedules)]}
-
-    def load_state_dict(self, state: dict) -> None:
-        for part, kept in zip((*self.optimizers, *self.schedules), state["parts"], strict=True):
-            part.load_state_dict(kept)
-
-    def zero_grad(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-
-    def step(self) -> None:
-        for part in (*self.optimizers, *self.schedules):
-            part.step()
+from bloodcells.errors import UserError
 
 
 def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -58,7 +29,7 @@ def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
     return [adamw, Muon(filters.values(), lr=recipe.filter_lr)]
 
 
-def rate_share(recipe: Recipe, step: int, steps: int) -> float:
+def learning_rate_share(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of a step, 0..steps-1, as a share of the recipe's."""
     if recipe.schedule == "constant":
         return 1.0

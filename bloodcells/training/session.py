@@ -1,113 +1,279 @@
-"""A training script from its settings to its run folder: stopped at any moment, it can go on."""
+"""One command's models in training: its run folder, what is left to do, and stopping and resuming.
+
+A training script opens a session, trains each model that the session says is unfinished, and tells
+it of every epoch and of the end. Locks, checkpoints, signals, torchrun's processes and the progress
+bar are behind that.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from bloodcells.cli.arguments import UserError
-from bloodcells.cli.recipe import Recipe
-from bloodcells.data import bloodmnist, folds
+from bloodcells.cli.arguments import settings_of
 from bloodcells.data.bloodmnist import Dataset
-from bloodcells.data.folds import Plan
-from bloodcells.reporting import results
+from bloodcells.data.folds import Fold
+from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
-from bloodcells.training import checkpoint, distributed, interruption, loop
-from bloodcells.training.checkpoint import Work
+from bloodcells.tracking.environment import environment
+from bloodcells.training import checkpoint, distributed
+from bloodcells.training.augmentation import Batches
+from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, Run
+from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
+from bloodcells.training.interruption import ending_after_the_batch
+from bloodcells.training.meter import refuse_divergence
 
 NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # models stay the same
 KEPT = ("save_weights", "released")  # of these, what a finished run cannot make up for
 
 
-def run(args: argparse.Namespace, build: Callable[[], nn.Module]) -> None:
-    """Train the models that `args` describe, score them, and write the folder `args.output`."""
-    device = loop.choose_device(args.device)
-    args.precision = loop.choose_precision(args.precision, device)
-    with distributed.group(device), stoppable(device):
-        train_and_score(args, build, device)
-
-
-def train_and_score(
-    args: argparse.Namespace, build: Callable[[], nn.Module], device: torch.device
-) -> None:
-    """`run` on a device, in each of the processes that share the work."""
-    recipe = Recipe.of(args)
-    model = build()
-    environment = run_folder.environment(device.type)  # of the code as it is now
-    environment["processes"] = distributed.size()
-    run_folder.prepare(args.output)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
-    plans = folds.plan(args.protocol, dataset, args.folds, args.runs, args.seed)
-    work = open_work(args, chosen(args, plans[1]), dataset, model, device)
-    if work is None:
-        return
-    processes = f", {distributed.size()} processes" if distributed.size() > 1 else ""
-    print(f"{type(model).__name__} on {device}{processes}; data: {dataset.source}")
-    with work:
-        with interruption.ending_after_the_batch():
-            folds.train_all(build, dataset, plans, recipe, device, work)
-        if distributed.rank() == 0:
-            finish(args, plans[1], dataset, model, work, environment)
-
-
-def finish(
+@contextmanager
+def open_session(
     args: argparse.Namespace,
-    plans: list[Plan],
     dataset: Dataset,
-    model: nn.Module,
-    work: Work,
-    environment: dict,
-) -> None:
-    """Write the results if no model is missing, else say how to write them when none is."""
-    with work.turn:  # of processes that end at once, one finds all models
-        runs = [work.record(plan.name) for plan in plans]
-        if None in runs:
-            print(f"done here; when all models are: {resuming_command(alone=True)}")
-            return
-        args.started = None if work.resumed or work.shared else args.started
-        results.score_and_save(args, dataset, model, runs, environment)
-        work.end()
-
-
-def open_work(
-    args: argparse.Namespace,
-    names: list[str],
-    dataset: Dataset,
-    model: nn.Module,
+    folds: Sequence[Fold],
+    network: nn.Module,
     device: torch.device,
     result: str = "metrics.json",
-) -> Work | None:
-    """The run folder's unfinished work, or new work; None, and says so, if the run is finished.
+) -> Iterator[Session]:
+    """A session, for as long as the block takes; in it the run folder is this process's.
 
-    `names` are the models that this process trains. Raises `UserError`.
+    `network` is one like those to be trained; `result` is the file that marks a finished run. The
+    first Ctrl-C or SIGTERM ends training after the batch. Raises `UserError` for a run folder that
+    is another run's, in use, or finished and not to be replaced.
     """
-    shared = any(getattr(args, name, None) is not None for name in ("only_fold", "only_seed"))
+    with distributed.group(device), explained(device):
+        record = environment(device.type, args.code) | {"processes": distributed.size()}
+        run_folder.prepare(args.output, args.code)
+        keep_freed_memory()
+        folder = open_folder(args, dataset, folds, network, device, result)
+        with folder, Progress(len(folds), args.epochs) as progress, ExitStack() as stack:
+            session = Session(args, folds, device, folder, progress, record, stack)
+            if not folder.finished:
+                many = f", {distributed.size()} processes" if distributed.size() > 1 else ""
+                name = type(network).__name__
+                print(f"{name} on {device}{many}; data: {dataset.source}")
+                session.signals.enter_context(ending_after_the_batch())
+            try:
+                yield session
+            except KeyboardInterrupt:
+                session.flush()
+                raise
+            if session.runs:  # and their results are written
+                folder.end()
+
+
+def open_folder(
+    args: argparse.Namespace,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    network: nn.Module,
+    device: torch.device,
+    result: str,
+) -> CheckpointFolder:
+    """Take the run folder for what is unfinished there, or for new work. Raises `UserError`."""
+    names = chosen(args, folds)
+    shared = any(getattr(args, flag, None) is not None for flag in ("only_fold", "only_seed"))
     if args.overwrite and (args.resume or shared):
         raise UserError("--overwrite: not with --resume, --only-fold or --only-seed")
-    config = {k: v for k, v in results.config(args).items() if k not in NOT_TRAINING}
-    identity = checkpoint.identity(config, dataset.describe(), model, device)
-    work = checkpoint.Work(args.output, names, identity, args.checkpoint_every, shared, result)
-    if not work.begin(args.resume or shared, args.overwrite):
-        kept = checkpoint.finished_identity(work.result)
+    settings = settings_of(args)
+    identity = {
+        **{k: v for k, v in settings.items() if k not in NOT_TRAINING},
+        "code": args.code.files,
+        "data file": dataset.describe(),
+        "network": str(network),
+        "device type": device.type,
+        "torch version": torch.__version__,
+        "processes": distributed.size(),
+    }
+    folder = CheckpointFolder(args.output, names, identity, shared, result)
+    folder.begin(args.resume or shared, args.overwrite)
+    if folder.finished:
+        kept = checkpoint.finished_identity(folder.result)
         asked = {  # of a file, its name is known
             key: getattr(value, "name", value)
-            for key, value in results.config(args).items()
+            for key, value in settings.items()
             if key in KEPT and value
         }
         checkpoint.compare(kept, asked, args.output)
         print(f"{args.output}: finished already")
-        return None
-    return work
+    return folder
+
+
+class Session:
+    """The models of one command in training; `open_session` makes it."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        folds: Sequence[Fold],
+        device: torch.device,
+        folder: CheckpointFolder,
+        progress: Progress,
+        environment: dict,
+        stack: ExitStack,
+    ):
+        """`stack` ends with the session's block; `environment` is that of `metrics.json`."""
+        self.args, self.folds, self.device, self.environment = args, folds, device, environment
+        self.folder, self.progress, self.stack = folder, progress, stack
+        self.signals = stack.enter_context(ExitStack())
+        self.checkpoint: Checkpoint | None = None  # of the model in training
+        self.history: list[dict] = []  # a row an epoch of that model
+        self.runs: list[Run] = []  # all of them, once they are complete
+
+    def unfinished(self) -> Iterator[Fold]:
+        """The models that this process is to train, in order."""
+        for number, fold in enumerate(() if self.folder.finished else self.folds, start=1):
+            self.progress.run = number
+            mine = fold.name in self.folder.names
+            done = distributed.from_first(lambda name=fold.name: self.folder.record(name))
+            if mine and done is None:
+                yield fold
+            else:
+                self.progress.skip(self.args.epochs)
+
+    def restore(
+        self,
+        fold: Fold,
+        model: nn.Module,
+        batches: Batches,
+        optimizers: Sequence,
+        schedulers: Sequence = (),
+    ) -> int:
+        """Go on with a model where it was stopped; returns the epochs that it has, 0 if it is new.
+
+        What is passed is also what every checkpoint of the model will hold.
+        """
+        parts = {"network": model, "batches": batches}
+        parts |= {"optimizers": list(optimizers), "schedulers": list(schedulers)}
+        path = self.folder.folder / f"{fold.name}.pt"
+        every = self.args.checkpoint_every
+        self.checkpoint = Checkpoint(path, self.folder.mark, every, parts, self.device)
+        self.history = self.checkpoint.restore()
+        self.place = {"seed": fold.seed, "fold": fold.fold}
+        self.progress.skip(len(self.history))
+        return len(self.history)
+
+    def save(self, epoch: int, row: dict) -> None:
+        """Take an epoch's columns of the history, show them, and keep the model's state.
+
+        Raises `DivergedError` if the loss is NaN or infinite; the state before is kept.
+        """
+        refuse_divergence(epoch, row)
+        gflops = matrix_product_gflops("float32", self.device, repeats=1)
+        self.history.append({**self.place, "epoch": epoch, **row, "machine_gflops": gflops})
+        self.checkpoint.save(self.history)
+        self.progress.show(self.history[-1])
+
+    def finish(
+        self,
+        fold: Fold,
+        model: nn.Module,
+        val_labels: torch.Tensor | None = None,
+        val_probabilities: torch.Tensor | None = None,
+        test_probabilities: torch.Tensor | None = None,
+        test_one_view: torch.Tensor | None = None,
+    ) -> None:
+        """Keep the record of a trained model; see `Run`."""
+        predictions = {
+            "val_labels": val_labels,
+            "val_probabilities": val_probabilities,
+            "test_probabilities": test_probabilities,
+            "test_one_view": test_one_view,
+        }
+        run = Run(
+            seed=fold.seed,
+            fold=fold.fold,
+            history=self.history,
+            **{k: None if v is None else v.cpu().numpy() for k, v in predictions.items()},
+            train_seconds=sum(row["train_seconds"] for row in self.history),
+            weights={k: w.cpu().contiguous() for k, w in model.state_dict().items()},
+            machine_gflops=float(np.mean([row["machine_gflops"] for row in self.history])),
+        )
+        self.folder.finish(fold.name, run)
+        self.checkpoint = None
+
+    def flush(self) -> None:
+        """Write the state of the model in training, if it is not yet on the disk."""
+        if self.checkpoint:
+            self.checkpoint.flush()
+
+    def complete(self) -> bool:
+        """Whether this process is to write the results: all models are trained, here or elsewhere.
+
+        Then `runs` has them, and nobody else writes until the session ends.
+        """
+        self.signals.close()  # from here on, Ctrl-C stops at once
+        if self.folder.finished or distributed.rank():
+            return False
+        self.stack.enter_context(self.folder.turn)  # of processes that end at once, one finds all
+        runs = [self.folder.record(fold.name) for fold in self.folds]
+        if None in runs:
+            print(f"done here; when all models are: {resuming_command(alone=True)}")
+            return False
+        self.runs = runs
+        return True
+
+    def seconds(self) -> float | None:
+        """Seconds since the command began; None if others had a part in the models."""
+        if self.folder.resumed or self.folder.shared:
+            return None
+        return time.perf_counter() - self.args.started
+
+
+class Progress:
+    """The epochs of all models: on the progress bar of a terminal, else a line each."""
+
+    def __init__(self, runs: int, epochs: int):
+        silent = bool(distributed.rank()) or None  # None: where there is no terminal
+        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent)
+        self.runs, self.epochs = runs, epochs
+        self.run = 0  # the one at work, from 1 on
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def skip(self, epochs: int) -> None:
+        """Count epochs that were trained before."""
+        self.bar.update(epochs)
+
+    def show(self, row: dict) -> None:
+        """Count the epoch of a history's row, and show it."""
+        place = f"run {self.run}/{self.runs}"
+        text = f"loss {row['train_loss']:.3f}"
+        if "val_accuracy" in row:
+            text += f", held-out accuracy {row['val_accuracy']:.4f}"
+        self.bar.set_postfix_str(f"{place}, {text}", refresh=False)
+        self.bar.update()
+        if self.bar.disable:
+            seconds = f"{row['train_seconds']:.1f} s"
+            print(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}", flush=True)
+
+
+def seed_everything(fold: Fold) -> torch.Generator:
+    """Seed torch from the fold's seed and number, so that no model depends on those before it.
+
+    Returns the generator of the batches, which starts from the same seed as the weights.
+    """
+    entropy = [fold.seed] if fold.fold is None else [fold.seed, fold.fold]
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+    return torch.Generator().manual_seed(torch.initial_seed())
 
 
 @contextmanager
-def stoppable(device: torch.device) -> Iterator[None]:
+def explained(device: torch.device) -> Iterator[None]:
     """Within the block, a stop says how to go on, and a lack of memory what to lower."""
     try:
         yield
@@ -117,16 +283,16 @@ def stoppable(device: torch.device) -> Iterator[None]:
         raise UserError(f"{device} is out of memory; lower --batch-size") from error
 
 
-def chosen(args: argparse.Namespace, plans: list[Plan]) -> list[str]:
+def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
     """The names of the models that this process trains. Raises `UserError` for none."""
-    wanted = {"fold": args.only_fold, "seed": args.only_seed}
+    wanted = {name: getattr(args, f"only_{name}", None) for name in ("fold", "seed")}
     for attribute, value in wanted.items():
-        if value is not None and value not in {getattr(plan, attribute) for plan in plans}:
+        if value is not None and value not in {getattr(fold, attribute) for fold in folds}:
             raise UserError(f"--only-{attribute} {value}: this run has no such {attribute}")
     return [
-        plan.name
-        for plan in plans
-        if all(value in (None, getattr(plan, attribute)) for attribute, value in wanted.items())
+        fold.name
+        for fold in folds
+        if all(value in (None, getattr(fold, attribute)) for attribute, value in wanted.items())
     ]
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.patches import Rectangle
 
 from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, page
 
-if TYPE_CHECKING:
-    from architecture import Layer
+
+@dataclass
+class Layer:
+    """One box of the drawing: a module, or a block of modules that is best seen as one."""
+
+    words: list[str]
+    shape: tuple[int, ...]  # of what comes out, for one image
+    parameters: int
+    operations: int  # multiplications and additions for one image
+    inside: list[str] = field(default_factory=list)
 
 
-def draw(path: Path, name: str, layers: list[Layer]) -> None:
+def draw(path: Path, title: str, layers: list[Layer]) -> None:
     """Boxes as high as the maps are wide, and wider for more channels; below what they hold."""
-    from architecture import summary
-
     image_size = layers[0].shape[1]
     with page(path, max(6.5, 0.9 + len(layers)), 3.0, None) as figure:
         axes = figure.subplots()
@@ -45,7 +51,7 @@ def draw(path: Path, name: str, layers: list[Layer]) -> None:
             axes.text(place, -0.72, "\n".join(below), ha="center", va="top", size=6.5)
         axes.set(xlim=(-0.7, len(layers) - 0.3), ylim=(-1.25, 1.2))
         axes.set_axis_off()
-        axes.set_title(f"{name}: {summary(layers)}")
+        axes.set_title(title)
         kinds = ((ORANGE, "has weights"), (BLUE, "block with weights"), (GREEN, "has none"))
         handles = [Rectangle((0, 0), 1, 1, fc=colour, ec="black", lw=0.6, alpha=0.6, label=words)
                    for colour, words in kinds]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What robustness.py leaves: a JSON file, a table for the console, figures."""
+"""Figures of robustness.py: accuracy by corruption and severity, and what they look like."""
 
 from __future__ import annotations
 
@@ -9,34 +9,8 @@ import numpy as np
 
 from bloodcells.data import corruptions
 from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page
-from bloodcells.tracking import run_folder
 
 COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
-
-
-def line(row: dict) -> str:
-    """A row for the console."""
-    means = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in row["accuracy"].items())
-    what = f"{row['corruption']} {row['severity']}" if row["corruption"] else "as they are"
-    return f"  {what:15} {means}"
-
-
-def save(
-    folder: Path,
-    content: dict,
-    examples: dict[str, list[np.ndarray]],
-    suffix: str,
-    mark: str | None,
-) -> None:
-    """Write `folder`; `examples` are by corruption one image as it is and at each severity."""
-
-    def fill(scratch: Path) -> None:
-        curves(scratch / f"accuracy.{suffix}", content["rows"], mark)
-        strips(scratch / f"examples.{suffix}", examples, mark)
-        run_folder.write_json(scratch / "metrics.json", content)
-
-    run_folder.write(folder, fill, last="metrics.json")
-    print(f"wrote {folder}")
 
 
 def curves(path: Path, rows: list[dict], mark: str | None) -> None:

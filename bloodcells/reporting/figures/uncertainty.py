@@ -7,7 +7,39 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.evaluation import calibration
+from bloodcells.inference.classifier import VIEWS
 from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page, short
+
+
+def draw_all(
+    folder: Path, suffix: str, members: list[dict], labels: np.ndarray, mark: str | None
+) -> None:
+    """All figures of `uncertainty.measure`'s members, one a seed's model; `labels` are test's.
+
+    Where one model is shown it is the first member, which is the released one.
+    """
+    best = members[0]["views"][max(VIEWS)]
+
+    def path(name: str) -> Path:
+        return folder / f"{name}.{suffix}"
+
+    bins = {
+        when: calibration.reliability(labels, best["probabilities"][when])
+        for when in ("before", "after")
+    }
+    reliability(path("reliability"), bins, mark)
+    curves = {
+        f"{views} view{'s' * (views > 1)}": [
+            calibration.risk_coverage(labels, m["views"][views]["probabilities"]["after"])
+            for m in members
+        ]
+        for views in VIEWS
+    }
+    risk_coverage(path("risk_coverage"), curves, mark)
+    sets(path("sets"), best["set_scores"], CLASS_NAMES, mark)
+    distances(path("unlike"), members[0]["distances"], members[0]["farthest"], mark)
 
 
 def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None) -> None:

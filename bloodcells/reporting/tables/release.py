@@ -7,9 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.arguments import PRESETS, UserError, load_preset
-from bloodcells.reporting.tables.paper import ROWS, cell, check_settings, read_run
-from bloodcells.reporting.tables.studies import machine, read_study
+from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.errors import UserError
+from bloodcells.reporting.tables.common import (
+    ROWS,
+    cell,
+    check_settings,
+    machine,
+    mark,
+    read_run,
+    read_study,
+)
 
 RUN = "cnn-best"
 SHOWN = (1, 3, 5)  # severities
@@ -51,7 +59,7 @@ def results(plots: Path) -> str:
         f"Training one took {np.median(seconds) / 60:.0f} min in median, "
         f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f} ({machine(run)}); all of them "
         f"{sum(seconds) / 3600 * run['environment']['threads']:.1f} core hours. The energy was not "
-        "measured.",
+        f"measured.{mark(run, release)}",
     ]
     return "\n".join(lines)
 
@@ -88,7 +96,7 @@ def robustness(plots: Path) -> str:
             f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, one view, mean over "
             f"{models} models, on {found['images']:,} test images in which the classes have their "
             f"shares. As they are: {as_they_are}. Mean over all corruptions and severities: "
-            f"{over_all}.",
+            f"{over_all}.{mark(found)}",
         ]
     )
 
@@ -129,7 +137,7 @@ def trust(plots: Path) -> str:
             f"cells (bound set at {found['config']['false_alarms']:.0%} of the "
             f"validation cells): {unlike}. Storing the weights in 16 bits{besides} changed the "
             f"label of {sum(changed)} of the {len(changed)} x 3,421 test answers (p at least "
-            f"{min(t['p'] for t in rounding['mcnemar']):.2g}, McNemar).",
+            f"{min(t['p'] for t in rounding['mcnemar']):.2g}, McNemar).{mark(found)}",
         ]
     )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.arguments import PRESETS, UserError, load_preset
-from bloodcells.reporting.tables.studies import machine, read_study
+from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.errors import UserError
+from bloodcells.reporting.tables.common import machine, mark, read_study
 
 # Hobelsberger et al.'s held-out accuracies: of the best cell, by (batch size, rate, epochs); of
 # the cells of these rates no more than the range is given
@@ -79,7 +80,7 @@ def words(found: dict) -> str:
         f"rest{to_win(found)}. That took {found['seconds'] / 60:.0f} min ({machine(found)}); "
         "the plain grid, each cell by itself on all folds, would take about "
         f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds an epoch and the "
-        "epochs a fold of the models that were trained."
+        f"epochs a fold of the models that were trained.{mark(found)}"
     )
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.arguments import PRESETS, UserError, load_preset
+from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
-from bloodcells.reporting.tables.paper import cell, check_settings, comparison, read_run
+from bloodcells.reporting.tables.common import (
+    cell,
+    comparison,
+    machine,
+    mark,
+    read_run,
+    read_study,
+)
 from bloodcells.tracking.run_folder import SavedRun
 
 # mean or single test accuracies at 28 x 28 pixels: name, parameters in millions, accuracy, runs
@@ -92,13 +98,6 @@ def ladder_points(plots: Path) -> list[dict]:
     return points
 
 
-def machine(metrics: dict) -> str:
-    """What a run or study was trained on, and how precisely."""
-    environment, precision = metrics["environment"], metrics["config"]["precision"]
-    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
-    return f"{device}, {environment['threads']} threads, {precision}"
-
-
 def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
     """A recipe's line of the table, with the machine where not all are alike."""
     metrics = run.metrics
@@ -110,7 +109,7 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
     work = [s * rate / 1000 for s, rate in zip(seconds, gflops, strict=True) if rate]
     command = metrics.get("command_seconds")
     cells = [
-        name,
+        name + mark(metrics),
         f"{metrics['model']['parameters'] / 1e6:.2f} M",
         cell(one_view, 4),
         eight,
@@ -155,21 +154,9 @@ def ablation(plots: Path) -> str:
             f"{config['views']} views and with one; {config['epochs']} epochs, widths "
             f"{config['widths']}. Time: median ratio to the whole recipe in the same "
             f"fold. p: McNemar's exact test of these models, for {len(rows) - 1} comparisons not "
-            "corrected. The test split was not read.",
+            f"corrected. The test split was not read.{mark(found)}",
         ]
     )
-
-
-def read_study(path: Path, preset: dict, command: str) -> dict:
-    """A study's JSON. Raises `UserError` if it is missing, on generated images, or of others."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; make it with {command}") from error
-    if found["dataset"]["synthetic"]:
-        raise UserError(f"{path}: a run on generated images never enters a table")
-    check_settings(path, found["config"], preset, command)
-    return found
 
 
 def ablation_rows(rows: list[dict]) -> list[str]:

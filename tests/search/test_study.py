@@ -9,7 +9,7 @@ import pytest
 import sleeping_worker
 from optuna.trial import TrialState
 
-from bloodcells.cli.arguments import UserError
+from bloodcells.errors import UserError
 from bloodcells.search import study as shared_study
 
 

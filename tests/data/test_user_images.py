@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bloodcells.cli.arguments import UserError
 from bloodcells.data import user_images
 from bloodcells.data.user_images import FIELD, BadImageError
+from bloodcells.errors import UserError
 
 RNG = np.random.default_rng(0)
 PHOTOGRAPH = Image.fromarray(

@@ -10,20 +10,22 @@ import pytest
 import torch
 from conftest import ROOT
 
-from bloodcells.cli.arguments import UserError
+from bloodcells.errors import UserError
 from bloodcells.training import distributed
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 SMALL = ("--synthetic", "--device", "cpu", "--batch-size", "50")  # 480 images: 30 in the last one
 
-STOPPING = """import sys, checkpoint, model_baseline, parallel, command_line
-finish = checkpoint.Work.finish
+STOPPING = """import sys, model_baseline
+from bloodcells.cli.arguments import run_script
+from bloodcells.training import checkpoint, distributed
+finish = checkpoint.CheckpointFolder.finish
 def finish_then_stop(self, *args):
     finish(self, *args)
     if distributed.rank() == 0:
         sys.exit(3)
-checkpoint.Work.finish = finish_then_stop
-arguments.run_script(model_baseline.main)
+checkpoint.CheckpointFolder.finish = finish_then_stop
+run_script(model_baseline.main)
 """
 
 

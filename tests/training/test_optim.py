@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 import models
 from bloodcells.cli.recipe import Recipe
@@ -36,31 +37,34 @@ def test_every_weight_has_exactly_one_optimizer():
 
 def test_triangle_rises_then_falls():
     recipe = Recipe(epochs=1, batch_size=8, lr=1.0, schedule="triangle", warmup=0.25)
-    shares = [optim.rate_share(recipe, step, 100) for step in range(100)]
+    shares = [optim.learning_rate_share(recipe, step, 100) for step in range(100)]
     assert shares[0] == pytest.approx(0.04)
     assert shares[24] == pytest.approx(1)
     assert shares == sorted(shares[:25]) + sorted(shares[25:], reverse=True)
     assert 0 < shares[-1] < 0.02
-    assert optim.rate_share(Recipe(1, 8, 1.0), 50, 100) == 1
+    assert optim.learning_rate_share(Recipe(1, 8, 1.0), 50, 100) == 1
 
 
 def test_steps_fall_at_the_half_and_at_three_quarters():
     recipe = Recipe(epochs=1, batch_size=8, lr=1.0, schedule="steps")
-    shares = [optim.rate_share(recipe, step, 100) for step in (0, 49, 50, 74, 75, 99)]
+    shares = [optim.learning_rate_share(recipe, step, 100) for step in (0, 49, 50, 74, 75, 99)]
     assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_schedule_reaches_every_optimizer():
     model = models.CellNet()
-    steps = optim.Optimization(model, MUON, steps=10)
-    first = [g["lr"] for o in steps.optimizers for g in o.param_groups]
+    optimizers = optim.make_optimizers(model, MUON)
+    schedulers = [
+        LambdaLR(optimizer, lambda step: optim.learning_rate_share(MUON, step, 10))
+        for optimizer in optimizers
+    ]
+    first = [g["lr"] for o in optimizers for g in o.param_groups]
     assert first == pytest.approx([0.005, 0.005, 0.025])
     model(torch.zeros(2, 3, 28, 28)).sum().backward()
-    steps.step()
-    steps.zero_grad()
-    second = [g["lr"] for o in steps.optimizers for g in o.param_groups]
+    for part in (*optimizers, *schedulers):
+        part.step()
+    second = [g["lr"] for o in optimizers for g in o.param_groups]
     assert second == pytest.approx([0.01, 0.01, 0.05])
-    assert all(w.grad is None for w in model.parameters())
 
 
 def test_muon_descends():

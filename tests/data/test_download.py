@@ -14,8 +14,8 @@ import medmnist
 import numpy as np
 import pytest
 
-from bloodcells.cli.arguments import UserError
 from bloodcells.data import download
+from bloodcells.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,13 @@ from conftest import ROOT
 from optuna.trial import TrialState, create_trial
 
 import model_parameter_tuning
-from bloodcells.search import space as spaces
+from bloodcells.cli.arguments import parse
+from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.cli.scripts import search_parser
 from bloodcells.search import study as shared_study
-from bloodcells.search.space import Choice, EarlyStopping, Range
-from bloodcells.training import loop
+from bloodcells.search import trials
+from bloodcells.search.space import Choice, Range, number_of_trials, read_space
+from bloodcells.search.trials import EarlyStopping, Search
 
 GRID = """
 base = "cnn-paper"
@@ -95,14 +98,9 @@ def test_best_is_a_preset_of_model_cnn(search, run, tmp_path):
     assert outcome.code == 0, outcome
 
 
-def test_test_split_is_not_read(search, monkeypatch):
-    seen = []
-    predict = loop.predict
-    monkeypatch.setattr(
-        loop, "predict", lambda m, x, *a, **k: seen.append(len(x)) or predict(m, x, *a, **k)
-    )
+def test_test_split_is_not_read(search, predicted):
     search()
-    assert set(seen) == {288}  # half of train + validation; test has 192
+    assert set(map(len, predicted)) == {288}  # half of train + validation; test has 192
 
 
 def test_tpe_search(search, tmp_path):
@@ -140,19 +138,19 @@ focus = [0.0, 0.3]
 
 def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
     search(output="whole")
-    fit, calls = loop.fit, []
+    begin, calls = model_parameter_tuning.begin, []
 
     def interrupted(*args):
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        yield from fit(*args)
+        return begin(*args)
 
-    monkeypatch.setattr(loop, "fit", interrupted)
+    monkeypatch.setattr(model_parameter_tuning, "begin", interrupted)
     outcome = search()
     assert outcome.code == 130
     assert "stopped; the same command goes on with the search" in outcome.err
-    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(model_parameter_tuning, "begin", begin)
     outcome = search()
     assert outcome.code == 0
     assert outcome.out.count("min left") == 3
@@ -231,7 +229,7 @@ def test_pruning_compares_the_same_folds():
     best = {"folds": folds([0.9], [0.8], [0.7])}
     study.add_trial(create_trial(value=0.8, user_attrs=best))
     args = settings(prune_margin=0.05)
-    trial = spaces.Search(args, {}, None, [], None)
+    trial = Search(args, {}, models=2)
     assert trial.hopeless(study, folds([0.84]))
     assert not trial.hopeless(study, folds([0.86]))
     assert not trial.hopeless(study, folds([0.84], [0.8]))
@@ -240,7 +238,7 @@ def test_pruning_compares_the_same_folds():
 
 def test_scores_of_shorter_and_diverged_trainings():
     space = {"epochs": Choice((2, 3))}
-    search = spaces.Search(settings(), space, None, [], None)
+    search = Search(settings(), space, models=2)
     two = folds([0.1, 0.2, 0.3], [0.5, 0.6])  # the second stopped early
     assert search.score_at(two, 3) == pytest.approx(0.45)
     assert search.score_at(two, 2) == pytest.approx(0.4)
@@ -249,7 +247,7 @@ def test_scores_of_shorter_and_diverged_trainings():
     assert search.score_at(two, 3) == pytest.approx(0.15)
     assert search.score_at(two, 2) == pytest.approx(0.4)  # then it had not yet diverged
     assert search.score(two) == pytest.approx(0.4)
-    assert spaces.at({"val_loss": [], "diverged": True}, "val_loss", None) == spaces.DIVERGED
+    assert trials.at({"val_loss": [], "diverged": True}, "val_loss", None) == trials.DIVERGED
 
 
 def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, tmp_path):
@@ -318,19 +316,13 @@ def test_presets_that_make_no_search(fails, preset, tmp_path, old, new, reason):
 
 
 def test_presets_of_the_project_make_searches():
-    from bloodcells.cli.arguments import PRESETS, load_preset, make_parser, parse
-    from bloodcells.cli.flags import add_model_flags, add_recipe_flags, add_training_flags
 
     kinds = {}
     for name in ("tuning", "tuning-best"):
-        parser = make_parser("", preset=name)
-        parser.tables = ("space",)
-        for add in (add_training_flags, add_recipe_flags, add_model_flags):
-            add(parser)
-        model_parameter_tuning.add_search_flags(parser)
+        parser = search_parser(str(ROOT / SCRIPT), preset=name)
         args = parse(parser, [])
-        kinds[name] = spaces.read_space(parser, args)
-        total = spaces.slots(args, kinds[name])
+        kinds[name] = read_space(parser, args)
+        total = number_of_trials(args, kinds[name])
         assert (
             total
             == {"tuning": 9, "tuning-best": load_preset(PRESETS / "tuning-best.toml")["trials"]}[

@@ -9,32 +9,27 @@ from conftest import QUICK, ROOT
 
 from bloodcells.cli import arguments, flags
 
-SCRIPTS = [
-    "ablation.py",
-    "architecture.py",
-    "bench.py",
-    "data_visualization.py",
-    "explain.py",
-    "model_baseline.py",
-    "model_cnn.py",
-    "report.py",
-    "robustness.py",
-]
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if path.name != "models.py")
 TRAINING = ["model_baseline.py", "model_cnn.py"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_loads_nothing_slow(script):
+@pytest.mark.parametrize("flag", ["--help", "--nonsense"])
+def test_help_and_a_wrong_flag_load_nothing_slow(script, flag):
     code = (
-        f"import sys; sys.argv = ['{script}', '--help']\n"
-        f"import {script.removesuffix('.py')} as script\n"
-        "try: script.main()\n"
-        "except SystemExit: pass\n"
+        f"import runpy, sys; sys.argv = ['{script}', '{flag}']; sys.path.insert(0, '.')\n"
+        f"try: runpy.run_path('{script}', run_name='__main__')\n"
+        "except SystemExit as stop: print('exit code', stop.code)\n"
         "assert not {'torch', 'numpy', 'medmnist', 'matplotlib'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"python {script}" in done.stdout
+    if flag == "--help":
+        assert f"python {script}" in done.stdout
+        assert "exit code 0" in done.stdout
+    else:
+        assert "unrecognized arguments: --nonsense" in done.stderr
+        assert "exit code 2" in done.stdout
 
 
 @pytest.mark.parametrize("script", TRAINING)
@@ -88,7 +83,7 @@ def test_wrong_preset(fails, tmp_path, monkeypatch, text, says):
 
 
 def training_parser():
-    parser = arguments.make_parser("", preset="baseline")
+    parser = arguments.make_parser(str(ROOT / "model_baseline.py"), preset="baseline")
     flags.add_training_flags(parser)
     return parser
 

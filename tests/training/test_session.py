@@ -1,5 +1,6 @@
 """Runs that are killed, stopped, spread over processes: they end as if nothing had happened."""
 
+import csv
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from bloodcells.evaluation import prediction
 from bloodcells.training import checkpoint, interruption, session
 
 SMALL = (
@@ -37,16 +39,17 @@ def no_figures():
         yield
 
 
+def timeless(value):
+    """A value without the times that are anywhere in it."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in TIMES}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
 def metrics_of(folder):
     """Everything in metrics.json but the times and where it ran."""
-
-    def timeless(value):
-        if isinstance(value, dict):
-            return {k: timeless(v) for k, v in value.items() if k not in TIMES}
-        return [timeless(v) for v in value] if isinstance(value, list) else value
-
     found = timeless(json.loads((folder / "metrics.json").read_text()))
-    del found["environment"]
+    del found["environment"], found["code"]  # which others may edit in the meantime
     found["config"] = {k: v for k, v in found["config"].items() if k in ("lr", "epochs", "seed")}
     return found
 
@@ -54,9 +57,8 @@ def metrics_of(folder):
 def same(one, other):
     """The same figures, and the same probabilities bit for bit; nothing is left over."""
     assert metrics_of(one) == metrics_of(other)
-    histories = [(folder / "history.csv").read_text().splitlines() for folder in (one, other)]
-    for mine, theirs in zip(*histories, strict=True):  # but for the times at the end
-        assert mine.rsplit(",", 2)[0] == theirs.rsplit(",", 2)[0]
+    histories = [list(csv.DictReader((f / "history.csv").open())) for f in (one, other)]
+    assert [timeless(row) for row in histories[0]] == [timeless(row) for row in histories[1]]
     arrays, others = (np.load(folder / "predictions.npz") for folder in (one, other))
     assert set(arrays) == set(others)
     for name in arrays:
@@ -67,7 +69,7 @@ def same(one, other):
 
 def stopped(run, folder, monkeypatch, epoch, flags=SMALL):
     """Begin a run and have it interrupted once after so many epochs, in all models."""
-    save, count = checkpoint.Keeper.save, []
+    save, count = checkpoint.Checkpoint.save, []
 
     def save_then_stop(self, *args):
         save(self, *args)
@@ -76,7 +78,7 @@ def stopped(run, folder, monkeypatch, epoch, flags=SMALL):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Keeper, "save", save_then_stop)
+        patch.setattr(checkpoint.Checkpoint, "save", save_then_stop)
         outcome = run("model_cnn.py", *flags, "--output", folder)
     assert outcome.code == 130, outcome
     return outcome
@@ -193,10 +195,15 @@ def test_resuming_with_other_code_or_data(run, fails, tmp_path, monkeypatch):
     stopped(run, tmp_path, monkeypatch, 1)
     path = tmp_path / "checkpoint" / "identity.json"
     identity = json.loads(path.read_text())
-    for key in ("code version", "data file", "torch version"):
-        path.write_text(json.dumps({**identity, key: "other"}))
+    code = {**identity["code"], "model_cnn.py": "x", "models.py": "y"}
+    for key, other, said in (
+        ("code", code, "code: model_cnn.py, models.py"),
+        ("data file", {}, "data file"),
+        ("torch version", "1.0", "torch version 1.0 there"),
+    ):
+        path.write_text(json.dumps({**identity, key: other}))
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-        assert f"is another (other {key}" in line
+        assert f"is another (other {said}" in line
 
 
 def test_two_processes_on_one_folder(fails, run, tmp_path, monkeypatch):
@@ -264,7 +271,7 @@ def test_no_memory_is_no_damage(run, fails, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("bloodcells.training.optim.Optimization.load_state_dict", full)
+    monkeypatch.setattr("bloodcells.training.optim.Muon.load_state_dict", full)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
     assert "cpu is out of memory; lower --batch-size" in line
 
@@ -308,10 +315,10 @@ def test_second_signal_stops_at_once(tmp_path, monkeypatch):
     with interruption.ending_after_the_batch():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(interruption.Interrupted):
-            interruption.check(torch.device("cpu"))
+            interruption.stop_if_asked(torch.device("cpu"))
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-    interruption.check(torch.device("cpu"))  # outside, nothing was asked for
+    interruption.stop_if_asked(torch.device("cpu"))  # outside, nothing was asked for
 
 
 def test_resuming_command_keeps_what_matters(monkeypatch):
@@ -326,10 +333,10 @@ def test_diverged_training_keeps_the_last_state(run, tmp_path, monkeypatch):
     stopped(run, tmp_path, monkeypatch, 2)
     kept = (tmp_path / "checkpoint" / "seed-0.pt").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("bloodcells.training.loop.loss_and_accuracy", lambda *_: (float("nan"), 0.1))
+        patch.setattr(prediction, "loss_and_accuracy", lambda *_: (float("nan"), 0.1))
         outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-    assert "training diverged: in epoch 3, batch 5 of 5, at a rate of" in outcome.err
-    assert "nan on held-out images" in outcome.err
+    assert "training diverged: after epoch 3, whose last batch had a learning rate" in outcome.err
+    assert "the loss on held-out images is nan; lower --lr" in outcome.err
     assert (tmp_path / "checkpoint" / "seed-0.pt").read_bytes() == kept
 
 
@@ -341,7 +348,7 @@ def test_finished_run_is_no_other(fails, whole):
 def test_ablation_resumes(run, tmp_path, monkeypatch):
     flags = ("--synthetic", "--epochs", 2, "--replicates", 2, "--batch-size", 96)
     flags += ("--widths", 4, 4, 8, "--only", "no-shift", "--output", tmp_path)
-    finish, count = checkpoint.Work.finish, []
+    finish, count = checkpoint.CheckpointFolder.finish, []
 
     def finish_then_stop(self, *args):
         finish(self, *args)
@@ -350,7 +357,7 @@ def test_ablation_resumes(run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Work, "finish", finish_then_stop)
+        patch.setattr(checkpoint.CheckpointFolder, "finish", finish_then_stop)
         assert run("ablation.py", *flags).code == 130
     outcome = run("ablation.py", *flags, "--resume")
     assert outcome.code == 0, outcome
@@ -361,5 +368,5 @@ def test_out_of_memory_says_what_to_lower(fails, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("bloodcells.training.loop.train_epoch", full)
+    monkeypatch.setattr("model_cnn.train_epoch", full)
     assert "lower --batch-size" in fails("model_cnn.py", *SMALL, "--output", tmp_path)

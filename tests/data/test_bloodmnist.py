@@ -1,4 +1,4 @@
-"""The data in memory: real counts, folds, normalisation, batches, and the generated stand-in."""
+"""The data in memory: real counts, normalisation, batches, and the generated stand-in."""
 
 import medmnist
 import numpy as np
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision import transforms
 
-from bloodcells.cli.arguments import UserError
 from bloodcells.data import bloodmnist, synthetic_cells
 from bloodcells.data.bloodmnist import Split
+from bloodcells.errors import UserError
 
 
 def test_class_names_are_medmnists():
@@ -46,26 +46,6 @@ def test_real_counts(real_dataset):
 def test_wrong_arrays(images, labels, says, tmp_path):
     with pytest.raises(UserError, match=says):
         bloodmnist.checked_split(tmp_path / "bloodmnist.npz", images, labels, 28)
-
-
-def test_folds_part_the_pool_and_keep_class_shares():
-    labels = np.repeat(np.arange(8), [80, 40, 40, 20, 20, 40, 40, 120])
-    folds = bloodmnist.stratified_folds(labels, 5, seed=0)
-    held_out = np.concatenate([rows for _, rows in folds])
-    assert sorted(held_out) == list(range(len(labels)))
-    for train, held in folds:
-        assert not set(train) & set(held)
-        assert len(train) + len(held) == len(labels)
-        assert (np.bincount(labels[held]) * 5 == np.bincount(labels)).all()
-    again = bloodmnist.stratified_folds(labels, 5, seed=0)
-    other = bloodmnist.stratified_folds(labels, 5, seed=1)
-    assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
-    assert any((a[1] != b[1]).any() for a, b in zip(folds, other, strict=True))
-
-
-def test_more_folds_than_images_of_a_class():
-    with pytest.raises(UserError, match="smallest class has only 3 images"):
-        bloodmnist.stratified_folds(np.repeat(np.arange(8), 3), 5, seed=0)
 
 
 def test_normalise_is_the_papers_transform():

@@ -10,8 +10,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from bloodcells.cli.arguments import UserError
-from bloodcells.reporting import page
+from bloodcells.errors import UserError
+from bloodcells.reporting.page import write_page
 
 HOSTILE = "\ud800" + '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
 BLOCKS = {
@@ -45,7 +45,7 @@ def edit(folder, change):
 
 
 def test_unfit_runs_are_named_and_left_out(plots):
-    left_out = page.write(plots, BLOCKS, plots / "report.html")
+    left_out = write_page(plots, BLOCKS, plots / "report.html")
     text = (plots / "report.html").read_text()
     assert [line.partition(":")[0] for line in left_out] == [
         *("damaged", "other-schema", "synthetic", "unfinished"),
@@ -61,7 +61,7 @@ def test_unfit_runs_are_named_and_left_out(plots):
 def test_studies_of_generated_images_and_without_results(plots, quick_run):
     shutil.copytree(quick_run, plots / "robustness")
     (plots / "explain").mkdir()
-    left_out = page.write(plots, {"bad": lambda plots: plots["no"]}, plots / "report.html")
+    left_out = write_page(plots, {"bad": lambda plots: plots["no"]}, plots / "report.html")
     assert "robustness: made of generated images: not a result" in left_out
     assert "explain: not finished, it has no metrics.json" in left_out
     assert any(line.startswith("table bad: ") for line in left_out)
@@ -72,7 +72,7 @@ def test_nothing_left(fails, plots, tmp_path):
     for name in ("good", "hostile"):
         shutil.rmtree(plots / name)
     with pytest.raises(UserError, match="no finished run there: damaged"):
-        page.write(plots, BLOCKS, plots / "report.html")
+        write_page(plots, BLOCKS, plots / "report.html")
     assert not (plots / "report.html").exists()
     documents = "--readme", tmp_path / "a.md", "--card", tmp_path / "b.md"
     assert "no finished run there" in fails("report.py", "--plots", plots, *documents)
@@ -105,7 +105,7 @@ def column(browser, number, table=0):
 
 def test_page_in_a_browser(plots, browser):
     page = plots / "report.html"
-    page.write(plots, BLOCKS, page)
+    write_page(plots, BLOCKS, page)
     browser.get(page.as_uri())
     assert "BloodMNIST" in browser.title  # no hostile script changed it
     text = browser.find_element(By.TAG_NAME, "body").get_attribute("textContent")

@@ -1,0 +1,82 @@
+"""Presets: TOML files that set the defaults of a script's flags, one perhaps over another."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from bloodcells import ROOT
+from bloodcells.errors import UserError
+
+PRESETS = ROOT / ".config"
+
+
+def preset_path(name: str, asked: str) -> Path:
+    """The file of a preset given as a path or as a name from `.config/`; `asked` says where."""
+    for path in (PRESETS / f"{name}.toml", Path(name)):
+        if os.path.isfile(path):
+            return path
+    known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
+    raise UserError(f"{asked} {name}: no such file; the presets of .config/ are {known}")
+
+
+def layers(path: Path) -> dict[Path, dict]:
+    """A preset's file and content, then those of the preset that its key `base` names, and so on.
+
+    Raises `UserError` for a file that cannot be read, and for a circle.
+    """
+    found: dict[Path, dict] = {}
+    while path not in found:
+        try:
+            found[path] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{path}: not a readable TOML file: {error}") from error
+        base = found[path].pop("base", None)
+        if base is None:
+            return found
+        beside = path.parent / str(base)
+        path = beside if beside.is_file() else preset_path(str(base), f"{path}: base")
+    raise UserError(f"{path}: it is its own base")
+
+
+def load_preset(path: Path) -> dict:
+    """A preset's keys and values over those of its base."""
+    return {k: v for layer in reversed(layers(path).values()) for k, v in layer.items()}
+
+
+def read_preset(parser: argparse.ArgumentParser, path: Path, tables: Sequence[str] = ()) -> dict:
+    """The defaults that a preset sets: its settings, and of `tables` those it has, as they are."""
+    preset = load_preset(path)
+    tables = {name: preset.pop(name) for name in tables if name in preset}
+    return {**read_settings(parser, preset, path), **tables}
+
+
+def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | str) -> dict:
+    """Settings as the flags of the same names read them; `path` says where they stand.
+
+    Raises `UserError` for an unknown name and for a value that the flag does not take.
+    """
+    flags = vars(parser.parse_args([])).keys() - {"config", "output"}
+    as_flags = []
+    for key, value in preset.items():
+        name = key.replace("-", "_")
+        if name not in flags:
+            close = difflib.get_close_matches(name, flags, n=1)
+            hint = f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""
+            raise UserError(f"{path}: unknown key '{key}'{hint}")
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            as_flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            as_flags += [flag, *map(str, value)]
+        else:
+            as_flags.append(f"{flag}={value}")
+    try:
+        values = vars(parser.parse_args(as_flags))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return {key.replace("-", "_"): values[key.replace("-", "_")] for key in preset}

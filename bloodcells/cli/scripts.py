@@ -1,0 +1,328 @@
+"""The command line of each script, parsed; `script` is always the script's own file.
+
+They stand here, where nothing slow is imported, so that a script can answer `--help` and a mistake
+before it loads torch. All raise `UserError`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from pathlib import Path
+
+from bloodcells import ROOT
+from bloodcells.cli.arguments import (
+    SIZES,
+    Parser,
+    add_device_flag,
+    add_figure_flag,
+    make_parser,
+    parse,
+)
+from bloodcells.cli.flags import (
+    add_network_flags,
+    add_recipe_flags,
+    add_training_flags,
+    add_work_flags,
+)
+from bloodcells.cli.types import fraction, positive, whole_number
+from bloodcells.errors import UserError
+from bloodcells.tracking.provenance import code_of
+
+
+def parse_baseline(script: str) -> Namespace:
+    """The command line of model_baseline.py."""
+    parser = make_parser(script, preset="baseline")
+    add_training_flags(parser)
+    add_work_flags(parser)
+    return parse(parser)
+
+
+def parse_cnn(script: str) -> Namespace:
+    """The command line of model_cnn.py."""
+    parser = make_parser(script, preset="cnn-paper")
+    add_training_flags(parser)
+    add_work_flags(parser)
+    add_recipe_flags(parser)
+    add_network_flags(parser)
+    return parse(parser)
+
+
+def parse_ablation(script: str) -> Namespace:
+    """The command line of ablation.py."""
+    parser = make_parser(script, preset="ablation")
+    add_training_flags(parser)
+    add_work_flags(parser, spread=False)
+    add_recipe_flags(parser)
+    add_network_flags(parser)
+    parser.add_argument(
+        "--replicates", type=whole_number(2, 20), default=3, help="folds to train on, of --folds"
+    )
+    parser.add_argument("--only", metavar="VARIANT", help="train this one and the whole recipe")
+    args = parse(parser)
+    if args.protocol != "cross-validation":
+        raise UserError(f"--protocol {args.protocol}: only cross-validation leaves the test out")
+    if args.replicates > args.folds:
+        raise UserError(f"--replicates {args.replicates}: there are but {args.folds} folds")
+    return args
+
+
+def parse_explain(script: str) -> Namespace:
+    """The command line of explain.py."""
+    parser = make_parser(script, preset="explain")
+    add_training_flags(parser)
+    add_work_flags(parser, spread=False)
+    add_recipe_flags(parser)
+    add_network_flags(parser)
+    parser.add_argument(
+        "--released",
+        type=Path,
+        default=Path("weights/cnn-best.safetensors"),
+        metavar="FILE",
+        help="released weights to look into",
+    )
+    args = parse(parser)
+    if args.protocol != "cross-validation":
+        raise UserError(f"--protocol {args.protocol}: every label is to be held out once")
+    return args
+
+
+def search_parser(script: str, preset: str = "tuning") -> Parser:
+    """The parser of model_parameter_tuning.py; what it varies is the table [space] of a preset."""
+    parser = make_parser(script, preset)
+    parser.tables = ("space",)
+    add_training_flags(parser)
+    add_recipe_flags(parser)
+    add_network_flags(parser)
+    group = parser.add_argument_group("search")
+    group.add_argument(
+        "--search", choices=("grid", "tpe"), default="grid", help="all cells, or Optuna's TPE"
+    )
+    group.add_argument("--trials", type=whole_number(1, 10**6), help="of --search tpe, in all")
+    group.add_argument(
+        "--objective",
+        choices=("accuracy", "loss"),
+        default="accuracy",
+        help="what is best on the held-out images after the last epoch",
+    )
+    group.add_argument(
+        "--patience",
+        type=whole_number(0, 10**6),
+        default=5,
+        help="epochs without a better loss that end a training; 0: never",
+    )
+    group.add_argument(
+        "--threshold", type=fraction, default=0.01, help="share by which a better loss is lower"
+    )
+    group.add_argument(
+        "--prune",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="end a trial that lies behind the best by more than --prune-margin",
+    )
+    group.add_argument(
+        "--prune-margin", type=positive, default=0.05, help="in units of the objective"
+    )
+    group.add_argument(
+        "--storage",
+        metavar="URL",
+        help="database of the study, shared by all workers (default: study.db in the folder)",
+    )
+    return parser
+
+
+def parse_search(script: str) -> tuple[Namespace, Parser]:
+    """The command line of model_parameter_tuning.py, and the parser that reads its space."""
+    parser = search_parser(script)
+    args = parse(parser)
+    if args.protocol not in ("cross-validation", "official"):
+        raise UserError(f"--protocol {args.protocol}: it leaves no untouched images to choose by")
+    if (args.trials is None) == (args.search == "tpe"):
+        raise UserError("--trials: how many for --search tpe, none for the grid, which has its own")
+    return args, parser
+
+
+def parse_data(script: str) -> Namespace:
+    """The command line of data_visualization.py."""
+    parser = make_parser(script, preset="data")
+    group = parser.add_argument_group("figures and audit")
+    group.add_argument(
+        "--montage",
+        type=whole_number(1, 100),
+        nargs="+",
+        default=[1, 20, 40],
+        metavar="SIDE",
+        help="draw a montage of SIDE x SIDE training images, for each SIDE",
+    )
+    group.add_argument(
+        "--examples", type=whole_number(1, 50), default=10, help="examples drawn of each class"
+    )
+    group.add_argument(
+        "--near-duplicate",
+        type=positive,
+        default=12.0,
+        metavar="RMS",
+        help="grey levels of difference, root mean square, up to which a pair counts as near",
+    )
+    return parse(parser)
+
+
+def parse_bench(script: str) -> Namespace:
+    """The command line of bench.py."""
+    parser = make_parser(script, preset="bench")
+    parser.add_argument(
+        "--repeats", type=whole_number(1, 1000), default=7, help="measurements of each figure"
+    )
+    return parse(parser)
+
+
+def parse_robustness(script: str) -> Namespace:
+    """The command line of robustness.py."""
+    parser = make_parser(script, preset="robustness")
+    group = parser.add_argument_group("robustness")
+    group.add_argument(
+        "--runs", nargs="+", type=Path, metavar="DIR", help="folders of runs with weights"
+    )
+    group.add_argument("--kinds", nargs="+", metavar="NAME", help="corruptions (default: all)")
+    group.add_argument(
+        "--images", type=whole_number(1, 10**9), default=1000, help="test images, classes in share"
+    )
+    args = parse(parser)
+    if not args.runs:
+        raise UserError("--runs: name the folders of runs whose weights were saved")
+    return args
+
+
+def parse_release(script: str) -> Namespace:
+    """The command line of model_release.py."""
+    parser = make_parser(script, preset="release")
+    group = parser.add_argument_group("release")
+    group.add_argument(
+        "--run",
+        type=Path,
+        default=Path("plots/cnn-best"),
+        metavar="DIR",
+        help="folder of the trained run",
+    )
+    group.add_argument(
+        "--weights", type=Path, metavar="FILE", help="to write (default: weights/<run>.safetensors)"
+    )
+    group.add_argument(
+        "--false-alarms",
+        type=fraction,
+        default=0.01,
+        help="share of the validation images that may be called unlike the training cells",
+    )
+    args = parse(parser)
+    name = args.code.named(args.run.name)  # edited code leaves the released weights alone
+    args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
+    if args.weights.suffix != ".safetensors":
+        raise UserError(f"--weights {args.weights}: the name must end in .safetensors")
+    return args
+
+
+def parse_architecture(script: str) -> Namespace:
+    """The command line of architecture.py."""
+    parser = Parser(script)
+    parser.add_argument("--model", help="class of models.py (default: all)")
+    parser.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder to write to (default: plots/architecture, with what departs from it)",
+    )
+    add_figure_flag(parser)
+    args = parser.parse_args()
+    args.code = code_of(Path(script))
+    departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
+    name = args.code.named("-".join(["architecture", *departs]))
+    args.output = args.output or ROOT / "plots" / name
+    return args
+
+
+def parse_predict(script: str) -> Namespace:
+    """The command line of predict.py."""
+    parser = Parser(script)
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob, array, or -")
+    parser.add_argument(
+        "--format", choices=("table", "csv", "json"), default="table", help="of the results"
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=(1, 8),
+        default=1,
+        help="rotations and reflections to average over; 8 is surer and takes 8 times as long",
+    )
+    parser.add_argument(
+        "--crop",
+        type=crop,
+        default="auto",
+        metavar="{auto,whole,N}",
+        help="keep the middle N x N pixels, or the whole image; auto: crop photographs of the "
+        "data set's size, 360 x 363",
+    )
+    parser.add_argument(
+        "--abstain-below", type=fraction, default=0.0, metavar="P", help="answer only when as sure"
+    )
+    parser.add_argument(
+        "--sets",
+        choices=("0.95", "0.99"),
+        help="add the set of classes that should hold the truth in that share of images",
+    )
+    parser.add_argument(
+        "--labelled",
+        action="store_true",
+        help="the folder of each image names its class: report the accuracy",
+    )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE.onnx",
+        help="write the model as ONNX instead, checked on the images of PATH or on drawn cells",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=ROOT / "weights" / "cnn-best.safetensors",
+        metavar="FILE",
+        help="trained weights, with their .json beside them",
+    )
+    add_device_flag(parser)
+    parser.add_argument(
+        "--batch-size", type=whole_number(1, 2**20), default=128, help="images at a time"
+    )
+    args = parser.parse_intermixed_args()
+    if not args.paths and args.export is None:
+        raise UserError("no images: name files or folders, or - for standard input")
+    for idle in ("format", "abstain_below", "sets", "labelled"):
+        if args.export is not None and getattr(args, idle) != parser.get_default(idle):
+            raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
+    return args
+
+
+def crop(text: str) -> str:
+    """A parser type: "auto", "whole", or a side in pixels."""
+    if text not in ("auto", "whole"):
+        whole_number(14, 10**5)(text)
+    return text
+
+
+def parse_report(script: str) -> Namespace:
+    """The command line of report.py."""
+    parser = Parser(script)
+    parser.add_argument(
+        "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder of run folders"
+    )
+    for flag, name in (("readme", "README.md"), ("card", "MODEL_CARD.md")):
+        parser.add_argument(
+            f"--{flag}", type=Path, default=ROOT / name, metavar="FILE", help="file to rewrite"
+        )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="compare only, write nothing")
+    how.add_argument(
+        "--compare", nargs="+", type=Path, metavar="RUN",
+        help="print these run folders beside each other instead, those of edited code too",
+    )  # fmt: skip
+    return parser.parse_args()

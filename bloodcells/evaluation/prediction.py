@@ -1,0 +1,56 @@
+"""Predictions of a model, and its loss and accuracy on held-out images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data.bloodmnist import Images, Labelled, normalise
+from bloodcells.training import distributed
+from bloodcells.training.augmentation import view
+from bloodcells.training.device import autocast
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    images: Tensor | Images,
+    views: int = 1,
+    precision: str = "float32",
+    batch_size: int = 64,
+) -> Tensor:
+    """Class probabilities, float32 (N, classes) on the CPU, of uint8 images (N, H, W, 3).
+
+    With `views` above 1, their mean over the first `views` of the rotations and reflections.
+    """
+    model.eval()
+    total = 0
+    with autocast(images.device, precision):
+        for which in range(views):
+            starts = range(0, len(images), batch_size)
+            parts = (view(images[start : start + batch_size], which) for start in starts)
+            logits = torch.cat([model(normalise(part)).float() for part in parts])
+            total = total + logits.softmax(1).cpu()
+    return total / views
+
+
+def score(model: nn.Module, held_out: Labelled | None, recipe: Recipe) -> dict[str, float]:
+    """The held-out columns of an epoch's row: `val_loss` and `val_accuracy`, of one view.
+
+    Empty where nothing is held out.
+    """
+    if held_out is None:
+        return {}
+    probabilities = predict(model, held_out.images, precision=recipe.precision)
+    labels = held_out.labels.cpu()
+    # batch normalisation has other statistics in each process; the first one's count
+    loss, accuracy = distributed.from_first(lambda: loss_and_accuracy(probabilities, labels))
+    return {"val_loss": loss, "val_accuracy": accuracy}
+
+
+def loss_and_accuracy(probabilities: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of probabilities (N, classes) against labels (N,)."""
+    log = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+    loss = nn.functional.nll_loss(log, labels)
+    return float(loss), float((probabilities.argmax(1) == labels).float().mean())

@@ -1,0 +1,105 @@
+"""Figures of a run: learning curves, confusion matrix, recall by class, confident mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.reporting.figures.style import BLUE, ORANGE, page, short
+
+
+def learning_curves(path: Path, history: list[dict], mark: str | None = None) -> None:
+    """Loss and accuracy by epoch: the mean over runs, in the band from lowest to highest run.
+
+    Held-out images have a line where the history has their columns.
+    """
+    epochs = sorted({row["epoch"] for row in history})
+    lines = [("train", "training", BLUE), ("val", "held out", ORANGE)]
+    lines = [line for line in lines if f"{line[0]}_loss" in history[0]]
+    with page(path, 7, 2.8, mark) as figure:
+        for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            last = {}
+            for split, name, colour in lines:
+                key = f"{split}_{quantity}"
+                values = [[r[key] for r in history if r["epoch"] == epoch] for epoch in epochs]
+                mean = np.mean(values, axis=1)
+                axes.plot(epochs, mean, color=colour, marker=".")
+                low, high = np.min(values, axis=1), np.max(values, axis=1)
+                axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
+                last[name] = mean[-1], colour
+            upper = max(last, key=last.get)
+            for name, (value, colour) in last.items():
+                at = (4, 5 if name == upper else -5)
+                axes.annotate(name, (epochs[-1], value), at, textcoords="offset points",
+                              color=colour, va="center")  # fmt: skip
+            axes.set(xlabel="epoch (line: mean of the runs, band: their range)", ylabel=quantity)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def confusion_matrix(
+    path: Path, counts: np.ndarray, names: Sequence[str], mark: str | None = None
+) -> None:
+    """Mean images a run by truth and prediction; the colour is the share of the true class."""
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    with page(path, 5.2, 4.8, mark) as figure:
+        axes = figure.subplots()
+        picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        ticks = range(len(names))
+        axes.set_xticks(ticks, short(names), rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(ticks, short(names))
+        axes.set(xlabel="predicted", ylabel="true", title="images, mean over the runs' models")
+        for row, column in np.argwhere(counts > 0):
+            text = f"{counts[row, column]:.1f}".removesuffix(".0")
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, size=7.5)
+        figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
+
+
+def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
+    """Recall by class with its 95 % interval, from the rows of `evaluation.per_class`."""
+    with page(path, 5.2, 3, mark) as figure:
+        axes = figure.subplots()
+        places = np.arange(len(rows))[::-1]
+        recall = np.array([row["recall"] for row in rows], dtype=float)
+        ends = np.array([[row["recall_low"], row["recall_high"]] for row in rows]).T
+        axes.errorbar(recall, places, xerr=abs(ends - recall), fmt="o", color=BLUE, capsize=2.5)
+        for place, value in zip(places, recall, strict=True):
+            axes.annotate(f"{value:.3f}", (value, place), (0, 5), textcoords="offset points",
+                          ha="center", size=7.5)  # fmt: skip
+        labels = [f"{s} ({row['support']})" for s, row in zip(
+            short([row["class"] for row in rows]), rows, strict=True)]  # fmt: skip
+        axes.set_yticks(places, labels)
+        axes.set_xlim(max(0, ends.min() - 0.03), 1.01)
+        axes.set_xlabel("recall on the test images, with 95 % interval (Wilson)")
+        axes.margins(y=0.09)
+
+
+def confident_mistakes(
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    mark: str | None = None,
+) -> None:
+    """The 24 misread images with the highest probability, (N, classes), for the wrong class.
+
+    `probabilities` may be the mean over runs' models.
+    """
+    names = short(names)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
+    with page(path, 8, 4.6, mark) as figure:
+        for axes in figure.subplots(3, 8).flat:
+            axes.axis("off")
+        for axes, index in zip(figure.axes, worst, strict=False):
+            axes.imshow(images[index])
+            axes.set_title(
+                f"{names[labels[index]]}\nread as {names[predicted[index]]}\n"
+                f"{confidence[index]:.2f}, no. {index}",
+                size=6.5,
+            )
+        figure.supxlabel("probability: mean over the runs' models; no.: test image", size=7)

@@ -1,0 +1,77 @@
+"""Finished runs beside each other, as text: what they reach, and in what they differ."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bloodcells.errors import UserError
+from bloodcells.evaluation.metrics import mcnemar
+from bloodcells.tracking.run_folder import SavedRun, named
+
+
+def compare_runs(runs: list[SavedRun]) -> str:
+    """A line a run, then the settings and code in which they differ, then paired tests.
+
+    Held-out accuracy is for choosing; test accuracy is for reporting what was chosen. Raises
+    `UserError` for runs on other data.
+    """
+    first, *others = runs
+    for run in others:
+        if run.metrics["dataset"] != first.metrics["dataset"]:
+            raise UserError(f"{run.folder}: on other data than {first.folder}")
+    width = max(len(run.folder.name) for run in runs)
+    lines = [f"{'run':{width}}  {'held-out accuracy':17}  {'test accuracy':17}  models  s a model"]
+    lines += [line(run, width) for run in runs]
+    lines += differences(runs)
+    for other in others:
+        lines += paired(first, other)
+    return "\n".join(lines)
+
+
+def line(run: SavedRun, width: int) -> str:
+    """Mean ± standard deviation over the run's models, and the median of their seconds."""
+    rows = run.metrics["runs"]
+    held_out = [row["val"]["accuracy"] for row in rows if row["val"]]
+    tested = [row["test"]["accuracy"] for row in rows if row["test"]]
+    seconds = np.median([row["train_seconds"] for row in rows])
+    leaks = "  (trained on test images)" if run.metrics["leaks_test_images"] else ""
+    return (
+        f"{run.folder.name:{width}}  {spread(held_out):17}  {spread(tested):17}  {len(rows):6}  "
+        f"{seconds:9.0f}{leaks}"
+    )
+
+
+def spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{deviation}"
+
+
+def differences(runs: list[SavedRun]) -> list[str]:
+    """A line a setting that is not the same in all, and a line a run of edited code."""
+    configs = [run.metrics["config"] for run in runs]
+    keys = sorted(set().union(*configs))
+    lines = []
+    for key in keys:
+        values = [config.get(key) for config in configs]
+        if any(value != values[0] for value in values):
+            lines.append(f"{key}: {' | '.join(map(str, values))}")
+    for run in runs:
+        code = run.metrics.get("code", {})
+        if code.get("edited"):
+            lines.append(
+                f"{run.folder.name}: code edited since {code['commit']}: {named(code['edited'])}"
+            )
+    return lines
+
+
+def paired(first: SavedRun, other: SavedRun) -> list[str]:
+    """McNemar's exact test of each pair of models, on the test images that both were scored on."""
+    if first.probabilities.shape != other.probabilities.shape:
+        return [f"{first.folder.name} and {other.folder.name}: no pairs, other numbers of models"]
+    lines = [f"on the same test images, only {first.folder.name} : only {other.folder.name} right"]
+    for one, two in zip(first.probabilities, other.probabilities, strict=True):
+        test = mcnemar(first.labels, one.argmax(1), two.argmax(1))
+        lines.append(f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}")
+    return lines

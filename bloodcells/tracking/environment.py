@@ -1,0 +1,49 @@
+"""What a run was computed with: versions, processor, device, threads."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from bloodcells.tracking.provenance import Code
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "medmnist",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "scikit-image",
+    "pillow",
+    "matplotlib",
+    "safetensors",
+    "optuna",
+)
+
+
+def environment(device: str, code: Code) -> dict:
+    """The `environment` entry of `metrics.json`: what the figures were made with."""
+    gpu = torch.cuda.get_device_name() if device == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": processor(),
+        "device": gpu or device,
+        "threads": torch.get_num_threads(),
+        "git_commit": code.commit and code.commit + "+" * bool(code.edited),
+    }
+
+
+def processor() -> str:
+    """The processor's own name, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,107 @@
+"""Where and how precisely a model computes, and how fast the machine is."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bloodcells.errors import UserError
+
+CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices that are multiplied
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then MPS, then the CPU. Raises `UserError`."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available[name]:
+        raise UserError(f"--device {name}: this machine or this build of torch has none; use cpu")
+    torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, as matrix products are
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """ "float32" or "bfloat16"; "auto" takes bfloat16 where the device computes it natively."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        native = False
+    return "bfloat16" if native else "float32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a model computes in that precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def keep_freed_memory() -> None:
+    """Have the C library reuse a step's memory for the next step, where it is glibc.
+
+    By default it hands large blocks back to the system and pays for new pages in every step: a
+    third of the paper's CNN's training time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_threshold = -1, -3  # names of malloc.h
+        # older releases take no more than 32 MiB, and a refused first call must end it
+        if mallopt(m_mmap_threshold, 2**30) or mallopt(m_mmap_threshold, 2**25):
+            mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def seconds_in_turn(
+    works: Sequence[Callable[[], object]], device: torch.device, repeats: int, limit: float = 5.0
+) -> list[float]:
+    """Median wall time of each of `works` over `repeats` rounds after one that does not count.
+
+    A round does each once, so that a machine whose speed drifts bends their ratios little. Past
+    `limit` seconds in all no further round is begun, but one is always timed.
+    """
+
+    def timed(work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        if device.type != "cpu":  # which returns before the work is done
+            getattr(torch, device.type).synchronize()
+        return time.perf_counter() - start
+
+    rounds = []
+    began = time.perf_counter()
+    while len(rounds) < 2 or (len(rounds) <= repeats and time.perf_counter() - began < limit):
+        rounds.append([timed(work) for work in works])
+    return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
+
+
+def matrix_product(precision: str, device: torch.device) -> tuple[Callable[[], Tensor], float]:
+    """A product of square matrices, which comes near a machine's peak, and its GFLOP.
+
+    Torch's own random numbers are left alone, so that a training may go on after it.
+    """
+    side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (
+        torch.rand(side, side, device=device, generator=generator).to(getattr(torch, precision))
+        for _ in range(2)
+    )
+    return partial(torch.matmul, left, right), 2 * side**3 / 1e9
+
+
+def matrix_product_gflops(precision: str, device: torch.device, repeats: int) -> float:
+    """GFLOP/s of `matrix_product`."""
+    product, gflop = matrix_product(precision, device)
+    return gflop / seconds_in_turn([product], device, repeats)[0]

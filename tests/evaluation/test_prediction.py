@@ -1,0 +1,54 @@
+"""Predictions: over views, in lower precision, and the loss of certain mistakes."""
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.evaluation.prediction import loss_and_accuracy, predict, score
+from bloodcells.training.augmentation import view
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return bloodmnist.load(synthetic=True)
+
+
+def test_prediction_over_views_is_the_mean_of_each(cells):
+    torch.manual_seed(0)
+    model = models.CellNet().eval()
+    images = torch.from_numpy(cells.val.images)
+    apart = [predict(model, view(images, which)) for which in range(8)]
+    together = predict(model, images, views=8)
+    torch.testing.assert_close(together, torch.stack(apart).mean(0))
+    torch.testing.assert_close(together.sum(1), torch.ones(len(images)))
+    assert (apart[0] - apart[5]).abs().max() > 1e-3
+
+
+def test_bfloat16_predicts_much_the_same(cells):
+    torch.manual_seed(0)
+    model = models.CellNet()
+    images = torch.from_numpy(cells.val.images[:16])
+    exact = predict(model, images)
+    rough = predict(model, images, precision="bfloat16")
+    torch.testing.assert_close(rough, exact, atol=0.03, rtol=0.1)
+    assert (rough != exact).any()
+
+
+def test_score_is_of_the_predictions(cells):
+    torch.manual_seed(0)
+    model = models.Baseline()
+    held_out = bloodmnist.to_device(cells.val, torch.device("cpu"))
+    found = score(model, held_out, Recipe())
+    right = predict(model, held_out.images).argmax(1) == held_out.labels
+    assert found["val_accuracy"] == pytest.approx(right.float().mean().item())
+    assert score(model, None, Recipe()) == {}
+
+
+def test_loss_of_a_certain_mistake_is_finite():
+    probabilities = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    loss, accuracy = loss_and_accuracy(probabilities, torch.tensor([0, 0]))
+    assert np.isfinite(loss)
+    assert accuracy == 0.5

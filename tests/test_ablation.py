@@ -1,0 +1,64 @@
+"""The ablation, which must not see the test split."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from bloodcells.data import bloodmnist
+from bloodcells.training import checkpoint
+
+
+def test_ablation(run, tmp_path, predicted):
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "64"]
+    outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
+    assert outcome.code == 0
+    found = json.loads((tmp_path / "ablation.json").read_text())
+    whole, variant = found["variants"]
+    assert (whole["name"], whole["changes"]) == ("whole recipe", {})
+    assert (variant["name"], variant["changes"]) == ("no shift", {"shift": 0})
+    assert found["config"]["shift"] > 0
+    assert whole["change"] == [0, 0]
+    changes = np.subtract(variant["accuracy"], whole["accuracy"])
+    np.testing.assert_allclose(variant["change"], changes)
+    assert changes.any()
+    more_right = variant["mcnemar"]["only_first"] - variant["mcnemar"]["only_second"]
+    assert more_right == pytest.approx(changes.sum() * 576 / 5, abs=1)  # images of a fold
+    assert outcome.out.splitlines()[-2].startswith("| no shift | ")
+    assert (tmp_path / "ablation.png").exists()
+    test = bloodmnist.load(None, 28, synthetic=True).test.images
+    assert predicted
+    assert not any((images[:].numpy() == test[0]).all((1, 2, 3)).any() for images in predicted)
+
+
+def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):
+    save = checkpoint.Checkpoint.save
+
+    def save_then_ctrl_c(*args):
+        save(*args)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", save_then_ctrl_c)
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--checkpoint-every", "9"]
+    outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
+    assert outcome.code == 130
+    first, *_, last = outcome.err.strip().splitlines()
+    assert first == "stopping after this batch; once more to stop at once"
+    assert last.startswith("stopped; to go on: python ablation.py")
+    kept = tmp_path / "checkpoint" / "whole-recipe-seed-0-fold-0.pt"
+    assert len(torch.load(kept, weights_only=True)["history"]) == 1  # flushed at the stop
+
+
+def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
+    flags = ["--synthetic", "--output", tmp_path]
+    assert "the variants are whole-recipe, no-focus" in fails("ablation.py", *flags, "--only", "x")
+    for protocol in ("as-published", "official"):
+        line = fails("ablation.py", *flags, "--protocol", protocol)
+        assert "only cross-validation leaves the test out" in line
+    assert "but 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
+    quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift"]
+    outcome = run("ablation.py", *flags, *quick)
+    assert "no-shift: the recipe is so already" in outcome.out
+    assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1

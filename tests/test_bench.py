@@ -1,0 +1,62 @@
+"""What the bench measures, made small."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import bench
+from bloodcells.benchmarks import memory
+from bloodcells.cli.recipe import Recipe
+
+FEW = {"train": 300, "val": 200, "test": 100}  # in place of BloodMNIST's images
+QUICK_RECIPE = Recipe(epochs=1, batch_size=128, lr=1e-3)
+
+
+def test_bench(run, tmp_path, monkeypatch):
+    recipe_of = bench.recipe_of
+    for name, small in {
+        "recipe_of": lambda *args: replace(recipe_of(*args), batch_size=8),
+        "BATCHES": (2, 4),
+        "USUAL_IMAGES": 256,
+        "IMAGES": (64, 128),
+        "PIXELS": (28, 64),
+        "WIDTHS": ((4, 4, 8), (4, 8, 8)),
+        "SCRIPTS": ("report.py",),
+        "WORKERS": (1, 2),
+        "TRIALS": 4,
+        "NAP": 0.5,
+        "PRESET_OF": {"Baseline": "baseline", "ConvNet": "cnn-paper", "CellNet": "cnn-fast-15"},
+        "peak_memory": lambda: {
+            28: memory.of_training(28, QUICK_RECIPE, bench.train_and_score, FEW)
+        },
+    }.items():
+        monkeypatch.setattr(f"bench.{name}", small)
+    outcome = run("bench.py", "--synthetic", "--repeats", "1", "--output", tmp_path)
+    assert outcome.code == 0
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert all(found["peak_gflops"][name] > 0 for name in ("float32", "bfloat16"))
+    by_name = {row["name"]: row for row in found["networks"]}
+    assert by_name.keys() == {"Baseline", "ConvNet", "CellNet"}
+    # multiply and add, forward and for the weights; the pixels need no gradient
+    assert by_name["Baseline"]["step"]["gflop"] == pytest.approx(8 * 2352 * 8 * 4 / 1e9)
+    assert by_name["Baseline"]["forward"]["gflop"] == pytest.approx(8 * 2352 * 8 * 2 / 1e9)
+    for row in by_name.values():
+        assert row["batch"] == 8
+        # the backward pass is a difference of two times, which noise can turn below zero
+        assert all(row[part]["share_of_peak"] > 0 for part in ("forward", "step"))
+        assert row["backward"]["gflop"] > 0
+        assert sum(row["operators"].values()) == pytest.approx(1)
+        assert row["trained_images_per_second"].keys() == {"2", "4"}
+    assert found["usual_way"]["batch"]["ratio"] > 0
+    assert found["usual_way"]["protocol"]["images"] == 256
+    for name in ("Baseline", "ConvNet", "both"):
+        assert f"the paper's protocol, {name}, 256 images" in outcome.out
+    assert [len(times) for times in found["growth"].values()] == [2, 2, 2]
+    assert found["search_seconds_by_workers"]["1"] >= 4 * 0.5
+    assert found["search_seconds_by_workers"]["2"] >= 2 * 0.5
+    assert found["help_seconds"]["report.py"] > 0
+    assert found["training_memory_mib_by_pixels"]["28"] > 100
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        *("network_speed", "operators", "growth")
+    }

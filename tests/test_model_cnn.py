@@ -1,0 +1,147 @@
+"""The two training scripts: they learn, repeat themselves, and read the test split only once."""
+
+import json
+from argparse import Namespace
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK
+
+import model_baseline
+import model_cnn
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
+from bloodcells.data.bloodmnist import Labelled
+from bloodcells.data.folds import Fold
+from bloodcells.evaluation import prediction
+from bloodcells.training.augmentation import Batches
+
+SCRIPTS = {"model_baseline.py": model_baseline, "model_cnn.py": model_cnn}
+FOLD = Fold(seed=0, fold=None, train=np.arange(0), held_out=None, scored=False)
+
+
+@pytest.fixture(scope="module")
+def four_corners():
+    """Images of 8 px, dark in the corner that their label names."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (256, 8, 8, 3), dtype=torch.uint8)
+    labels = torch.arange(256) % 4
+    images[labels == 0, :4, :4] = 0
+    images[labels == 1, 4:, :4] = 0
+    images[labels == 2, :4, 4:] = 0
+    return Labelled(images, labels)
+
+
+def test_cnn_learns(four_corners):
+    args = Namespace(model="ConvNet", size=8, widths=None, dropout=None)
+    recipe = Recipe(epochs=20, batch_size=32, lr=1e-3)
+    training = model_cnn.begin(args, recipe, FOLD, four_corners)
+    history = [
+        model_cnn.train_epoch(*training, recipe)
+        | prediction.score(training[0], four_corners, recipe)
+        for _ in range(recipe.epochs)
+    ]
+    assert history[0]["train_loss"] > 1
+    assert history[-1]["val_accuracy"] == 1
+    assert history[-1]["val_loss"] < 0.1
+
+
+def test_baseline_learns(four_corners):
+    recipe = Recipe(epochs=20, batch_size=32, lr=1e-2)
+    model = model_baseline.Baseline(image_size=8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    batches = Batches(*four_corners, recipe, torch.Generator().manual_seed(0))
+    rows = [model_baseline.train_epoch(model, batches, optimizer, recipe) for _ in range(20)]
+    assert rows[0]["train_loss"] > 1
+    assert rows[-1]["train_accuracy"] == 1
+    assert rows[-1]["lr"] == recipe.lr
+    assert rows[-1]["train_seconds"] > 0
+
+
+def test_schedule_is_in_the_history(four_corners):
+    args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None)
+    recipe = Recipe(epochs=2, batch_size=64, lr=0.1, schedule="triangle", warmup=0.5)
+    training = model_cnn.begin(args, recipe, FOLD, four_corners)
+    rates = [model_cnn.train_epoch(*training, recipe)["lr"] for _ in range(2)]
+    assert rates == pytest.approx([0.1, 0.02])  # of the fourth of eight steps, and of the last
+
+
+def probabilities(folder):
+    with np.load(folder / "predictions.npz") as saved:
+        return saved["probabilities"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_one_seed_gives_one_result(run, tmp_path, script):
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        assert run(script, *QUICK, "--seed", seed, "--output", tmp_path / name).code == 0
+    first, again, other = (probabilities(tmp_path / n) for n in ("first", "again", "other"))
+    assert (first == again).all()
+    assert (first != other).any()
+    assert (first[0] != first[1]).any()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_fold_does_not_depend_on_the_folds_before(run, tmp_path, script):
+    assert run(script, *QUICK, "--output", tmp_path / "whole").code == 0
+    for fold in (1, 0):
+        run(script, *QUICK, "--only-fold", fold, "--output", tmp_path / "apart")
+    assert (probabilities(tmp_path / "apart") == probabilities(tmp_path / "whole")).all()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("protocol", "reads"),
+    [("cross-validation", 2), ("as-published", 1), ("official", 2), ("train-and-validation", 2)],
+)
+def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
+    run, tmp_path, monkeypatch, script, protocol, reads
+):
+    module, events = SCRIPTS[script], []
+    predict, train_epoch = prediction.predict, module.train_epoch
+    test = bloodmnist.load(synthetic=True).test.images
+
+    def spy_predict(model, images, *rest, **settings):
+        events.append("test" if (images[:].numpy()[:1] == test[:1]).all() else "held out")
+        return predict(model, images, *rest, **settings)
+
+    def spy_train(*args):
+        events.append("epoch")
+        return train_epoch(*args)
+
+    for place in (module, prediction):
+        monkeypatch.setattr(place, "predict", spy_predict)
+    monkeypatch.setattr(module, "train_epoch", spy_train)
+    many = ("--folds", 2) if protocol in ("cross-validation", "as-published") else ("--runs", 2)
+    flags = ("--synthetic", "--device", "cpu", *many, "--epochs", 3, "--protocol", protocol)
+    assert run(script, *flags, "--output", tmp_path).code == 0
+    of_models = " ".join(events).split("epoch " * 2 + "epoch")  # where nothing is held out
+    if protocol != "train-and-validation":
+        of_models = " ".join(events).split("epoch held out epoch held out epoch held out")
+    assert [part.count("test") for part in of_models[1:]] == [int(reads == 2), 1]
+    assert events.count("epoch") == 6
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["test"] is not None for row in metrics["runs"]] == [reads == 2, True]
+
+
+def test_held_out_scores_are_of_the_rows_not_trained_on(run, tmp_path):
+    assert run("model_cnn.py", *QUICK, "--output", tmp_path).code == 0
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    last = dict(zip(rows[0].split(","), rows[2].split(","), strict=True))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert float(last["val_accuracy"]) == pytest.approx(metrics["runs"][1]["val"]["accuracy"])
+    assert not [name for name in last if "test" in name]
+
+
+def test_predictions_at_the_end(four_corners):
+    args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None)
+    model = model_cnn.build(args)
+    recipe = Recipe(views=8)
+    found = model_cnn.predict_at_the_end(model, four_corners, four_corners, recipe)
+    assert set(found) == {"val_labels", "val_probabilities", "test_probabilities", "test_one_view"}
+    assert torch.equal(found["val_probabilities"], found["test_probabilities"])
+    assert not torch.equal(found["test_one_view"], found["test_probabilities"])
+    nothing = model_cnn.predict_at_the_end(model, None, None, replace(recipe, views=1))
+    assert nothing == {}

@@ -1,0 +1,47 @@
+"""Devices and precision by capability; the clock that compares work in turn."""
+
+import time
+
+import torch
+
+from bloodcells.training import device
+
+CPU = torch.device("cpu")
+
+
+def test_auto_device_is_there():
+    assert device.choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+def test_float32_is_float32_in_a_gpu_s_convolutions_too(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    device.choose_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_precision_is_what_was_asked_for_or_what_the_processor_has(monkeypatch):
+    assert device.choose_precision("bfloat16", CPU) == "bfloat16"
+    for there, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert device.choose_precision("auto", CPU) == expected
+
+
+def test_medians_of_work_in_turn():
+    order = []
+
+    def work(name, seconds):
+        order.append(name)
+        time.sleep(seconds)
+
+    works = (lambda: work("slow", 0.02), lambda: work("fast", 0.0))
+    slow, fast = device.seconds_in_turn(works, CPU, repeats=3)
+    assert order == ["slow", "fast"] * 4  # one round to warm up
+    assert slow > fast
+
+
+def test_measuring_the_machine_leaves_random_numbers_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert device.matrix_product_gflops("float32", CPU, repeats=1) > 0
+    assert (torch.get_rng_state() == before).all()
