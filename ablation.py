@@ -33,7 +33,7 @@ from bloodcells.tracking import run_folder
 from bloodcells.training.checkpoint import Run
 from bloodcells.training.device import choose_device, choose_precision
 from bloodcells.training.session import open_session
-from model_cnn import begin, build, predict_at_the_end, train_epoch
+from model_cnn import build, final_predictions, set_up, train_epoch
 
 WHOLE = "whole-recipe"
 ADAM = {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0}
@@ -72,14 +72,14 @@ def main() -> None:
             print(f"{fold.variant}, fold {fold.fold}")
             recipe = recipes[fold.variant]
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
-            training = begin(variants[fold.variant], recipe, fold, train)
+            training = set_up(variants[fold.variant], recipe, fold, train)
             model = training[0]
             trained = session.restore(fold, *training)
             for epoch in range(trained + 1, recipe.epochs + 1):
                 row = train_epoch(*training, recipe)
                 row |= score(model, held_out, recipe)
                 session.save(epoch, row)
-            session.finish(fold, model, **predict_at_the_end(model, held_out, None, recipe))
+            session.finish(fold, model, **final_predictions(model, held_out, None, recipe))
         if session.complete():
             of_variant = {
                 name: [r for r, f in zip(session.runs, folds, strict=True) if f.variant == name]

@@ -48,7 +48,7 @@ from bloodcells.training.device import (
     keep_freed_memory,
     matrix_product_gflops,
 )
-from model_cnn import begin, train_epoch
+from model_cnn import set_up, train_epoch
 
 SCRIPTS = sorted(
     path.name for path in ROOT.glob("*.py") if path.name not in ("models.py", "bench.py")
@@ -120,7 +120,7 @@ def train_and_score(name: str, recipe: Recipe, train: Labelled, held_out: Labell
     """What model_cnn.py does for one model, without its run folder."""
     size = train.images.shape[1]
     args = Namespace(model=name, size=size, widths=None, dropout=None)
-    training = begin(args, recipe, SEED_0, train)
+    training = set_up(args, recipe, SEED_0, train)
     for _ in range(recipe.epochs):
         train_epoch(*training, recipe)
         score(training[0], held_out, recipe)
@@ -201,7 +201,7 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
         train = Labelled(images, torch.randint(8, (count,), device=device))
         settings = Namespace(model="CellNet", size=28, widths=small, dropout=None)
-        training = begin(settings, recipe, SEED_0, train)
+        training = set_up(settings, recipe, SEED_0, train)
         return seconds(lambda: train_epoch(*training, recipe), device, args.repeats)
 
     by_pixels = steps([(pixels, small) for pixels in PIXELS])

@@ -36,7 +36,7 @@ from bloodcells.tracking import run_folder
 from bloodcells.training.checkpoint import Run
 from bloodcells.training.device import choose_device, choose_precision
 from bloodcells.training.session import open_session
-from model_cnn import begin, build, predict_at_the_end, train_epoch
+from model_cnn import build, final_predictions, set_up, train_epoch
 
 SHOWN, NEIGHBOURS = 8, 5  # errors, and training cells beside each
 SUSPECTS = 40  # labels in the figure; the table has all
@@ -59,14 +59,14 @@ def main() -> None:
         images = pool.to(device)
         for fold in session.unfinished():
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
-            training = begin(args, recipe, fold, train)
+            training = set_up(args, recipe, fold, train)
             model = training[0]
             trained = session.restore(fold, *training)
             for epoch in range(trained + 1, recipe.epochs + 1):
                 row = train_epoch(*training, recipe)
                 row |= score(model, held_out, recipe)
                 session.save(epoch, row)
-            session.finish(fold, model, **predict_at_the_end(model, held_out, None, recipe))
+            session.finish(fold, model, **final_predictions(model, held_out, None, recipe))
         if session.complete():
             suspects = suspect_labels(dataset, pool, folds, session.runs)
             md5 = md5_of(path.read_bytes())

@@ -29,7 +29,8 @@ from bloodcells.training.augmentation import Batches
 from bloodcells.training.device import autocast, choose_device, choose_precision
 from bloodcells.training.interruption import stop_if_asked
 from bloodcells.training.meter import EpochMeter
-from bloodcells.training.session import open_session, seed_everything
+from bloodcells.training.seeds import seed_everything
+from bloodcells.training.session import open_session
 from models import Baseline
 
 

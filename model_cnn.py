@@ -39,7 +39,8 @@ from bloodcells.training.device import autocast, choose_device, choose_precision
 from bloodcells.training.interruption import stop_if_asked
 from bloodcells.training.meter import EpochMeter
 from bloodcells.training.optim import learning_rate_share, make_optimizers
-from bloodcells.training.session import open_session, seed_everything
+from bloodcells.training.seeds import seed_everything
+from bloodcells.training.session import open_session
 
 
 def main() -> None:
@@ -54,13 +55,13 @@ def main() -> None:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)
         for fold in session.unfinished():  # a fold or a seed: one model
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
-            model, batches, optimizers, schedulers = begin(args, recipe, fold, train)
+            model, batches, optimizers, schedulers = set_up(args, recipe, fold, train)
             trained = session.restore(fold, model, batches, optimizers, schedulers)
             for epoch in range(trained + 1, recipe.epochs + 1):
                 row = train_epoch(model, batches, optimizers, schedulers, recipe)
                 row |= score(model, held_out, recipe)
                 session.save(epoch, row)
-            predictions = predict_at_the_end(model, held_out, test if fold.scored else None, recipe)
+            predictions = final_predictions(model, held_out, test if fold.scored else None, recipe)
             session.finish(fold, model, **predictions)
         if session.complete():
             save_results(args, dataset, build(args), session)
@@ -74,10 +75,10 @@ def build(args: Namespace) -> nn.Module:
         raise UserError(f"--{error}") from error
 
 
-def begin(
+def set_up(
     args: Namespace, recipe: Recipe, fold: Fold, train: Labelled
 ) -> tuple[nn.Module, Batches, list[Optimizer], list[LRScheduler]]:
-    """What a training begins with: a new model, its batches, its optimizers, their schedulers."""
+    """A new model for a fold, with its batches, its optimizers and their schedulers."""
     generator = seed_everything(fold)
     model = build(args).to(train.labels.device, memory_format=torch.channels_last)
     batches = Batches(*train, recipe, generator)
@@ -121,7 +122,7 @@ def train_epoch(
     return meter.row()
 
 
-def predict_at_the_end(
+def final_predictions(
     model: nn.Module, held_out: Labelled | None, test: Labelled | None, recipe: Recipe
 ) -> dict[str, Tensor]:
     """A trained model's probabilities, (N, classes). Only here is the test split read: once."""

@@ -39,7 +39,7 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device, choose_precision, keep_freed_memory
 from bloodcells.training.meter import DivergedError, refuse_divergence
-from model_cnn import begin, train_epoch
+from model_cnn import set_up, train_epoch
 
 NOT_THE_SEARCH = (  # what may differ between workers and restarts of one study
     *(*PLACES, *NOT_SETTINGS, "device", "figure_format", "storage", "trials", "save_weights"),
@@ -105,7 +105,7 @@ def train_until_it_stops(
     history: dict[str, list[float]] = {name: [] for name in COLUMNS}
     diverged = False
     try:
-        model, batches, optimizers, schedulers = begin(args, recipe, fold, train)
+        model, batches, optimizers, schedulers = set_up(args, recipe, fold, train)
         for epoch in range(1, recipe.epochs + 1):
             row = train_epoch(model, batches, optimizers, schedulers, recipe)
             row |= score(model, held_out, recipe)

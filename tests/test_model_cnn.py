@@ -37,7 +37,7 @@ def four_corners():
 def test_cnn_learns(four_corners):
     args = Namespace(model="ConvNet", size=8, widths=None, dropout=None)
     recipe = Recipe(epochs=20, batch_size=32, lr=1e-3)
-    training = model_cnn.begin(args, recipe, FOLD, four_corners)
+    training = model_cnn.set_up(args, recipe, FOLD, four_corners)
     history = [
         model_cnn.train_epoch(*training, recipe)
         | prediction.score(training[0], four_corners, recipe)
@@ -63,7 +63,7 @@ def test_baseline_learns(four_corners):
 def test_schedule_is_in_the_history(four_corners):
     args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None)
     recipe = Recipe(epochs=2, batch_size=64, lr=0.1, schedule="triangle", warmup=0.5)
-    training = model_cnn.begin(args, recipe, FOLD, four_corners)
+    training = model_cnn.set_up(args, recipe, FOLD, four_corners)
     rates = [model_cnn.train_epoch(*training, recipe)["lr"] for _ in range(2)]
     assert rates == pytest.approx([0.1, 0.02])  # of the fourth of eight steps, and of the last
 
@@ -139,9 +139,9 @@ def test_predictions_at_the_end(four_corners):
     args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None)
     model = model_cnn.build(args)
     recipe = Recipe(views=8)
-    found = model_cnn.predict_at_the_end(model, four_corners, four_corners, recipe)
+    found = model_cnn.final_predictions(model, four_corners, four_corners, recipe)
     assert set(found) == {"val_labels", "val_probabilities", "test_probabilities", "test_one_view"}
     assert torch.equal(found["val_probabilities"], found["test_probabilities"])
     assert not torch.equal(found["test_one_view"], found["test_probabilities"])
-    nothing = model_cnn.predict_at_the_end(model, None, None, replace(recipe, views=1))
+    nothing = model_cnn.final_predictions(model, None, None, replace(recipe, views=1))
     assert nothing == {}

@@ -138,19 +138,19 @@ focus = [0.0, 0.3]
 
 def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
     search(output="whole")
-    begin, calls = model_parameter_tuning.begin, []
+    set_up, calls = model_parameter_tuning.set_up, []
 
     def interrupted(*args):
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return begin(*args)
+        return set_up(*args)
 
-    monkeypatch.setattr(model_parameter_tuning, "begin", interrupted)
+    monkeypatch.setattr(model_parameter_tuning, "set_up", interrupted)
     outcome = search()
     assert outcome.code == 130
     assert "stopped; the same command goes on with the search" in outcome.err
-    monkeypatch.setattr(model_parameter_tuning, "begin", begin)
+    monkeypatch.setattr(model_parameter_tuning, "set_up", set_up)
     outcome = search()
     assert outcome.code == 0
     assert outcome.out.count("min left") == 3

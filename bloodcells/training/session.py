@@ -262,16 +262,6 @@ class Progress:
             print(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}", flush=True)
 
 
-def seed_everything(fold: Fold) -> torch.Generator:
-    """Seed torch from the fold's seed and number, so that no model depends on those before it.
-
-    Returns the generator of the batches, which starts from the same seed as the weights.
-    """
-    entropy = [fold.seed] if fold.fold is None else [fold.seed, fold.fold]
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-    return torch.Generator().manual_seed(torch.initial_seed())
-
-
 @contextmanager
 def explained(device: torch.device) -> Iterator[None]:
     """Within the block, a stop says how to go on, and a lack of memory what to lower."""

@@ -1,0 +1,18 @@
+"""Random numbers that follow from the seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bloodcells.data.folds import Fold
+
+
+def seed_everything(fold: Fold) -> torch.Generator:
+    """Seed torch from the fold's seed and number, so that no model depends on those before it.
+
+    Returns the generator of the batches, which starts from the same seed as the weights.
+    """
+    entropy = [fold.seed] if fold.fold is None else [fold.seed, fold.fold]
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+    return torch.Generator().manual_seed(torch.initial_seed())
