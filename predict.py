@@ -12,7 +12,7 @@ standard error. Exit code 1: some image could not be used. Not for clinical use.
 """
 
 from bloodcells.cli.arguments import run_script
-from bloodcells.cli.scripts import parse_predict
+from bloodcells.cli.tools import parse_predict
 
 if __name__ == "__main__":
     run_script(parse_predict, __file__)  # --help and a wrong flag are answered before torch loads

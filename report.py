@@ -10,7 +10,7 @@ are shown only where --compare names them.
 """
 
 from bloodcells.cli.arguments import run_script
-from bloodcells.cli.scripts import parse_report
+from bloodcells.cli.tools import parse_report
 
 if __name__ == "__main__":
     run_script(parse_report, __file__)  # --help and a wrong flag come before matplotlib loads

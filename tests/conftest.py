@@ -3,6 +3,8 @@
 import functools
 import importlib
 import os
+import shutil
+import subprocess
 import sys
 import uuid
 from dataclasses import dataclass, replace
@@ -64,6 +66,32 @@ def run(monkeypatch, capfd):
         return Outcome(code or 0, *capfd.readouterr())
 
     return call
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run a git command there, as nobody in particular."""
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def committed_copy(tmp_path_factory) -> Path:
+    """A copy of the project's code as it is now, committed in a repository of its own."""
+    folder = tmp_path_factory.mktemp("copy") / "project"
+    kept = shutil.ignore_patterns(".*", "__pycache__", "plots", "weights", "tests")
+    shutil.copytree(ROOT, folder, ignore=kept)
+    shutil.copytree(ROOT / ".config", folder / ".config")
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "as it is now")
+    return folder
+
+
+@pytest.fixture
+def copy(committed_copy, tmp_path) -> Path:
+    """Such a copy, for one test to edit."""
+    return Path(shutil.copytree(committed_copy, tmp_path / "project"))
 
 
 @pytest.fixture

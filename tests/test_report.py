@@ -15,7 +15,7 @@ from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
 from bloodcells.reporting.tables.common import PAPER
 from bloodcells.reporting.tables.paper import paper_table
-from bloodcells.tracking import run_folder
+from bloodcells.tracking import provenance, run_folder
 
 BLOCKS = {
     "readme": ("paper", "ladder", "ablation", "trust", "search"),
@@ -129,6 +129,7 @@ def test_comparison_counts_images(plots):
         (lambda f: (f / "metrics.json").write_text("{"), "the saved run is damaged"),
         (lambda f: (f / "predictions.npz").write_bytes(b"PK"), "the saved run is damaged"),
         (lambda f: change(f, dataset={"synthetic": True}), "never enters a table"),
+        (lambda f: change(f, code={"edited": ["models.py"]}), "a run of edited code never enters"),
         (lambda f: change(f, config={"protocol": "as-published"}), "protocol is not cross-val"),
         (lambda f: change(f, config={"epochs": 1}), "epochs is not 5 as the table demands"),
         (lambda f: change(f, config={"dihedral": True}), "dihedral is not False"),
@@ -305,3 +306,67 @@ def test_committed_runs_are_real_and_whole(name):
     assert saved.probabilities.shape == (models, 3421, 8)
     accuracy = (saved.probabilities.argmax(2) == saved.labels).mean()
     assert saved.metrics["test"]["accuracy"]["mean"] == pytest.approx(accuracy, abs=1e-9)
+
+
+def test_rows_of_older_code_are_marked(plots, monkeypatch):
+    monkeypatch.undo()  # of `plots`, which takes all code for today's
+    for path in plots.glob("*/*.json"):
+        found = json.loads(path.read_text())
+        if "code" in found:
+            script = found["code"]["script"]
+            now = provenance.code_of(ROOT / script).committed
+            change(path.parent, path.name, code={"commit": "new", "script": script})
+            found = json.loads(path.read_text()) | {"code": {**found["code"], "files": now}}
+            path.write_text(json.dumps(found))
+    assert "(code of" not in paper_table(plots)
+    path = plots / "cnn-paper" / "metrics.json"
+    found = json.loads(path.read_text())
+    found["code"] |= {"commit": "0123456789ab"}
+    found["code"]["files"] |= {"models.py": "0" * 12}
+    path.write_text(json.dumps(found))
+    assert "| CNN accuracy (code of 0123456789ab) |" in paper_table(plots)
+    assert "| baseline accuracy |" in paper_table(plots)
+    row = next(r for r in studies.ladder(plots).splitlines() if r.startswith("| `cnn-paper`"))
+    assert row.startswith("| `cnn-paper` (code of 0123456789ab) |")
+    del found["code"]  # as results had it before they knew their code
+    path.write_text(json.dumps(found))
+    commit = found["environment"]["git_commit"]
+    assert f"| CNN accuracy (code of {commit}) |" in paper_table(plots)
+
+
+# committed results that were made by older code than today's; make them anew and take them out
+OLDER: set[str] = set()
+
+
+def test_committed_results_are_of_committed_code():
+    """Lists the rows that the tables mark, and refuses results of edited code."""
+    older = set()
+    for path in sorted((ROOT / "plots").glob("*/*.json")):
+        found = json.loads(path.read_text())
+        assert not found.get("code", {}).get("edited"), path
+        if common.older_commit(found):
+            older.add(f"{path.parent.name}/{path.name}")
+    assert older == OLDER
+
+
+def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
+    change(plots / "cnn-paper", code={"edited": ["models.py"]}, config={"lr": 0.5})
+    outcome = run("report.py", "--compare", plots / "baseline", plots / "cnn-paper")
+    assert outcome.code == 0, outcome
+    lines = outcome.out.splitlines()
+    metrics = json.loads((plots / "cnn-paper" / "metrics.json").read_text())
+    held_out = np.mean([row["val"]["accuracy"] for row in metrics["runs"]])
+    assert lines[2].startswith(f"cnn-paper  {held_out:.4f} ± ")
+    assert f"{metrics['test']['accuracy']['mean']:.4f} ± " in lines[2]
+    assert "lr: 0.001 | 0.5" in lines
+    assert any(x.startswith("cnn-paper: code edited since ") and "models.py" in x for x in lines)
+    assert lines[-3:] == [
+        "on the same test images, only baseline : only cnn-paper right",
+        *["  0 : 0, p = 1"] * 2,
+    ]
+    line = fails("report.py", "--compare", plots / "baseline", plots / "nothing")
+    assert "no finished run there" in line
+    line = fails("report.py", "--compare", plots / "baseline", quick_run)
+    assert "on other data than" in line
+    line = fails("report.py", "--compare", plots / "baseline", "--check")
+    assert "not allowed with" in line

@@ -14,7 +14,6 @@ from bloodcells import ROOT
 from bloodcells.cli.arguments import (
     SIZES,
     Parser,
-    add_device_flag,
     add_figure_flag,
     make_parser,
     parse,
@@ -239,90 +238,3 @@ def parse_architecture(script: str) -> Namespace:
     name = args.code.named("-".join(["architecture", *departs]))
     args.output = args.output or ROOT / "plots" / name
     return args
-
-
-def parse_predict(script: str) -> Namespace:
-    """The command line of predict.py."""
-    parser = Parser(script)
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob, array, or -")
-    parser.add_argument(
-        "--format", choices=("table", "csv", "json"), default="table", help="of the results"
-    )
-    parser.add_argument(
-        "--views",
-        type=int,
-        choices=(1, 8),
-        default=1,
-        help="rotations and reflections to average over; 8 is surer and takes 8 times as long",
-    )
-    parser.add_argument(
-        "--crop",
-        type=crop,
-        default="auto",
-        metavar="{auto,whole,N}",
-        help="keep the middle N x N pixels, or the whole image; auto: crop photographs of the "
-        "data set's size, 360 x 363",
-    )
-    parser.add_argument(
-        "--abstain-below", type=fraction, default=0.0, metavar="P", help="answer only when as sure"
-    )
-    parser.add_argument(
-        "--sets",
-        choices=("0.95", "0.99"),
-        help="add the set of classes that should hold the truth in that share of images",
-    )
-    parser.add_argument(
-        "--labelled",
-        action="store_true",
-        help="the folder of each image names its class: report the accuracy",
-    )
-    parser.add_argument(
-        "--export",
-        type=Path,
-        metavar="FILE.onnx",
-        help="write the model as ONNX instead, checked on the images of PATH or on drawn cells",
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=ROOT / "weights" / "cnn-best.safetensors",
-        metavar="FILE",
-        help="trained weights, with their .json beside them",
-    )
-    add_device_flag(parser)
-    parser.add_argument(
-        "--batch-size", type=whole_number(1, 2**20), default=128, help="images at a time"
-    )
-    args = parser.parse_intermixed_args()
-    if not args.paths and args.export is None:
-        raise UserError("no images: name files or folders, or - for standard input")
-    for idle in ("format", "abstain_below", "sets", "labelled"):
-        if args.export is not None and getattr(args, idle) != parser.get_default(idle):
-            raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
-    return args
-
-
-def crop(text: str) -> str:
-    """A parser type: "auto", "whole", or a side in pixels."""
-    if text not in ("auto", "whole"):
-        whole_number(14, 10**5)(text)
-    return text
-
-
-def parse_report(script: str) -> Namespace:
-    """The command line of report.py."""
-    parser = Parser(script)
-    parser.add_argument(
-        "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder of run folders"
-    )
-    for flag, name in (("readme", "README.md"), ("card", "MODEL_CARD.md")):
-        parser.add_argument(
-            f"--{flag}", type=Path, default=ROOT / name, metavar="FILE", help="file to rewrite"
-        )
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--check", action="store_true", help="compare only, write nothing")
-    how.add_argument(
-        "--compare", nargs="+", type=Path, metavar="RUN",
-        help="print these run folders beside each other instead, those of edited code too",
-    )  # fmt: skip
-    return parser.parse_args()

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -31,6 +32,13 @@ MD5 = partial(hashlib.md5, usedforsecurity=False)  # a checksum: allowed where M
 SOCKET_TIMEOUT = 30  # seconds without an answer before the official address counts as down
 
 
+def medmnist() -> ModuleType:
+    """The package, imported as late as this: importing it makes a folder in the user's home."""
+    import medmnist
+
+    return medmnist
+
+
 def file_name(size: int) -> str:
     """medmnist's name for the file of images of `size` pixels."""
     return "bloodmnist.npz" if size == 28 else f"bloodmnist_{size}.npz"
@@ -38,9 +46,7 @@ def file_name(size: int) -> str:
 
 def official(key: str, size: int) -> str:
     """What medmnist names as the file's `key`: "url" or "MD5"."""
-    import medmnist  # not at the top: importing it makes a folder in the user's home
-
-    return medmnist.INFO["bloodmnist"][key if size == 28 else f"{key}_{size}"]
+    return medmnist().INFO["bloodmnist"][key if size == 28 else f"{key}_{size}"]
 
 
 def find_or_download(data_root: Path | None, size: int) -> tuple[Path, str]:
@@ -64,12 +70,10 @@ def find_or_download(data_root: Path | None, size: int) -> tuple[Path, str]:
 
 def search_folders(data_root: Path | None) -> list[tuple[str, Path]]:
     """(origin, folder) pairs in search order; a download goes to the first."""
-    import medmnist
-
     named = [
         ("--data-root", data_root),
         ("$MEDMNIST_ROOT", os.environ.get("MEDMNIST_ROOT")),
-        ("medmnist's default folder", medmnist.info.DEFAULT_ROOT),
+        ("medmnist's default folder", medmnist().info.DEFAULT_ROOT),
     ]
     return [(origin, Path(os.path.expanduser(folder))) for origin, folder in named if folder]
 
@@ -111,9 +115,7 @@ def diagnose(path: Path, size: int) -> str:
     """In a few words, why a file with the wrong MD5 may be wrong."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            import medmnist
-
-            for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
+            for split, count in medmnist().INFO["bloodmnist"]["n_samples"].items():
                 expected = {"images": (count, size, size, 3), "labels": (count, 1)}
                 for kind, shape in expected.items():
                     array = arrays[f"{split}_{kind}"]
@@ -200,12 +202,10 @@ def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
 
 def from_official(folder: Path, size: int) -> Path:
     """Download through medmnist into `folder`. Raises `RuntimeError` with the real cause."""
-    import medmnist
-
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SOCKET_TIMEOUT)
     try:
-        medmnist.BloodMNIST(split="train", root=str(folder), size=size, download=True)
+        medmnist().BloodMNIST(split="train", root=str(folder), size=size, download=True)
     except RuntimeError as error:
         cause: BaseException = error  # medmnist's bare `except` hides the cause, Ctrl-C included
         while cause.__context__ is not None:

@@ -72,7 +72,7 @@ def compare(classifier: torch.nn.Module, path: Path, images: torch.Tensor) -> tu
 
     A relative difference of the distances counts as well as an absolute one of the probabilities.
     """
-    import onnxruntime
+    import onnxruntime  # takes half a second, which who only predicts need not wait for
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     largest, agreed = 0.0, 0

@@ -96,7 +96,11 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     # a preset that is new is no edit: its runs have a name of their own
     own = [path for path in map(relative, presets) if path in changed and at_head(path)]
     edited = {path: digest(on_disk(path) or "") for path in own}
-    return Code(name, commit, files, hashes(name, at_head), edited)
+    committed = hashes(name, at_head)
+    if not committed:  # a new script, perhaps a copy of ours: what it imports may be committed
+        texts = {path: at_head(path) for path in files}
+        committed = {path: hash_of(ast.parse(text)) for path, text in texts.items() if text}
+    return Code(name, commit, files, committed, edited)
 
 
 def relative(path: Path) -> str:
@@ -146,8 +150,12 @@ def hashes(script: str, read: Read) -> dict[str, str]:
         tree = ast.parse(text)
         waiting += imported(tree, path, read)
         if path in COUNTED or not path.startswith(LEFT_OUT):
-            found[path] = digest("".join(dumped(tree)))
+            found[path] = hash_of(tree)
     return dict(sorted(found.items()))
+
+
+def hash_of(tree: ast.Module) -> str:
+    return digest("".join(dumped(tree)))
 
 
 def imported(tree: ast.Module, path: str, read: Read) -> Iterator[str]:

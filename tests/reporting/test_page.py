@@ -23,15 +23,16 @@ BLOCKS = {
 def plots(quick_run, tmp_path):
     """Two generated runs relabelled as real, one with hostile names, and some that are unfit."""
     folder = tmp_path / "plots"
-    for name in ("good", "hostile", "synthetic", "other-schema", "unfinished", "damaged"):
+    for name in ("good", "hostile", "synthetic", "other-schema", "unfinished", "damaged", "edited"):
         shutil.copytree(quick_run, folder / name)
-    for name in ("good", "hostile", "other-schema"):
+    for name in ("good", "hostile", "other-schema", "edited"):
         edit(folder / name, lambda metrics: metrics["dataset"].update(synthetic=False))
     edit(folder / "hostile", lambda m: m["config"].update({HOSTILE: HOSTILE}))
     edit(folder / "hostile", lambda m: m["model"].update(name=HOSTILE))
     edit(folder / "hostile", lambda m: m["test"]["accuracy"].update(mean=0.5))
     edit(folder / "good", lambda m: m["test"]["accuracy"].update(mean=0.25))
     edit(folder / "other-schema", lambda m: m.pop("test_per_class"))
+    edit(folder / "edited", lambda m: m["code"].update(edited=["models.py"]))
     (folder / "unfinished" / "metrics.json").unlink()
     (folder / "damaged" / "metrics.json").write_text("{")
     return folder
@@ -48,7 +49,7 @@ def test_unfit_runs_are_named_and_left_out(plots):
     left_out = write_page(plots, BLOCKS, plots / "report.html")
     text = (plots / "report.html").read_text()
     assert [line.partition(":")[0] for line in left_out] == [
-        *("damaged", "other-schema", "synthetic", "unfinished"),
+        *("damaged", "edited", "other-schema", "synthetic", "unfinished"),
     ]
     for line in left_out:
         name = line.partition(":")[0]

@@ -6,36 +6,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from bloodcells.reporting.figures.style import BLUE, ORANGE, page, short
 
+USUAL_COLUMNS = (  # of a history, which have a panel together or none
+    *("seed", "fold", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    *("lr", "train_seconds", "machine_gflops"),
+)
+
 
 def learning_curves(path: Path, history: list[dict], mark: str | None = None) -> None:
-    """Loss and accuracy by epoch: the mean over runs, in the band from lowest to highest run.
+    """Loss, accuracy, and whatever else the history has, by epoch.
 
-    Held-out images have a line where the history has their columns.
+    A line is the mean over runs, in the band from lowest to highest run. Held-out images have a
+    line where the history has their columns. A column that a script adds, such as the norm of the
+    gradients, gets a panel of its own.
     """
-    epochs = sorted({row["epoch"] for row in history})
-    lines = [("train", "training", BLUE), ("val", "held out", ORANGE)]
-    lines = [line for line in lines if f"{line[0]}_loss" in history[0]]
-    with page(path, 7, 2.8, mark) as figure:
-        for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            last = {}
-            for split, name, colour in lines:
-                key = f"{split}_{quantity}"
-                values = [[r[key] for r in history if r["epoch"] == epoch] for epoch in epochs]
-                mean = np.mean(values, axis=1)
-                axes.plot(epochs, mean, color=colour, marker=".")
-                low, high = np.min(values, axis=1), np.max(values, axis=1)
-                axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
-                last[name] = mean[-1], colour
-            upper = max(last, key=last.get)
-            for name, (value, colour) in last.items():
-                at = (4, 5 if name == upper else -5)
-                axes.annotate(name, (epochs[-1], value), at, textcoords="offset points",
-                              color=colour, va="center")  # fmt: skip
+    quantities: dict[str, dict[str, str]] = {"loss": {}, "accuracy": {}}  # column of each line
+    for quantity, columns in quantities.items():
+        for split, name in (("train", "training"), ("val", "held out")):
+            if f"{split}_{quantity}" in history[0]:
+                columns[name] = f"{split}_{quantity}"
+    for column in history[0]:
+        if column not in USUAL_COLUMNS:
+            quantities[column.replace("_", " ")] = {"": column}
+    with page(path, 3.5 * len(quantities), 2.8, mark) as figure:
+        panels = figure.subplots(1, len(quantities))
+        for axes, (quantity, columns) in zip(panels, quantities.items(), strict=True):
+            curves(axes, history, columns)
             axes.set(xlabel="epoch (line: mean of the runs, band: their range)", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
+    """A line for each of `columns`, by its name, which is written at its end."""
+    epochs = sorted({row["epoch"] for row in history})
+    last = {}
+    for name, column in columns.items():
+        colour = ORANGE if name == "held out" else BLUE
+        values = [[row[column] for row in history if row["epoch"] == epoch] for epoch in epochs]
+        mean = np.mean(values, axis=1)
+        axes.plot(epochs, mean, color=colour, marker=".")
+        low, high = np.min(values, axis=1), np.max(values, axis=1)
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
+        last[name] = mean[-1], colour
+    upper = max(last, key=last.get)
+    for name, (value, colour) in last.items():
+        at = (4, 5 if name == upper else -5)
+        axes.annotate(name, (epochs[-1], value), at, textcoords="offset points",
+                      color=colour, va="center")  # fmt: skip
 
 
 def confusion_matrix(

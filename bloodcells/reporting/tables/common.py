@@ -95,7 +95,7 @@ def older_commit(found: dict) -> str | None:
     """The commit whose code made these results, if that code has changed since; else None."""
     code = found.get("code")
     if code is None:  # made before results knew their code
-        return found["environment"]["git_commit"]
+        return found.get("environment", {}).get("git_commit", "unknown")
     now = provenance.code_of(ROOT / code["script"]).committed
     return None if now == code["files"] else code["commit"]
 

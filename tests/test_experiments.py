@@ -1,0 +1,70 @@
+"""The edits of docs/experiments.md, applied to a copy of the project and run."""
+
+import csv
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, git
+from PIL import Image
+
+TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+DIFFS = re.findall(r"^### (.*?)\n.*?```diff\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
+FLAGS = ("--synthetic", "--folds", "2", "--epochs", "2", "--device", "cpu")
+
+
+def train(project, folder):
+    """Run model_cnn.py of a project; returns what it printed and the rows of its history."""
+    command = [
+        sys.executable,
+        "model_cnn.py",
+        *FLAGS,
+        *(("--output", str(folder)) if folder else ()),
+    ]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    folder = folder or next((project / "plots").glob("*"))
+    with (folder / "history.csv").open() as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    with np.load(folder / "predictions.npz") as saved:
+        probabilities = saved["probabilities"]
+    picture = Image.open(folder / "learning_curves.png").size
+    return done.stdout, rows, probabilities, picture
+
+
+@pytest.fixture(scope="module")
+def plain(committed_copy, tmp_path_factory):
+    """The script without an edit."""
+    return train(committed_copy, tmp_path_factory.mktemp("plain") / "run")
+
+
+def test_there_are_four_edits_of_one_file_each():
+    assert len(DIFFS) == 4
+    for _, diff in DIFFS:
+        assert re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE) == ["model_cnn.py"]
+
+
+@pytest.mark.parametrize(("title", "diff"), DIFFS, ids=[title for title, _ in DIFFS])
+def test_edit_applies_runs_and_shows(copy, plain, title, diff):
+    (copy / "edit.diff").write_text(diff)
+    git(copy, "apply", "edit.diff")
+    out, rows, probabilities, picture = train(copy, None)
+    _, plain_rows, plain_probabilities, plain_picture = plain
+    (folder,) = (copy / "plots").glob("*")
+    assert re.fullmatch(r"cnn-paper-.*-synthetic-edited-[0-9a-f]{6}", folder.name)
+    assert out.startswith("edited since commit")
+    assert f"model_cnn.py; results go to {folder}" in out
+    if "schedule" in title:
+        assert plain_rows[0]["lr"] == plain_rows[1]["lr"] == 0.001
+        assert 0 < rows[1]["lr"] < rows[0]["lr"] < 0.001
+    elif "loss" in title:
+        assert rows[0]["train_loss"] < 0.9 * plain_rows[0]["train_loss"]
+    elif "augmentation" in title:
+        assert rows[0].keys() == plain_rows[0].keys()
+    elif "gradients" in title:
+        assert all(row["gradient_norm"] > 0 for row in rows)
+        assert picture[0] == pytest.approx(1.5 * plain_picture[0], abs=1)  # one panel more
+    changed = not np.array_equal(probabilities, plain_probabilities)
+    assert changed == ("gradients" not in title)  # which only looks

@@ -1,0 +1,56 @@
+"""The house: few scripts at the top, which show their experiment, and a package behind them."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+SCRIPTS = sorted(ROOT.glob("*.py"))
+MODULES = [*SCRIPTS, *sorted((ROOT / "bloodcells").rglob("*.py"))]
+
+
+def imports(tree):
+    """The modules that a tree's import statements name, and whether they stand in a function."""
+    at_the_top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            inside = id(node) not in at_the_top
+            module = getattr(node, "module", None)
+            yield from [(module or alias.name, inside) for alias in node.names]
+
+
+def test_few_files_at_the_top():
+    assert len(SCRIPTS) <= 16
+
+
+@pytest.mark.parametrize("name", ["model_baseline.py", "model_cnn.py"])
+def test_a_training_script_shows_its_experiment(name):
+    text = (ROOT / name).read_text()
+    assert len(text.splitlines()) <= 160
+    for part in ("for epoch in", ".backward()", "optimizer.step()", "fold.scored", "save_results("):
+        assert part in text
+
+
+def test_models_need_torch_alone():
+    tree = ast.parse((ROOT / "models.py").read_text())
+    found = {module.partition(".")[0] for module, _ in imports(tree)}
+    assert found <= {"torch", "torchvision", "math", "collections"}
+
+
+def test_imports_stand_at_the_top():
+    inside = [
+        (path.name, module)
+        for path in MODULES
+        for module, inside in imports(ast.parse(path.read_text()))
+        if inside
+    ]
+    assert len(inside) <= 10, inside
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 70, node.name

@@ -1,0 +1,171 @@
+"""A result knows its code: what counts as an edit, and what becomes of edited code's results."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from conftest import QUICK, ROOT, git
+
+from bloodcells.tracking import provenance
+
+DEFAULTS = """
+import sys
+from bloodcells.cli import scripts
+args = getattr(scripts, sys.argv.pop(1))(sys.argv.pop(1))
+print(args.output.name, args.code.hash, *args.code.edited)
+"""
+
+
+def defaults(project, *flags, script="model_cnn.py", parse="parse_cnn"):
+    """The default folder of a script's run, the hash of its code, and the files that are edited."""
+    command = [sys.executable, "-c", DEFAULTS, parse, str(project / script), *flags]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    folder, code, *edited = done.stdout.split()
+    return folder, code, edited
+
+
+def edit(project, path, old, new):
+    text = (project / path).read_text()
+    assert old in text
+    (project / path).write_text(text.replace(old, new, 1))
+
+
+def test_committed_code_has_the_usual_folder(copy):
+    folder, _, edited = defaults(copy)
+    assert (folder, edited) == ("cnn-paper", [])
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("model_cnn.py", "loss = losses.mean()", "loss = losses.sum()"),
+        ("models.py", "kernel_size=2), ", "kernel_size=4), "),
+        ("bloodcells/training/device.py", 'torch.bfloat16, enabled=precision == "bf', '"bf'),
+        ("bloodcells/data/bloodmnist.py", "div_(127.5)", "div_(255)"),
+        ("bloodcells/evaluation/metrics.py", "RESAMPLES = 1000", "RESAMPLES = 10"),
+        ("bloodcells/cli/recipe.py", "ALL_AT_THE_END = 0.1", "ALL_AT_THE_END = 0.2"),
+        (".config/cnn-paper.toml", "epochs = 5", "epochs = 6"),
+    ],
+)
+def test_an_edit_that_counts_has_a_folder_of_its_own(copy, path, old, new):
+    if path == "models.py":
+        old, new = "nn.Conv2d(in_channels, 64, kernel_size=2)", "nn.Conv2d(in_channels, 64, 2, 2)"
+    if path.endswith("device.py"):
+        old, new = "torch.bfloat16", "torch.float16"
+    edit(copy, path, old, new)
+    folder, _, edited = defaults(copy)
+    assert edited == [path]
+    assert folder.startswith("cnn-paper-edited-")
+    edit(copy, path, new, new + " ")  # another edit has another folder, but not one of spaces
+    assert path.endswith(".toml") or defaults(copy)[0] == folder
+    git(copy, "commit", "--quiet", "--all", "--message", "edited")
+    assert defaults(copy)[0] == "cnn-paper"
+
+
+def test_a_base_of_the_preset_counts_and_a_new_preset_does_not(copy):
+    edit(copy, ".config/cnn-best.toml", "focus = 0.3", "focus = 0.4")
+    assert defaults(copy, "--config", "cnn-fast-15")[2] == [".config/cnn-best.toml"]
+    assert defaults(copy)[2] == []
+    (copy / ".config/mine.toml").write_text('base = "cnn-paper"\nepochs = 7\n')
+    folder, _, edited = defaults(copy, "--config", "mine")
+    assert (folder, edited) == ("mine", [])
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("model_cnn.py", "    model.train()\n", "    model.train()  # batch normalisation\n"),
+        ("model_cnn.py", "Train for one epoch; returns", "Train an epoch and return"),
+        ("bloodcells/training/meter.py", "lower --lr", "try a lower --lr"),
+        ("bloodcells/cli/recipe.py", 'help="images a step"', 'help="images of a step"'),
+        ("bloodcells/reporting/figures/style.py", "#0072B2", "#0072B3"),
+        ("bloodcells/reporting/results.py", "of always naming it", "of always saying it"),
+        ("bloodcells/training/session.py", "finished already", "was finished already"),
+    ],
+)
+def test_an_edit_that_changes_no_number_is_none(copy, path, old, new):
+    before = defaults(copy)
+    edit(copy, path, old, new)
+    assert defaults(copy) == before
+
+
+def test_a_copied_script_is_edited_code(copy):
+    shutil.copy(copy / "model_cnn.py", copy / "mine.py")
+    edit(copy, "mine.py", "loss = losses.mean()", "loss = losses.sum()")
+    folder, _, edited = defaults(copy, script="mine.py")
+    assert edited == ["mine.py"]
+    assert folder.startswith("cnn-paper-edited-")
+    assert defaults(copy)[0] == "cnn-paper"
+
+
+def test_the_ablation_takes_its_step_from_the_cnn(copy):
+    edit(copy, "model_cnn.py", "loss = losses.mean()", "loss = losses.sum()")
+    for script, parse in (("ablation.py", "parse_ablation"), ("explain.py", "parse_explain")):
+        assert defaults(copy, script=script, parse=parse)[2] == ["model_cnn.py"]
+    assert defaults(copy, script="model_baseline.py", parse="parse_baseline")[2] == []
+
+
+def test_without_git_the_committed_results_tell_the_code(copy):
+    shutil.rmtree(copy / ".git")
+    folder, _, edited = defaults(copy)
+    assert folder.startswith("cnn-paper-edited-")  # nothing to compare with
+    assert "model_cnn.py" in edited
+    record = provenance.code_of(ROOT / "model_cnn.py").describe() | {"edited": []}
+    (copy / "plots/cnn-paper").mkdir(parents=True)
+    (copy / "plots/cnn-paper/metrics.json").write_text(json.dumps({"code": record}))
+    assert defaults(copy)[::2] == ("cnn-paper", [])
+    edit(copy, "models.py", "kernel_size=3", "kernel_size=5")
+    assert defaults(copy)[2] == ["models.py"]
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """From here on, models.py and optim.py differ from the committed ones."""
+    code_of = provenance.code_of
+
+    def differing(script, presets=()):
+        found = code_of(script, presets)
+        other = {"models.py": "0" * 12, "bloodcells/training/optim.py": "0" * 12}
+        return replace(found, files=found.files | other, committed=found.files, presets={})
+
+    for module in ("arguments", "scripts"):
+        monkeypatch.setattr(f"bloodcells.cli.{module}.code_of", differing)
+
+
+@pytest.mark.parametrize("flags", [("--overwrite",), ("--resume",), ()])
+def test_edited_code_leaves_a_committed_result_alone(fails, quick_run, edited, flags):
+    before = {path.name: path.read_bytes() for path in quick_run.iterdir() if path.is_file()}
+    line = fails("model_baseline.py", *QUICK, "--output", quick_run, *flags)
+    assert "its results were made by committed code" in line
+    assert "bloodcells/training/optim.py, models.py" in line
+    assert {p.name: p.read_bytes() for p in quick_run.iterdir() if p.is_file()} == before
+
+
+def test_edited_code_replaces_its_own_results(run, tmp_path, edited):
+    for flags in ((), ("--overwrite",)):
+        outcome = run("model_baseline.py", *QUICK, "--output", tmp_path, *flags)
+        assert outcome.code == 0, outcome
+        assert "bloodcells/training/optim.py, models.py; results go to" in outcome.out
+    code = json.loads((tmp_path / "metrics.json").read_text())["code"]
+    assert code["edited"] == ["bloodcells/training/optim.py", "models.py"]
+    assert code["script"] == "model_baseline.py"
+
+
+def test_a_run_is_not_resumed_by_other_code(run, fails, tmp_path, monkeypatch, request):
+    flags = (*QUICK, "--output", tmp_path)
+    assert run("model_baseline.py", *flags, "--only-fold", 0).code == 0
+    request.getfixturevalue("edited")
+    line = fails("model_baseline.py", *flags, "--resume")
+    assert "is another (other code: bloodcells/training/optim.py, models.py)" in line
+
+
+def test_weights_of_edited_code_have_a_name_of_their_own(copy):
+    command = "from bloodcells.cli.scripts import parse_release as p; print(p('model_release.py'))"
+    edit(copy, "bloodcells/evaluation/calibration.py", "BINS = 15", "BINS = 10")
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=copy, capture_output=True, text=True, check=True
+    )
+    assert "weights/cnn-best-edited-" in done.stdout
