@@ -30,8 +30,8 @@ from bloodcells.evaluation.prediction import score
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.tables.studies import ablation_rows
 from bloodcells.tracking import run_folder
-from bloodcells.training.checkpoint import Run
 from bloodcells.training.device import choose_device, choose_precision
+from bloodcells.training.record import Run
 from bloodcells.training.session import open_session
 from model_cnn import build, final_predictions, set_up, train_epoch
 
@@ -74,12 +74,12 @@ def main() -> None:
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             training = set_up(variants[fold.variant], recipe, fold, train)
             model = training[0]
-            trained = session.restore(fold, *training)
-            for epoch in range(trained + 1, recipe.epochs + 1):
+            epochs_done = session.restore(fold, *training)
+            for epoch in range(epochs_done + 1, recipe.epochs + 1):
                 row = train_epoch(*training, recipe)
                 row |= score(model, held_out, recipe)
                 session.save(epoch, row)
-            session.finish(fold, model, **final_predictions(model, held_out, None, recipe))
+            session.finish(fold, model, final_predictions(model, held_out, None, recipe))
         if session.complete():
             of_variant = {
                 name: [r for r, f in zip(session.runs, folds, strict=True) if f.variant == name]

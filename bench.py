@@ -23,6 +23,7 @@ import sys
 import time
 from argparse import Namespace
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -201,8 +202,9 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
         train = Labelled(images, torch.randint(8, (count,), device=device))
         settings = Namespace(model="CellNet", size=28, widths=small, dropout=None)
-        training = set_up(settings, recipe, SEED_0, train)
-        return seconds(lambda: train_epoch(*training, recipe), device, args.repeats)
+        model, batches, optimizers, _ = set_up(settings, recipe, SEED_0, train)
+        work = partial(train_epoch, model, batches, optimizers, (), recipe)  # at one rate
+        return seconds(work, device, args.repeats)
 
     by_pixels = steps([(pixels, small) for pixels in PIXELS])
     by_widths = steps([(28, widths) for widths in WIDTHS])

@@ -33,8 +33,8 @@ from bloodcells.evaluation.prediction import score
 from bloodcells.inference.classifier import Classifier, features, load_classifier, md5_of
 from bloodcells.reporting.figures import explanations as figures
 from bloodcells.tracking import run_folder
-from bloodcells.training.checkpoint import Run
 from bloodcells.training.device import choose_device, choose_precision
+from bloodcells.training.record import Run
 from bloodcells.training.session import open_session
 from model_cnn import build, final_predictions, set_up, train_epoch
 
@@ -61,12 +61,12 @@ def main() -> None:
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             training = set_up(args, recipe, fold, train)
             model = training[0]
-            trained = session.restore(fold, *training)
-            for epoch in range(trained + 1, recipe.epochs + 1):
+            epochs_done = session.restore(fold, *training)
+            for epoch in range(epochs_done + 1, recipe.epochs + 1):
                 row = train_epoch(*training, recipe)
                 row |= score(model, held_out, recipe)
                 session.save(epoch, row)
-            session.finish(fold, model, **final_predictions(model, held_out, None, recipe))
+            session.finish(fold, model, final_predictions(model, held_out, None, recipe))
         if session.complete():
             suspects = suspect_labels(dataset, pool, folds, session.runs)
             md5 = md5_of(path.read_bytes())

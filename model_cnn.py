@@ -1,14 +1,14 @@
 """Train and score a convolutional network.
 
     python model_cnn.py --overwrite                            # the paper's CNN, five folds
-    python model_cnn.py --protocol as-published --overwrite    # as the published code did: leaks
+    python model_cnn.py --protocol as-published --overwrite    # the published protocol: leaks
     python model_cnn.py --config cnn-best --overwrite          # the most accurate, five seeds
     python model_cnn.py --epochs 10 --lr 5e-4                  # an experiment, in its own folder
 
 Each model is scored on its held-out images after every epoch, and on the official test split once,
-at the end. Metrics, history, predictions and figures go to plots/<preset>/. The first command has a
-test accuracy of 0.888 and takes two minutes on two cores. docs/experiments.md changes this script
-in four ways.
+at the end. Metrics, history, predictions and figures go to plots/<preset>/. The first command
+reaches a test accuracy of 0.888 and takes a minute on two cores of an AMD EPYC of 2024 (Zen 5), two
+on one of 2021. docs/experiments.md shows four edits of this script.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -44,31 +44,32 @@ from bloodcells.training.session import open_session
 
 
 def main() -> None:
-    args = parse_cnn(__file__)  # the flags, over the preset of .config/ that --config names
+    args = parse_cnn(__file__)  # flags override the preset of .config/
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
+    network = build(args)  # one like those to be trained
 
-    with open_session(args, dataset, folds, build(args), device) as session:
+    with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)
-        for fold in session.unfinished():  # a fold or a seed: one model
+        for fold in session.unfinished():  # one model: a fold, or a seed of a protocol without
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             model, batches, optimizers, schedulers = set_up(args, recipe, fold, train)
-            trained = session.restore(fold, model, batches, optimizers, schedulers)
-            for epoch in range(trained + 1, recipe.epochs + 1):
+            epochs_done = session.restore(fold, model, batches, optimizers, schedulers)
+            for epoch in range(epochs_done + 1, recipe.epochs + 1):
                 row = train_epoch(model, batches, optimizers, schedulers, recipe)
                 row |= score(model, held_out, recipe)
-                session.save(epoch, row)
+                session.save(epoch, row)  # refuses a loss that is NaN or infinite
             predictions = final_predictions(model, held_out, test if fold.scored else None, recipe)
-            session.finish(fold, model, **predictions)
-        if session.complete():
-            save_results(args, dataset, build(args), session)
+            session.finish(fold, model, predictions)
+        if session.complete():  # no other process is still at work on a model
+            save_results(args, dataset, network, session)
 
 
 def build(args: Namespace) -> nn.Module:
-    """A new network of models.py. Raises `UserError` for a flag that it does not take."""
+    """A new network of models.py. Raises `UserError` for an option that it does not have."""
     try:
         return models.build(args.model, args.size, args.widths, args.dropout)
     except ValueError as error:
@@ -98,7 +99,7 @@ def train_epoch(
     schedulers: Sequence[LRScheduler],
     recipe: Recipe,
 ) -> dict[str, float]:
-    """Train for one epoch; returns its columns of history.csv. Raises `DivergedError`."""
+    """Train for one epoch; returns its row of history.csv. Raises `DivergedError`."""
     model.train()
     meter = EpochMeter()
     for images, labels in batches:  # float32 (B, 3, H, W), augmented and normalised; int64 (B,)
@@ -112,9 +113,9 @@ def train_epoch(
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
-        distributed.average_gradients(model, len(labels), len(batches.rows))  # torchrun's processes
+        distributed.average_gradients(model, len(labels), len(batches.rows))  # under torchrun
         meter.add(loss, logits, labels, optimizers)
-        batches.record(losses.detach())  # the next passes focus on the hardest images
+        batches.record(losses.detach())  # --focus chooses the next images by them
         for optimizer in optimizers:
             optimizer.step()
         for scheduler in schedulers:
@@ -125,16 +126,16 @@ def train_epoch(
 def final_predictions(
     model: nn.Module, held_out: Labelled | None, test: Labelled | None, recipe: Recipe
 ) -> dict[str, Tensor]:
-    """A trained model's probabilities, (N, classes). Only here is the test split read: once."""
-    views, precision, found = recipe.views, recipe.precision, {}
+    """Probabilities, (N, classes), of a trained model: its only predictions on the test split."""
+    views, precision, predictions = recipe.views, recipe.precision, {}
     if held_out is not None:
-        found["val_labels"] = held_out.labels
-        found["val_probabilities"] = predict(model, held_out.images, views, precision)
+        predictions["val_labels"] = held_out.labels
+        predictions["val_probabilities"] = predict(model, held_out.images, views, precision)
     if test is not None:
-        found["test_probabilities"] = predict(model, test.images, views, precision)
+        predictions["test_probabilities"] = predict(model, test.images, views, precision)
         if views > 1:
-            found["test_one_view"] = predict(model, test.images, 1, precision)
-    return found
+            predictions["test_one_view"] = predict(model, test.images, 1, precision)
+    return predictions
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Search hyper-parameters on held-out images; the test split is never read.
 
     python model_parameter_tuning.py                          # the paper's grid of 18 cells
-    python model_parameter_tuning.py --config tuning-best     # TPE about the best recipe
-    python model_parameter_tuning.py --storage postgresql+psycopg://user@host/database
+    python model_parameter_tuning.py --config tuning-best     # TPE around the best recipe
+    python model_parameter_tuning.py --storage postgresql://user@host/database
 
-What is varied is the table [space] of the preset: `batch-size = [64, 128]` names values, and
+The preset's table [space] lists what to vary: `batch-size = [64, 128]` names values,
 `lr = {low = 1e-3, high = 1e-1, log = true}` a range. The same command continues a search that was
 stopped or killed; run at once on several machines with one --storage, it shares the trials among
 them. Writes plots/tuning/ with best.toml, a preset for model_cnn.py.
@@ -78,14 +78,16 @@ def main() -> None:
 def held_out_score(
     trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold]
 ) -> float:
-    """The objective: train a model a fold with the trial's settings; higher is better.
+    """The objective: train one model per fold with the trial's settings; higher is better.
 
     Raises `optuna.TrialPruned` when the trial can't win, and `UserError` for settings that don't go
     together.
     """
     args = search.settings(trial)  # the trial's values over the command line's
     recipe = Recipe.of(args)
-    models = list(trial.user_attrs.get("folds", []))  # of a trial that this one goes on with
+    models = list(
+        trial.user_attrs.get("folds", [])
+    )  # of the interrupted trial that this one continues
     for fold in folds[len(models) :]:
         if models and args.prune and search.hopeless(trial.study, models):
             raise optuna.TrialPruned
@@ -99,7 +101,7 @@ def held_out_score(
 def train_until_it_stops(
     args: Namespace, recipe: Recipe, fold: Fold, train: Labelled, held_out: Labelled
 ) -> dict:
-    """One model, until its held-out loss no longer falls; its history, a list a column."""
+    """One model, until its held-out loss no longer falls; its history, one list per column."""
     started = time.perf_counter()
     early = EarlyStopping(args.patience, args.threshold)
     history: dict[str, list[float]] = {name: [] for name in COLUMNS}
@@ -122,7 +124,7 @@ def train_until_it_stops(
 
 
 class Console:
-    """A line a trial, with the time left."""
+    """Prints one line per trial, with the time left."""
 
     def __init__(self, total: int, search: Search):
         self.total, self.search = total, search

@@ -14,6 +14,8 @@ from bloodcells.cli.scripts import parse_release
 if __name__ == "__main__":
     run_script(parse_release, __file__)  # --help and a wrong flag are answered before torch loads
 
+import json
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -34,7 +36,8 @@ from bloodcells.inference.classifier import (
 from bloodcells.reporting.figures.uncertainty import draw_all
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
-from bloodcells.tracking.run_folder import SavedRun
+from bloodcells.tracking.provenance import Code
+from bloodcells.tracking.run_folder import SavedRun, named
 from bloodcells.training.device import choose_device, keep_freed_memory
 
 NON_CELLS = 500  # of each kind
@@ -50,6 +53,7 @@ def main() -> None:
     check(run, dataset.describe())
     run_folder.prepare(args.output, args.code)
     run_folder.prepare(args.weights.parent, flag="--weights")
+    protect_weights(args.weights, args.code)
     keep_freed_memory()
     strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
     members, first = [], None
@@ -66,6 +70,7 @@ def main() -> None:
         "code": args.code.describe(),
         "environment": record,
         "runs": {run.folder.name: run.metrics["config"]},
+        "runs_code": {run.folder.name: run.metrics.get("code")},
         **uncertainty.summary(run, members),
     }
 
@@ -74,7 +79,7 @@ def main() -> None:
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    save_classifier(args.weights, first.cpu(), make_card(run, members[0], args.false_alarms))
+    save_classifier(args.weights, first.cpu(), make_card(run, members[0], args))
     print(table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
@@ -90,8 +95,21 @@ def check(run: SavedRun, dataset: dict) -> None:
         raise UserError(f"--run {run.folder}: it kept no weights; train it with --save-weights")
     if metrics["config"]["views"] not in VIEWS:
         raise UserError(f"--run {run.folder}: scored with --views other than 1 and 8")
+    if edited := metrics.get("code", {}).get("edited"):
+        raise UserError(f"--run {run.folder}: of edited code, {named(edited)}: commit, train anew")
     if metrics["dataset"] != dataset:
         raise UserError(f"--run {run.folder}: it was trained on other data than {dataset['name']}")
+
+
+def protect_weights(path: Path, code: Code) -> None:
+    """Raises `UserError` if edited code would replace weights that were not made by such."""
+    card = path.with_suffix(".json")
+    made = json.loads(card.read_text(encoding="utf-8")).get("code") if card.exists() else None
+    if code.edited and card.exists() and not (made and made["edited"]):
+        raise UserError(
+            f"--weights {path}: not made by edited code, as {named(code.edited)} would now; pass "
+            "another file, or none"
+        )
 
 
 def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
@@ -104,7 +122,7 @@ def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
     return Classifier(network, centres, whitening).eval().to(device)
 
 
-def make_card(run: SavedRun, member: dict, false_alarms: float) -> dict:
+def make_card(run: SavedRun, member: dict, args: Namespace) -> dict:
     """What `predict.py` must know of the weights, and where they come from."""
 
     metrics = run.metrics
@@ -120,14 +138,16 @@ def make_card(run: SavedRun, member: dict, false_alarms: float) -> dict:
             for views, part in member["views"].items()
         },
         "farthest": member["farthest"],
-        "false_alarms": false_alarms,
+        "false_alarms": args.false_alarms,
         "training": {
             "run": run.folder.name,
             "seed": metrics["runs"][0]["seed"],
             "git_commit": metrics["environment"]["git_commit"],
             "dataset": metrics["dataset"],
             "config": metrics["config"],
+            "code": metrics.get("code"),
         },
+        "code": args.code.describe(),
     }
 
 

@@ -15,16 +15,18 @@ from bloodcells.cli.tools import parse_report
 if __name__ == "__main__":
     run_script(parse_report, __file__)  # --help and a wrong flag come before matplotlib loads
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
+from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import write_page
 from bloodcells.reporting.tables import release, search, studies
 from bloodcells.reporting.tables.compare import compare_runs
 from bloodcells.reporting.tables.paper import paper_table
-from bloodcells.tracking import run_folder
+from bloodcells.tracking import provenance, run_folder
 
 BLOCKS = {  # of each document, by the flag that names it
     "readme": {
@@ -49,6 +51,7 @@ def main() -> None:
         page = args.plots / "report.html"
         for line in write_page(args.plots, BLOCKS["readme"] | BLOCKS["card"], page):
             print(f"left out of {page}: {' '.join(line.split())}")
+    write_code_list(args.plots / provenance.LIST, args.check)
     documents = {flag: getattr(args, flag) for flag in BLOCKS}
     before = {flag: read_document(path, f"--{flag}") for flag, path in documents.items()}
     after = {
@@ -61,6 +64,21 @@ def main() -> None:
         if after[flag] != before[flag]:
             run_folder.write_whole(path, after[flag].encode())
             print(f"wrote the tables into {path}")
+
+
+def write_code_list(path: Path, check: bool) -> None:
+    """The hashes of the committed code, for downloads without git. `check` writes nothing.
+
+    Raises `UserError` where the list is old, if it is only checked.
+    """
+    scripts = sorted(script.name for script in ROOT.glob("*.py"))
+    content = {name: code for name in scripts if (code := provenance.committed_code(name))}
+    text = json.dumps(content, indent=1) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    if check:
+        raise UserError(f"{path} is out of date: run python report.py")
+    run_folder.write_whole(path, text.encode())
 
 
 def draw_ladder(plots: Path) -> None:

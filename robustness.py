@@ -42,9 +42,11 @@ def main() -> None:
     kinds = args.kinds or list(corruptions.CORRUPTIONS)
     device = choose_device(args.device)
     record = environment(device.type, args.code)
-    run_folder.prepare(args.output, args.code)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     runs = [run_folder.read(run_folder.find(path)) for path in args.runs]
+    codes = {run.folder.name: run.metrics.get("code") for run in runs}
+    code = args.code.made_of(codes)
+    run_folder.prepare(args.output, code)
+    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     if len({run.folder.name for run in runs}) < len(runs):
         raise UserError("--runs: two folders have the same name, which tells runs apart here")
     keep_freed_memory()
@@ -65,9 +67,10 @@ def main() -> None:
         "split": "test",
         "images": len(test),
         "config": {k: v for k, v in settings_of(args).items() if k != "runs"},
-        "code": args.code.describe(),
+        "code": code.describe(),
         "environment": record,
         "runs": {run.folder.name: run.metrics["config"] for run in runs},
+        "runs_code": codes,
         "rows": rows,
     }
     cell = test.images[:1]

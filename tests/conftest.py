@@ -41,7 +41,7 @@ def quick():
 
     def committed(script: Path, presets: tuple[Path, ...] = ()) -> provenance.Code:
         found = provenance.code_of(script, presets)
-        return replace(found, committed=found.files, presets={})
+        return replace(found, committed=found.files, others={})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic_cells, "make", functools.cache(synthetic_cells.make))

@@ -359,7 +359,7 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     assert lines[2].startswith(f"cnn-paper  {held_out:.4f} ± ")
     assert f"{metrics['test']['accuracy']['mean']:.4f} ± " in lines[2]
     assert "lr: 0.001 | 0.5" in lines
-    assert any(x.startswith("cnn-paper: code edited since ") and "models.py" in x for x in lines)
+    assert any(x.startswith("cnn-paper: edited since commit ") and "models.py" in x for x in lines)
     assert lines[-3:] == [
         "on the same test images, only baseline : only cnn-paper right",
         *["  0 : 0, p = 1"] * 2,

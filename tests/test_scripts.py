@@ -70,6 +70,7 @@ def test_saved_config_repeats_the_run(run, tmp_path, script):
     for metrics in (first, again):
         trained = sum(row.pop("train_seconds") for row in metrics["runs"])
         assert 0 < trained < metrics.pop("command_seconds")
+        assert metrics["environment"].pop("command").startswith(f"python {script} --")
         assert all(row.pop("machine_gflops") > 0 for row in metrics["runs"])
     assert first == again
 

@@ -16,13 +16,13 @@ from typing import ParamSpec
 
 from bloodcells import ROOT
 from bloodcells.cli.presets import layers, preset_path, read_preset
+from bloodcells.cli.recipe import SEEDED
 from bloodcells.cli.types import whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
 STARTED = time.perf_counter()  # about when the script did
 SIZES = (28, 64, 128, 224)
-SEEDED = ("official", "train-and-validation")  # protocols of several seeds; the others have folds
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
 PLACES = ("config", "output", "data_root")  # settings of one machine

@@ -10,6 +10,7 @@ from typing import Any
 from bloodcells.cli.types import fraction, positive, whole_number
 from bloodcells.errors import UserError
 
+SEEDED = ("official", "train-and-validation")  # protocols of several seeds; the others have folds
 ALL_AT_THE_END = 0.1  # share of the steps, the last ones, whose passes are over all images
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from bloodcells.cli.arguments import SEEDED
+from bloodcells.cli.recipe import SEEDED
 from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Pool
 from bloodcells.errors import UserError
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bloodcells.cli.arguments import SEEDED
+from bloodcells.cli.recipe import SEEDED
 from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
 from bloodcells.evaluation import metrics
-from bloodcells.training.checkpoint import Run
+from bloodcells.training.record import Run
 
 
 def gather_predictions(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:

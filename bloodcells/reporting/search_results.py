@@ -14,7 +14,7 @@ from bloodcells.cli.arguments import NOT_SETTINGS, PLACES, warning
 from bloodcells.errors import UserError
 from bloodcells.reporting.figures import search as search_figures
 from bloodcells.search.space import Choice
-from bloodcells.search.trials import Search
+from bloodcells.search.trials import Search, best_cell, plain_seconds, seconds
 from bloodcells.tracking import run_folder
 
 # settings of a machine, and of the search, which model_cnn.py does not know
@@ -44,11 +44,10 @@ def save_search(
     Raises `UserError` if no trial came to a result.
     """
     cells = [cell for trial in trials for cell in search.cells(trial)]
-    complete = [cell for cell in cells if cell["complete"]]
-    if not complete:
+    if not any(cell["complete"] for cell in cells):
         reasons = {str(cell["failed"] or "its workers died"): None for cell in cells}
         raise UserError(f"no trial came to a result: {'; '.join(reasons)}")
-    best = max(complete, key=lambda cell: cell["score"])
+    best = best_cell(cells)
     folds = {trial.number: trial.user_attrs.get("folds", []) for trial in trials}
     content = {
         "dataset": dataset,
@@ -104,24 +103,6 @@ def best_settings(
     idle = "folds" if args.protocol == "official" else "runs"
     left_out = MACHINE | SEARCH | {idle, "save_weights"}
     return {k: v for k, v in sorted(settings.items()) if k not in left_out}
-
-
-def seconds(models: list[dict]) -> float:
-    return sum(model["seconds"] for model in models)
-
-
-def plain_seconds(cells: list[dict], folds: dict[int, list[dict]], models: int) -> float:
-    """Estimated seconds of the plain search: each cell by itself, and all of its models.
-
-    A cell's models take their trial's seconds an epoch; those that were pruned away are taken to
-    be like its others.
-    """
-    total = 0.0
-    for cell in cells:
-        trained = folds[cell["trial"]]
-        if epochs := sum(len(model["val_loss"]) for model in trained):
-            total += seconds(trained) / epochs * float(np.mean(cell["epochs"])) * models
-    return total
 
 
 def importances(study: optuna.Study) -> dict[str, float]:

@@ -107,3 +107,26 @@ def at(model: dict, column: str, epochs: int | None) -> float:
     if model["diverged"] and (epochs is None or len(model[column]) < epochs):
         return 0.0 if column == "val_accuracy" else DIVERGED
     return values[-1]
+
+
+def best_cell(cells: list[dict]) -> dict:
+    """The complete cell of the highest score."""
+    return max((cell for cell in cells if cell["complete"]), key=lambda cell: cell["score"])
+
+
+def seconds(models: list[dict]) -> float:
+    return sum(model["seconds"] for model in models)
+
+
+def plain_seconds(cells: list[dict], folds: dict[int, list[dict]], models: int) -> float:
+    """Estimated seconds of the plain search: each cell by itself, and all of its models.
+
+    A cell's models take their trial's seconds an epoch; those that were pruned away are taken to
+    be like its others.
+    """
+    total = 0.0
+    for cell in cells:
+        trained = folds[cell["trial"]]
+        if epochs := sum(len(model["val_loss"]) for model in trained):
+            total += seconds(trained) / epochs * float(np.mean(cell["epochs"])) * models
+    return total

@@ -1,8 +1,10 @@
-"""What a run was computed with: versions, processor, device, threads."""
+"""What a run was computed with: command, versions, processor, device, threads."""
 
 from __future__ import annotations
 
 import platform
+import shlex
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +31,7 @@ def environment(device: str, code: Code) -> dict:
     """The `environment` entry of `metrics.json`: what the figures were made with."""
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return {
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),

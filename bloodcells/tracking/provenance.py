@@ -1,46 +1,35 @@
-"""Which code made a result: a hash of what determines the numbers, and whether it is committed.
+"""Which code made a result, and whether that code is committed.
 
-What determines the numbers is the script with all that it imports of ours, from file to file, but
-for what only reads the command line, stops and resumes, keeps run folders, draws or writes. Of each
-file the syntax tree is hashed, without docstrings and messages: comments, formatting and wording do
-not count.
+The committed code is the last commit's, whatever the index says. Where git does not answer, as in a
+ZIP download, it is that of the results under plots/ and of the list that report.py leaves there.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bloodcells import ROOT
+from bloodcells.tracking.code_hash import combined, different, digest, file_hash, hashes
 
-LEFT_OUT = (  # files and folders that do not determine the numbers
-    *("bloodcells/cli/", "bloodcells/tracking/", "bloodcells/reporting/"),  # what reads and writes
-    *("bloodcells/errors.py", "bloodcells/data/download.py"),  # whose file's MD5 is checked
-    *("bloodcells/training/checkpoint.py", "bloodcells/training/interruption.py"),
-    "bloodcells/training/session.py",  # with the two above: what stops and resumes
-)
-COUNTED = ("bloodcells/cli/recipe.py",)  # does, among these
-MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # whose words do not count
 RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # of a run folder
-
-Read = Callable[[str], str | None]  # the text of a file, by its path from the project's folder
+LIST = "code.json"  # in plots/: by script, the hashes of its committed code
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code of a script as it is now, beside the committed one."""
+    """The code of a script as it is now, beside the committed one; hashes by path."""
 
     script: str
-    commit: str | None  # the last one; None outside a git checkout
-    files: dict[str, str]  # path from the project's folder: hash
-    committed: dict[str, str]  # the same of the committed code; empty where it is not known
-    presets: dict[str, str]  # the project's own presets that are edited, the same way
+    commit: str | None  # the last one; None where git does not answer
+    files: dict[str, str]
+    committed: dict[str, str]  # empty where it is not known
+    others: dict[str, str]  # what else it reads that is edited: presets of .config/, runs
 
     @property
     def hash(self) -> str:
@@ -49,7 +38,7 @@ class Code:
     @property
     def edited(self) -> list[str]:
         """The files that differ from the committed ones."""
-        return [*different(self.files, self.committed), *self.presets]
+        return [*different(self.files, self.committed), *self.others]
 
     def describe(self) -> dict:
         """The `code` entry of a file of results."""
@@ -63,160 +52,114 @@ class Code:
 
     def named(self, name: str) -> str:
         """The name of a folder for results of this code: another one if it is edited."""
-        mark = combined(self.files | self.presets)[:6]
+        mark = combined(self.files | self.others)[:6]
         return f"{name}-edited-{mark}" if self.edited else name
 
-
-def combined(files: dict[str, str]) -> str:
-    """One hash of several files'."""
-    return digest(json.dumps(files, sort_keys=True))
-
-
-def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
-    """The paths at which two sets of hashes differ."""
-    return sorted(p for p in one.keys() | other.keys() if one.get(p) != other.get(p))
+    def made_of(self, runs: dict[str, dict | None]) -> Code:
+        """The code of a study of runs, by name the `code` entries of their results."""
+        edited = {
+            f"{name}: {path}": code["hash"]
+            for name, code in runs.items()
+            if code
+            for path in code["edited"]
+        }
+        return replace(self, others=self.others | edited)
 
 
 @functools.cache
 def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     """The code of a script, and which of the presets that it reads are edited."""
-    name = relative(script)
+    name, (commit, _) = relative(script), head()
     files = hashes(name, on_disk)
-    commit = git("rev-parse", "--short=12", "HEAD").strip() if (ROOT / ".git").exists() else ""
-    if not commit:
+    if commit is None:
         return Code(name, None, files, known_code(name, files), {})
-    changed = changed_files()
-    if not changed:
-        return Code(name, commit, files, files, {})
-
-    @functools.cache
-    def at_head(path: str) -> str | None:
-        return git("show", f"HEAD:{path}") or None if path in changed else on_disk(path)
-
-    # a preset that is new is no edit: its runs have a name of their own
-    own = [path for path in map(relative, presets) if path in changed and at_head(path)]
-    edited = {path: digest(on_disk(path) or "") for path in own}
     committed = hashes(name, at_head)
     if not committed:  # a new script, perhaps a copy of ours: what it imports may be committed
-        texts = {path: at_head(path) for path in files}
-        committed = {path: hash_of(ast.parse(text)) for path, text in texts.items() if text}
+        contents = {path: at_head(path) for path in files}
+        committed = {path: file_hash(content) for path, content in contents.items() if content}
+    own = [path for path in map(relative, presets) if path.startswith(".config/")]
+    edited = {path: settings_hash(on_disk(path)) for path in own if at_head(path) is not None}
+    edited = {path: mark for path, mark in edited.items() if mark != settings_hash(at_head(path))}
     return Code(name, commit, files, committed, edited)
+
+
+def committed_code(script: str) -> dict[str, str]:
+    """The hashes of a script's committed code; empty where they are not known."""
+    commit, _ = head()
+    return hashes(script, at_head) if commit else known_code(script, hashes(script, on_disk))
 
 
 def relative(path: Path) -> str:
     """A path from the project's folder, or as it is outside of it."""
     path = path.resolve()
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
-def on_disk(path: str) -> str | None:
+@functools.cache
+def on_disk(path: str) -> bytes | None:
     file = ROOT / path
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+    return file.read_bytes() if file.is_file() else None
 
 
-def git(*arguments: str) -> str:
-    """What a git command prints; empty if it fails or there is no git."""
+@functools.cache
+def head() -> tuple[str | None, dict[str, str]]:
+    """The last commit and its files' blobs, by path; None and nothing where git does not answer."""
+    if not (ROOT / ".git").exists():  # or it would answer for a repository that we lie in
+        return None, {}
+    commit = git("rev-parse", "--short=12", "HEAD")
+    tree = git("ls-tree", "-r", "-z", "HEAD")
+    if not commit or not tree:
+        return None, {}
+    rows = (row.split("\t", 1) for row in tree.decode().split("\0") if row)
+    return commit.decode().strip(), {path: about.split()[2] for about, path in rows}
+
+
+@functools.cache
+def at_head(path: str) -> bytes | None:
+    """A file's content in the last commit."""
+    blob, here = head()[1].get(path), on_disk(path)
+    if blob is None:
+        return None
+    if here is not None and hashlib.sha1(b"blob %d\0" % len(here) + here).hexdigest() == blob:
+        return here
+    return git("cat-file", "blob", blob)
+
+
+def git(*arguments: str) -> bytes | None:
+    """What a git command prints; None if it fails or there is no git."""
     try:
-        command = ["git", "-C", str(ROOT), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True)
     except OSError:
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
-def changed_files() -> set[str]:
-    """Python files and presets that differ from the last commit, new ones among them."""
-    status = git("status", "--porcelain", "-z", "--untracked-files=all", "--", "*.py", ".config")
-    parts = iter(status.split("\0"))
-    changed = set()
-    for part in parts:
-        if part:
-            changed.add(part[3:])
-            if part[0] in "RC":  # the next one is the old name
-                changed.add(next(parts))
-    return changed
+def settings_hash(content: bytes | None) -> str:
+    """The hash of what a preset says; of its bytes if it is no valid TOML."""
+    try:
+        return digest(json.dumps(tomllib.loads((content or b"").decode()), sort_keys=True).encode())
+    except ValueError:
+        return digest(content or b"")
 
 
-def hashes(script: str, read: Read) -> dict[str, str]:
-    """The hash of each file that determines a script's numbers."""
-    found: dict[str, str] = {}
-    waiting, seen = [script], set()
-    while waiting:
-        path = waiting.pop()
-        text = read(path)
-        if path in seen or text is None:
-            continue
-        seen.add(path)
-        tree = ast.parse(text)
-        waiting += imported(tree, path, read)
-        if path in COUNTED or not path.startswith(LEFT_OUT):
-            found[path] = hash_of(tree)
-    return dict(sorted(found.items()))
+def known_code(script: str, files: dict[str, str]) -> dict[str, str]:
+    """The committed code of a script where git does not answer.
 
-
-def hash_of(tree: ast.Module) -> str:
-    return digest("".join(dumped(tree)))
-
-
-def imported(tree: ast.Module, path: str, read: Read) -> Iterator[str]:
-    """The files of ours that a module names in its imports."""
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = Path(path).parts[: -node.level] if node.level else ()
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-    for name in names:
-        file = name.replace(".", "/")
-        for candidate in (f"{file}.py", f"{file}/__init__.py"):
-            if read(candidate) is not None:
-                yield candidate
-
-
-def dumped(node: object) -> Iterator[str]:
-    """A syntax tree as text, the same under every Python; see the module's docstring."""
-    if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if name in ("ctx", "kind", "type_comment") or value is None or value == []:
-                continue
-            if name == "body" and isinstance(value, list) and is_docstring(value[0]):
-                value = value[1:]
-            if name == "args" and isinstance(node, ast.Call) and called(node) in MESSAGES:
-                continue
-            if name == "keywords":
-                value = [keyword for keyword in value if keyword.arg != "help"]
-            yield f" {name}="
-            yield from dumped(value)
-        yield ")"
-    elif isinstance(node, list):
-        yield "["
-        for item in node:
-            yield from dumped(item)
-        yield "]"
-    else:
-        yield repr(node)
-
-
-def is_docstring(node: ast.AST) -> bool:
-    value = getattr(node, "value", None)
-    return isinstance(node, ast.Expr) and isinstance(getattr(value, "value", None), str)
-
-
-def called(node: ast.Call) -> str | None:
-    """The last name of what is called."""
-    return getattr(node.func, "id", getattr(node.func, "attr", None))
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    `files` themselves if the list or a result of committed code has just these; else those of the
+    list or of a result, or none.
+    """
+    records = [recorded(folder) for folder in sorted((ROOT / "plots").glob("*/"))]
+    known = [r["files"] for r in records if r and r["script"] == script and not r["edited"]]
+    try:
+        listed = json.loads((ROOT / "plots" / LIST).read_text(encoding="utf-8"))
+        known.insert(0, listed[script])
+    except (OSError, ValueError, KeyError):
+        pass  # then the results alone tell
+    return files if files in known else next(iter(known), {})
 
 
 def recorded(folder: Path) -> dict | None:
-    """The `code` entry of a run folder's results; None where there is none that can be read."""
+    """The `code` entry of a run folder's results; None if they have none that can be read."""
     for name in RESULTS:
         try:
             return json.loads((folder / name).read_text(encoding="utf-8"))["code"]
@@ -225,11 +168,5 @@ def recorded(folder: Path) -> dict | None:
     return None
 
 
-def known_code(script: str, files: dict[str, str]) -> dict[str, str]:
-    """The committed code of a script where there is no git: as the results under plots/ tell it.
-
-    `files` themselves if a result was made by just these; else those of a result, or none.
-    """
-    records = [recorded(folder) for folder in sorted((ROOT / "plots").glob("*/"))]
-    known = [r["files"] for r in records if r and r["script"] == script and not r["edited"]]
-    return files if files in known else next(iter(known), {})
+def has_results(folder: Path) -> bool:
+    return any((folder / name).exists() for name in RESULTS)

@@ -41,7 +41,8 @@ def prepare(folder: Path, code: Code | None = None, flag: str = "--output") -> N
     """
     if code and code.edited:
         protect(folder, code, flag)
-        print(f"edited since commit {code.commit}: {named(code.edited)}; results go to {folder}")
+        since = f"commit {code.commit}" if code.commit else "the results that came with it"
+        print(f"edited since {since}: {named(code.edited)}; results go to {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -54,12 +55,12 @@ def prepare(folder: Path, code: Code | None = None, flag: str = "--output") -> N
 
 
 def protect(folder: Path, code: Code, flag: str) -> None:
-    """Raise `UserError` if the folder holds results of committed code."""
+    """Raise `UserError` if the folder holds results of committed code, or of code unknown."""
     kept = provenance.recorded(folder)
-    if kept and not kept["edited"]:
+    if provenance.has_results(folder) and not (kept and kept["edited"]):
         raise UserError(
-            f"{flag} {folder}: its results were made by committed code, and {named(code.edited)} "
-            "differs from that; pass another folder, or none"
+            f"{flag} {folder}: its results were not made by edited code, as "
+            f"{named(code.edited)} would now; pass another folder, or none"
         )
 
 

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
@@ -21,31 +20,10 @@ import torch
 from torch import Tensor
 
 from bloodcells.errors import UserError
-from bloodcells.tracking import provenance
+from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import write_whole
 from bloodcells.training import distributed
-
-
-@dataclass(frozen=True)
-class Run:
-    """One trained model's record. Probabilities are float32 (images, classes)."""
-
-    seed: int
-    fold: int | None  # None where the protocol has no folds
-    history: list[dict]  # a row an epoch
-    val_labels: np.ndarray | None  # of the images held out, if any
-    val_probabilities: np.ndarray | None
-    test_probabilities: np.ndarray | None  # None where the protocol does not score this run
-    test_one_view: np.ndarray | None  # the same without averaging over views
-    train_seconds: float
-    weights: dict[str, Tensor]  # the model's state, on the CPU
-    # mean over samples of float32 matrix products between the epochs: what the seconds are worth
-    machine_gflops: float
-
-    @property
-    def name(self) -> str:
-        """seed-0, or seed-0-fold-2."""
-        return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
+from bloodcells.training.record import Run
 
 
 class CheckpointFolder:
@@ -291,5 +269,5 @@ def compare(kept: dict, now: dict, run: Path) -> None:
 def difference(key: str, kept: object, now: object) -> str:
     """What differs between two identities, in words."""
     if key == "code":
-        return f"code: {', '.join(provenance.different(kept, now))}"
+        return f"code: {', '.join(different(kept, now))}"
     return key if key in ("network", "data file") else f"{key} {kept} there, {now} now"

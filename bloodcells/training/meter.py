@@ -54,10 +54,11 @@ class EpochMeter:
         if not math.isfinite(loss):
             losses = torch.stack(self.losses).tolist()
             bad = [number for number, value in enumerate(losses) if not math.isfinite(value)]
-            batch = bad[0] if bad else len(losses) - 1  # none where another process has it
+            if not bad:
+                raise DivergedError("training diverged in another process; lower --lr")
             raise DivergedError(
-                f"training diverged: batch {batch + 1} of {len(losses)}, at a learning rate of "
-                f"{self.rates[batch]:g}, has a loss of {losses[batch]}; lower --lr"
+                f"training diverged: batch {bad[0] + 1} of {len(losses)}, at a learning rate of "
+                f"{self.rates[bad[0]]:g}, has a loss of {losses[bad[0]]}; lower --lr"
             )
         return {
             "train_loss": loss / count,

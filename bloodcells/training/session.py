@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from bloodcells.cli.arguments import settings_of
@@ -27,10 +27,11 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training import checkpoint, distributed
 from bloodcells.training.augmentation import Batches
-from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, Run
+from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch
 from bloodcells.training.meter import refuse_divergence
+from bloodcells.training.record import Run, record_of
 
 NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # models stay the same
 KEPT = ("save_weights", "released")  # of these, what a finished run cannot make up for
@@ -51,7 +52,7 @@ def open_session(
     first Ctrl-C or SIGTERM ends training after the batch. Raises `UserError` for a run folder that
     is another run's, in use, or finished and not to be replaced.
     """
-    with distributed.group(device), explained(device):
+    with distributed.group(device), explained(args, device):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
         run_folder.prepare(args.output, args.code)
         keep_freed_memory()
@@ -170,36 +171,15 @@ class Session:
         """
         refuse_divergence(epoch, row)
         gflops = matrix_product_gflops("float32", self.device, repeats=1)
-        self.history.append({**self.place, "epoch": epoch, **row, "machine_gflops": gflops})
+        numbers = {name: plain(value) for name, value in row.items()}
+        times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
+        self.history.append({**self.place, "epoch": epoch, **numbers, **times})
         self.checkpoint.save(self.history)
         self.progress.show(self.history[-1])
 
-    def finish(
-        self,
-        fold: Fold,
-        model: nn.Module,
-        val_labels: torch.Tensor | None = None,
-        val_probabilities: torch.Tensor | None = None,
-        test_probabilities: torch.Tensor | None = None,
-        test_one_view: torch.Tensor | None = None,
-    ) -> None:
-        """Keep the record of a trained model; see `Run`."""
-        predictions = {
-            "val_labels": val_labels,
-            "val_probabilities": val_probabilities,
-            "test_probabilities": test_probabilities,
-            "test_one_view": test_one_view,
-        }
-        run = Run(
-            seed=fold.seed,
-            fold=fold.fold,
-            history=self.history,
-            **{k: None if v is None else v.cpu().numpy() for k, v in predictions.items()},
-            train_seconds=sum(row["train_seconds"] for row in self.history),
-            weights={k: w.cpu().contiguous() for k, w in model.state_dict().items()},
-            machine_gflops=float(np.mean([row["machine_gflops"] for row in self.history])),
-        )
-        self.folder.finish(fold.name, run)
+    def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
+        """Keep the record of a trained model, `predictions` being fields of `Run`."""
+        self.folder.finish(fold.name, record_of(fold, model, self.history, predictions))
         self.checkpoint = None
 
     def flush(self) -> None:
@@ -218,7 +198,7 @@ class Session:
         self.stack.enter_context(self.folder.turn)  # of processes that end at once, one finds all
         runs = [self.folder.record(fold.name) for fold in self.folds]
         if None in runs:
-            print(f"done here; when all models are: {resuming_command(alone=True)}")
+            print(f"done here; when all models are: {resuming_command(self.args, alone=True)}")
             return False
         self.runs = runs
         return True
@@ -262,13 +242,18 @@ class Progress:
             print(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}", flush=True)
 
 
+def plain(value: object) -> object:
+    """A number of NumPy's or torch's as Python's own, which a checkpoint can hold."""
+    return value.item() if isinstance(value, np.generic | Tensor) else value
+
+
 @contextmanager
-def explained(device: torch.device) -> Iterator[None]:
+def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
     """Within the block, a stop says how to go on, and a lack of memory what to lower."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"stopped; to go on: {resuming_command()}") from error
+        raise KeyboardInterrupt(f"stopped; to go on: {resuming_command(args)}") from error
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory; lower --batch-size") from error
 
@@ -286,7 +271,7 @@ def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
     ]
 
 
-def resuming_command(alone: bool = False) -> str:
+def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
     """The command that goes on with this one; `alone` leaves the choice of models out."""
     if distributed.size() > 1:
         return "the same torchrun command with --resume"
@@ -296,4 +281,7 @@ def resuming_command(alone: bool = False) -> str:
             next(given, None)
         elif not (alone and flag.startswith(("--only-fold=", "--only-seed="))):
             kept += [flag] * (flag not in ("--resume", "--overwrite"))
+    given_output = any(flag.split("=")[0] == "--output" for flag in kept)
+    if args.code.edited and not given_output:  # the default one changes with the next edit
+        kept += ["--output", str(args.output)]
     return shlex.join(["python", sys.argv[0], *kept, "--resume"])

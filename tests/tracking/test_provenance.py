@@ -47,6 +47,7 @@ def test_committed_code_has_the_usual_folder(copy):
         ("bloodcells/data/bloodmnist.py", "div_(127.5)", "div_(255)"),
         ("bloodcells/evaluation/metrics.py", "RESAMPLES = 1000", "RESAMPLES = 10"),
         ("bloodcells/cli/recipe.py", "ALL_AT_THE_END = 0.1", "ALL_AT_THE_END = 0.2"),
+        ("bloodcells/cli/flags.py", 'default="auto"', 'default="float32"'),
         (".config/cnn-paper.toml", "epochs = 5", "epochs = 6"),
     ],
 )
@@ -101,6 +102,36 @@ def test_a_copied_script_is_edited_code(copy):
     assert defaults(copy)[0] == "cnn-paper"
 
 
+def test_what_git_does_not_list_is_edited_code_too(copy, tmp_path):
+    git(copy, "update-index", "--assume-unchanged", "models.py")
+    edit(copy, "models.py", "kernel_size=3", "kernel_size=5")
+    assert defaults(copy)[2] == ["models.py"]
+    (copy / ".git" / "info" / "exclude").write_text("mine.py\n")
+    shutil.copy(copy / "model_cnn.py", copy / "mine.py")
+    assert defaults(copy, script="mine.py")[2] == ["mine.py", "models.py"]
+    elsewhere = tmp_path / "elsewhere.py"  # run with the project on PYTHONPATH
+    shutil.copy(copy / "model_cnn.py", elsewhere)
+    assert defaults(copy, script=elsewhere)[2] == [str(elsewhere), "models.py"]
+
+
+@pytest.mark.parametrize("content", [b"def f(:\n", b"x = '\xff'\n", b"\0"])
+def test_a_file_that_is_no_python_is_edited_code(copy, content):
+    (copy / "models.py").write_bytes(content)
+    assert defaults(copy)[2] == ["models.py"]
+    git(copy, "commit", "--quiet", "--all", "--message", "broken")
+    assert defaults(copy)[2] == []
+    git(copy, "checkout", "--quiet", "HEAD~", "--", "models.py")
+    assert defaults(copy)[2] == ["models.py"]
+
+
+def test_other_ways_to_write_the_same_file(copy):
+    before = defaults(copy)
+    text = (copy / "models.py").read_text()
+    for same in (text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode()):
+        (copy / "models.py").write_bytes(same)
+        assert defaults(copy) == before
+
+
 def test_the_ablation_takes_its_step_from_the_cnn(copy):
     edit(copy, "model_cnn.py", "loss = losses.mean()", "loss = losses.sum()")
     for script, parse in (("ablation.py", "parse_ablation"), ("explain.py", "parse_explain")):
@@ -114,11 +145,26 @@ def test_without_git_the_committed_results_tell_the_code(copy):
     assert folder.startswith("cnn-paper-edited-")  # nothing to compare with
     assert "model_cnn.py" in edited
     record = provenance.code_of(ROOT / "model_cnn.py").describe() | {"edited": []}
-    (copy / "plots/cnn-paper").mkdir(parents=True)
-    (copy / "plots/cnn-paper/metrics.json").write_text(json.dumps({"code": record}))
+    result = copy / "plots/cnn-paper/metrics.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"code": record}))
+    assert defaults(copy)[::2] == ("cnn-paper", [])
+    result.write_text(
+        json.dumps({"code": record | {"files": record["files"] | {"models.py": "0"}}})
+    )
+    assert defaults(copy)[2] == ["models.py"]  # a result of older code; but for report.py's list
+    (copy / "plots/code.json").write_text(json.dumps({"model_cnn.py": record["files"]}))
     assert defaults(copy)[::2] == ("cnn-paper", [])
     edit(copy, "models.py", "kernel_size=3", "kernel_size=5")
     assert defaults(copy)[2] == ["models.py"]
+
+
+def test_a_study_of_edited_runs_is_one_of_edited_code():
+    code = provenance.code_of(ROOT / "robustness.py")
+    code = replace(code, committed=code.files, others={})
+    assert code.made_of({"mine": None, "ours": code.describe()}).edited == []
+    mine = {"hash": "0" * 12, "edited": ["models.py"]}
+    assert code.made_of({"mine": mine}).edited == ["mine: models.py"]
 
 
 @pytest.fixture
@@ -129,7 +175,7 @@ def edited(monkeypatch):
     def differing(script, presets=()):
         found = code_of(script, presets)
         other = {"models.py": "0" * 12, "bloodcells/training/optim.py": "0" * 12}
-        return replace(found, files=found.files | other, committed=found.files, presets={})
+        return replace(found, files=found.files | other, committed=found.files, others={})
 
     for module in ("arguments", "scripts"):
         monkeypatch.setattr(f"bloodcells.cli.{module}.code_of", differing)
@@ -139,7 +185,7 @@ def edited(monkeypatch):
 def test_edited_code_leaves_a_committed_result_alone(fails, quick_run, edited, flags):
     before = {path.name: path.read_bytes() for path in quick_run.iterdir() if path.is_file()}
     line = fails("model_baseline.py", *QUICK, "--output", quick_run, *flags)
-    assert "its results were made by committed code" in line
+    assert "its results were not made by edited code" in line
     assert "bloodcells/training/optim.py, models.py" in line
     assert {p.name: p.read_bytes() for p in quick_run.iterdir() if p.is_file()} == before
 

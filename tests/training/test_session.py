@@ -6,6 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import filelock
 import numpy as np
@@ -13,7 +17,9 @@ import pytest
 import torch
 from conftest import ROOT
 
+import model_cnn
 from bloodcells.evaluation import prediction
+from bloodcells.tracking import provenance
 from bloodcells.training import checkpoint, interruption, session
 
 SMALL = (
@@ -325,8 +331,15 @@ def test_resuming_command_keeps_what_matters(monkeypatch):
     argv = ["a/model_cnn.py", "--only-seed", "3", "--overwrite", "--output", "a b"]
     monkeypatch.setattr(sys, "argv", argv)
     start = "python a/model_cnn.py"
-    assert session.resuming_command() == f"{start} --only-seed 3 --output 'a b' --resume"
-    assert session.resuming_command(alone=True) == f"{start} --output 'a b' --resume"
+    code = provenance.Code("model_cnn.py", "c0ffee", {}, {}, {})
+    args = Namespace(code=code, output=Path("plots/cnn-paper-edited-123456"))
+    resuming = partial(session.resuming_command, args)
+    assert resuming() == f"{start} --only-seed 3 --output 'a b' --resume"
+    assert resuming(alone=True) == f"{start} --output 'a b' --resume"
+    monkeypatch.setattr(sys, "argv", ["model_cnn.py"])
+    assert resuming() == "python model_cnn.py --resume"
+    args.code = replace(code, files={"models.py": "x"})  # the folder's name changes with the code
+    assert resuming() == f"python model_cnn.py --output {args.output} --resume"
 
 
 def test_diverged_training_keeps_the_last_state(run, tmp_path, monkeypatch):
@@ -370,3 +383,18 @@ def test_out_of_memory_says_what_to_lower(fails, tmp_path, monkeypatch):
 
     monkeypatch.setattr("model_cnn.train_epoch", full)
     assert "lower --batch-size" in fails("model_cnn.py", *SMALL, "--output", tmp_path)
+
+
+def test_numbers_of_numpy_and_torch_survive_a_checkpoint(run, tmp_path, monkeypatch):
+    """A script may add columns to its history, of whatever type."""
+    train_epoch = model_cnn.train_epoch
+
+    def with_more(*args):
+        return train_epoch(*args) | {"a": np.float32(0.5), "b": torch.tensor(2.0), "c": 3}
+
+    monkeypatch.setattr(model_cnn, "train_epoch", with_more)
+    stopped(run, tmp_path, monkeypatch, 1)
+    outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert outcome.code == 0, outcome
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert {(row["a"], row["b"], row["c"]) for row in rows} == {("0.5", "2.0", "3")}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells import ROOT
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
@@ -96,13 +95,17 @@ def older_commit(found: dict) -> str | None:
     code = found.get("code")
     if code is None:  # made before results knew their code
         return found.get("environment", {}).get("git_commit", "unknown")
-    now = provenance.code_of(ROOT / code["script"]).committed
-    return None if now == code["files"] else code["commit"]
+    now = provenance.committed_code(code["script"])
+    return None if now == code["files"] else code["commit"] or "unknown"
 
 
 def mark(*results: dict) -> str:
-    """What a row must say of results that older code made; nothing of the others."""
-    commits = {commit for found in results if (commit := older_commit(found))}
+    """What a row must say of results that older code made; nothing of the others.
+
+    Those of a study count with the runs that it is of.
+    """
+    made_of = [{"code": code} for found in results for code in found.get("runs_code", {}).values()]
+    commits = {commit for found in (*results, *made_of) if (commit := older_commit(found))}
     return f" (code of {', '.join(sorted(commits))})" if commits else ""
 
 

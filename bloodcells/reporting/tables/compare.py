@@ -6,6 +6,7 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar
+from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named
 
 
@@ -49,7 +50,7 @@ def spread(values: list[float]) -> str:
 
 
 def differences(runs: list[SavedRun]) -> list[str]:
-    """A line a setting that is not the same in all, and a line a run of edited code."""
+    """A line per setting and one for the files that are not the same in all; who was edited."""
     configs = [run.metrics["config"] for run in runs]
     keys = sorted(set().union(*configs))
     lines = []
@@ -57,12 +58,13 @@ def differences(runs: list[SavedRun]) -> list[str]:
         values = [config.get(key) for config in configs]
         if any(value != values[0] for value in values):
             lines.append(f"{key}: {' | '.join(map(str, values))}")
-    for run in runs:
-        code = run.metrics.get("code", {})
-        if code.get("edited"):
-            lines.append(
-                f"{run.folder.name}: code edited since {code['commit']}: {named(code['edited'])}"
-            )
+    codes = [run.metrics.get("code") or {"files": {}, "edited": []} for run in runs]
+    files = {path for code in codes for path in different(codes[0]["files"], code["files"])}
+    lines += [f"code: {named(sorted(files))}"] * bool(files)
+    for run, code in zip(runs, codes, strict=True):
+        if code["edited"]:
+            edited = named(code["edited"])
+            lines.append(f"{run.folder.name}: edited since commit {code['commit']}: {edited}")
     return lines
 
 

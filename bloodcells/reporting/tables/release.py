@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +47,7 @@ def results(plots: Path) -> str:
         for row in run["test_per_class"]
     ]
     seconds = [row["train_seconds"] for row in run["runs"]]
-    release = json.loads((plots / "release" / "metrics.json").read_text(encoding="utf-8"))
+    release = read_release(plots)
     released = release["released"]["accuracy"]
     lines += [
         "",
@@ -103,11 +102,7 @@ def robustness(plots: Path) -> str:
 
 def trust(plots: Path) -> str:
     """What the released weights' probabilities are worth on test, as Markdown."""
-    preset = load_preset(PRESETS / "release.toml")
-    preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
-    path, command = plots / "release" / "metrics.json", "python model_release.py"
-    found = read_study(path, preset, command)
-    check_runs(path, found, command)
+    found = read_release(plots)
     views = found["views"]
     lines = ["| test images | one view | eight views |", "|---|---|---|"]
     for key, name in TRUST_ROWS.items():
@@ -140,6 +135,16 @@ def trust(plots: Path) -> str:
             f"{min(t['p'] for t in rounding['mcnemar']):.2g}, McNemar).{mark(found)}",
         ]
     )
+
+
+def read_release(plots: Path) -> dict:
+    """The study of the released weights. Raises `UserError` if it is missing or unfit."""
+    preset = load_preset(PRESETS / "release.toml")
+    preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
+    path, command = plots / "release" / "metrics.json", "python model_release.py"
+    found = read_study(path, preset, command)
+    check_runs(path, found, command)
+    return found
 
 
 def deviation(value: dict) -> str:

@@ -1,0 +1,124 @@
+"""A hash of the code that determines a script's numbers.
+
+That is the script with all that it imports of ours, from file to file, but for what only stops and
+resumes, keeps run folders, draws or writes. Of each file the syntax tree is hashed, without
+docstrings, messages and help texts: comments, formatting and wording do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+LEFT_OUT = (  # files and folders that do not determine the numbers
+    *("bloodcells/cli/", "bloodcells/tracking/", "bloodcells/reporting/"),
+    *("bloodcells/errors.py", "bloodcells/data/download.py"),  # whose file's MD5 is checked
+    *("bloodcells/training/checkpoint.py", "bloodcells/training/interruption.py"),
+    "bloodcells/training/session.py",
+)
+COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # which do, among these
+MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # whose words do not count
+
+Read = Callable[[str], bytes | None]  # the content of a file, by its path from the project's folder
+
+
+def hashes(script: str, read: Read) -> dict[str, str]:
+    """The hash of each file that determines a script's numbers; empty if there is no such script.
+
+    A script outside the project's folder finds its imports beside itself first, as Python does.
+    """
+    found: dict[str, str] = {}
+    waiting, seen = [script], set()
+    folders = (f"{Path(script).parent.as_posix()}/", "") if Path(script).is_absolute() else ("",)
+    while waiting:
+        path = waiting.pop()
+        content = read(path)
+        if path in seen or content is None:
+            continue
+        seen.add(path)
+        if path in COUNTED or not path.startswith(LEFT_OUT):
+            found[path] = file_hash(content)
+        waiting += imported(content, path, folders, read)
+    return dict(sorted(found.items()))
+
+
+def file_hash(content: bytes) -> str:
+    """The hash of a Python file's syntax tree; of its bytes if it is no valid Python."""
+    tree = parsed(content)
+    return digest(content if tree is None else "".join(dumped(tree)).encode())
+
+
+def combined(files: dict[str, str]) -> str:
+    """One hash of several files'."""
+    return digest(json.dumps(files, sort_keys=True).encode())
+
+
+def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    """The paths at which two sets of hashes differ."""
+    return sorted(p for p in one.keys() | other.keys() if one.get(p) != other.get(p))
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def parsed(content: bytes) -> ast.Module | None:
+    try:
+        return ast.parse(content)
+    except (SyntaxError, ValueError):  # ValueError: null bytes
+        return None
+
+
+def imported(content: bytes, path: str, folders: tuple[str, ...], read: Read) -> Iterator[str]:
+    """The files of ours that a module names in its imports."""
+    names = []
+    for node in ast.walk(parsed(content) or ast.Module([], [])):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = Path(path).parts[: -node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        file = name.replace(".", "/")
+        places = (f"{folder}{file}{end}" for folder in folders for end in (".py", "/__init__.py"))
+        yield from [place for place in places if read(place) is not None][:1]
+
+
+def dumped(node: object) -> Iterator[str]:
+    """A syntax tree as text, the same under every Python; see the module's docstring."""
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name in ("ctx", "kind", "type_comment") or value is None or value == []:
+                continue
+            if name == "body" and isinstance(value, list) and is_docstring(value[0]):
+                value = value[1:]
+            if name == "args" and isinstance(node, ast.Call) and called(node) in MESSAGES:
+                continue
+            if name == "keywords":
+                value = [keyword for keyword in value if keyword.arg != "help"]
+            yield f" {name}="
+            yield from dumped(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from dumped(item)
+        yield "]"
+    else:
+        yield repr(node)
+
+
+def is_docstring(node: ast.AST) -> bool:
+    value = getattr(node, "value", None)
+    return isinstance(node, ast.Expr) and isinstance(getattr(value, "value", None), str)
+
+
+def called(node: ast.Call) -> str | None:
+    """The last name of what is called."""
+    return getattr(node.func, "id", getattr(node.func, "attr", None))

@@ -1,0 +1,49 @@
+"""The record of a trained model: what is kept of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from bloodcells.data.folds import Fold
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model's record. Probabilities are float32 (images, classes)."""
+
+    seed: int
+    fold: int | None  # None where the protocol has no folds
+    history: list[dict]  # a row an epoch
+    val_labels: np.ndarray | None  # of the images held out, if any
+    val_probabilities: np.ndarray | None
+    test_probabilities: np.ndarray | None  # None where the protocol does not score this run
+    test_one_view: np.ndarray | None  # the same without averaging over views
+    train_seconds: float
+    weights: dict[str, Tensor]  # the model's state, on the CPU
+    # mean over samples of float32 matrix products between the epochs: what the seconds are worth
+    machine_gflops: float
+
+    @property
+    def name(self) -> str:
+        """seed-0, or seed-0-fold-2."""
+        return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
+
+
+def record_of(
+    fold: Fold, model: nn.Module, history: list[dict], predictions: dict[str, Tensor]
+) -> Run:
+    """The record of a model that was trained on a fold; `predictions` are fields of `Run`."""
+    names = ("val_labels", "val_probabilities", "test_probabilities", "test_one_view")
+    arrays = {name: predictions[name].cpu().numpy() for name in names if name in predictions}
+    return Run(
+        seed=fold.seed,
+        fold=fold.fold,
+        history=history,
+        **{name: arrays.get(name) for name in names},
+        train_seconds=sum(row["train_seconds"] for row in history),
+        weights={k: w.cpu().contiguous() for k, w in model.state_dict().items()},
+        machine_gflops=float(np.mean([row["machine_gflops"] for row in history])),
+    )
