@@ -1,7 +1,8 @@
-"""Write the tables of the README and the model card, and a page of all runs, from plots/.
+"""Write the tables of the documents, and a page of all runs, from the results in plots/.
 
-    python report.py            # prints the tables, rewrites the marked blocks of README.md and
-                                # MODEL_CARD.md, draws plots/ladder.png, writes plots/report.html
+    python report.py            # prints the tables, rewrites the marked blocks of README.md,
+                                # MODEL_CARD.md and docs/, draws plots/ladder.png, and writes
+                                # plots/report.html
     python report.py --check    # changes nothing; exit code 2 if a block is old
     python report.py --compare plots/cnn-paper plots/mine    # these runs beside each other
 
@@ -26,17 +27,16 @@ from bloodcells.reporting.page import write_page
 from bloodcells.reporting.tables import release, search, studies
 from bloodcells.reporting.tables.compare import compare_runs
 from bloodcells.reporting.tables.paper import paper_table
+from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
 
-BLOCKS = {  # of each document, by the flag that names it
-    "readme": {
-        "paper": paper_table,
-        "ladder": studies.ladder,
-        "ablation": studies.ablation,
-        "trust": release.trust,
-        "search": search.search,
-    },
-    "card": {"results": release.results, "robustness": release.robustness},
+BLOCKS = {  # of each document: what stands between the markers of that name
+    "README.md": {"paper": paper_table, "headline": studies.headline},
+    "MODEL_CARD.md": {"results": release.results, "robustness": release.robustness},
+    "docs/accuracy.md": {"ladder": studies.ladder, "ablation": studies.ablation},
+    "docs/search.md": {"search": search.search},
+    "docs/speed.md": {"speed": speed},
+    "docs/use.md": {"trust": release.trust},
 }
 
 
@@ -49,20 +49,20 @@ def main() -> None:
         with suppress(UserError):  # the table of the same name says why below
             draw_ladder(args.plots)
         page = args.plots / "report.html"
-        for line in write_page(args.plots, BLOCKS["readme"] | BLOCKS["card"], page):
+        blocks = {name: make for blocks in BLOCKS.values() for name, make in blocks.items()}
+        for line in write_page(args.plots, blocks, page):
             print(f"left out of {page}: {' '.join(line.split())}")
     write_code_list(args.plots / provenance.LIST, args.check)
-    documents = {flag: getattr(args, flag) for flag in BLOCKS}
-    before = {flag: read_document(path, f"--{flag}") for flag, path in documents.items()}
+    before = {args.root / name: read_document(args.root / name) for name in BLOCKS}
     after = {
-        flag: renewed(text, BLOCKS[flag], args.plots, f"--{flag} {documents[flag]}")
-        for flag, text in before.items()
+        path: renewed(before[path], blocks, args.plots, path)
+        for path, blocks in zip(before, BLOCKS.values(), strict=True)
     }
-    for flag, path in documents.items():
-        if args.check and after[flag] != before[flag]:
+    for path, text in after.items():
+        if args.check and text != before[path]:
             raise UserError(f"{path} is out of date: run python report.py")
-        if after[flag] != before[flag]:
-            run_folder.write_whole(path, after[flag].encode())
+        if text != before[path]:
+            run_folder.write_whole(path, text.encode())
             print(f"wrote the tables into {path}")
 
 
@@ -89,8 +89,8 @@ def draw_ladder(plots: Path) -> None:
     )
 
 
-def renewed(text: str, blocks: dict, plots: Path, where: str) -> str:
-    """A document with its blocks made anew. Raises `UserError` if one cannot be made or placed."""
+def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:
+    """A document's text with its blocks made anew. Raises `UserError` where that can't be done."""
     for name, make in blocks.items():
         try:
             block = make(plots)
@@ -99,24 +99,24 @@ def renewed(text: str, blocks: dict, plots: Path, where: str) -> str:
                 f"{plots}: a run of the {name} table lacks {error}; make it again"
             ) from error
         print(f"{block}\n")
-        text = replace_block(text, name, block, where)
+        text = replace_block(text, name, block, document)
     return text
 
 
-def read_document(path: Path, flag: str) -> str:
+def read_document(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag} {path}: cannot be read: {error}") from error
+        raise UserError(f"{path}: cannot be read: {error}; --root names its folder") from error
 
 
-def replace_block(text: str, name: str, block: str, where: str) -> str:
+def replace_block(text: str, name: str, block: str, document: Path) -> str:
     """`text` with what stands between the markers of that name replaced by `block`."""
     begin, end = f"<!-- {name}: written by report.py -->", f"<!-- end of {name} -->"
     head, found_begin, rest = text.partition(begin)
     _, found_end, tail = rest.partition(end)
     if not (found_begin and found_end):
-        raise UserError(f"{where}: the lines '{begin}' and '{end}' are missing")
+        raise UserError(f"{document}: the lines '{begin}' and '{end}' are missing")
     return f"{head}{begin}\n{block}\n{end}{tail}"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+import report
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
 from bloodcells.reporting.tables import common, studies
@@ -15,12 +16,8 @@ from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
 from bloodcells.reporting.tables.common import PAPER
 from bloodcells.reporting.tables.paper import paper_table
+from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
-
-BLOCKS = {
-    "readme": ("paper", "ladder", "ablation", "trust", "search"),
-    "card": ("results", "robustness"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +47,7 @@ def plots(quick_run, quick_ablation, tmp_path, monkeypatch):
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
     shutil.copytree(ROOT / "plots" / "release", tmp_path / "plots" / "release")
-    for name in ("tuning", "robustness"):
+    for name in ("tuning", "robustness", "bench"):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
     settings = load_preset(PRESETS / "ablation.toml")
@@ -74,18 +71,17 @@ def change(folder, name="metrics.json", **changes):
 @pytest.fixture
 def documents(tmp_path, plots):
     """Flags that name documents whose blocks are old."""
-    flags = ["--plots", plots]
-    for kind, names in BLOCKS.items():
-        path = tmp_path / f"{kind}.md"
-        blocks = [f"<!-- {n}: written by report.py -->\nold\n<!-- end of {n} -->" for n in names]
-        path.write_text("\n".join(["above", *blocks, "below\n"]))
-        flags += [f"--{kind}", path]
-    return flags
+    for name, blocks in report.BLOCKS.items():
+        path = tmp_path / "documents" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        old = [f"<!-- {b}: written by report.py -->\nold\n<!-- end of {b} -->" for b in blocks]
+        path.write_text("\n".join(["above", *old, "below\n"]))
+    return ["--plots", plots, "--root", tmp_path / "documents"]
 
 
 @pytest.fixture
 def readme(tmp_path, documents):
-    return tmp_path / "readme.md"
+    return tmp_path / "documents" / "README.md"
 
 
 def test_tables_are_written_between_their_markers(run, plots, documents, readme):
@@ -98,7 +94,7 @@ def test_tables_are_written_between_their_markers(run, plots, documents, readme)
     assert outcome.code == 0
     text = readme.read_text()
     assert text.startswith("above\n<!-- paper: written by report.py -->\n| macro average |")
-    assert text.endswith("<!-- end of search -->\nbelow\n")
+    assert text.endswith("<!-- end of headline -->\nbelow\n")
     assert "\nold\n" not in text
     assert (plots / "ladder.png").stat().st_size > 10_000
     row = next(line for line in text.splitlines() if line.startswith("| CNN accuracy"))
@@ -106,7 +102,9 @@ def test_tables_are_written_between_their_markers(run, plots, documents, readme)
     assert row.endswith("| 0.877 ± 0.012 [0.850, 0.900] |")
     assert row in outcome.out
     assert run("report.py", *documents, "--check").code == 0
-    assert "\nold\n" not in (readme.parent / "card.md").read_text()
+    for path in readme.parent.rglob("*.md"):
+        assert "\nold\n" not in path.read_text()
+    assert json.loads((plots / "code.json").read_text())["model_cnn.py"]
     assert (plots / "report.html").stat().st_size > 100_000
 
 
@@ -200,7 +198,7 @@ def test_document_without_markers(fails, plots, documents, readme, tmp_path):
     readme.write_bytes(b"\xff\xfe")
     assert "cannot be read" in fails("report.py", *documents)
     readme.unlink()
-    assert f"--readme {readme}: cannot be read" in fails("report.py", *documents)
+    assert f"{readme}: cannot be read" in fails("report.py", *documents)
 
 
 def test_committed_readme_is_what_the_committed_results_say(run):
@@ -370,3 +368,19 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     assert "on other data than" in line
     line = fails("report.py", "--compare", plots / "baseline", "--check")
     assert "not allowed with" in line
+
+
+def test_speed_table_shows_what_was_measured(plots):
+    path = plots / "bench" / "bench.json"
+    found = json.loads(path.read_text())
+    rows = found["networks"]
+    rows[0]["step"] |= {"seconds": 0.0123, "gflop": 4.56, "share_of_peak": 0.789}
+    rows[0]["trained_images_per_second"] = {"8": 1234.0, "64": 99.0}
+    found["usual_way"]["protocol"]["both"]["ratio"] = 7.77
+    path.write_text(json.dumps(found))
+    text = speed(plots)
+    assert " | 4.56 | 12.3 | 79% | 1,234 (batches of 8) | " in text
+    assert "runs 7.8 times as fast" in text
+    path.unlink()
+    with pytest.raises(UserError, match=r"make it with python bench\.py"):
+        speed(plots)

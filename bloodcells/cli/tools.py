@@ -85,10 +85,9 @@ def parse_report(script: str) -> Namespace:
     parser.add_argument(
         "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder of run folders"
     )
-    for flag, name in (("readme", "README.md"), ("card", "MODEL_CARD.md")):
-        parser.add_argument(
-            f"--{flag}", type=Path, default=ROOT / name, metavar="FILE", help="file to rewrite"
-        )
+    parser.add_argument(
+        "--root", type=Path, default=ROOT, metavar="DIR", help="folder of the documents to rewrite"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true", help="compare only, write nothing")
     how.add_argument(

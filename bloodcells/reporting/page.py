@@ -28,6 +28,8 @@ SCORES = {
 }
 TITLES = {  # of the tables
     "paper": "The paper's experiment",
+    "headline": "The headline figures",
+    "speed": "How fast networks train",
     "ladder": "All recipes",
     "ablation": "What each part of the recipe gives",
     "trust": "How far to trust a probability",

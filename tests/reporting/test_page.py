@@ -75,8 +75,7 @@ def test_nothing_left(fails, plots, tmp_path):
     with pytest.raises(UserError, match="no finished run there: damaged"):
         write_page(plots, BLOCKS, plots / "report.html")
     assert not (plots / "report.html").exists()
-    documents = "--readme", tmp_path / "a.md", "--card", tmp_path / "b.md"
-    assert "no finished run there" in fails("report.py", "--plots", plots, *documents)
+    assert "no finished run there" in fails("report.py", "--plots", plots, "--root", tmp_path)
 
 
 @pytest.fixture(scope="module")
