@@ -2,7 +2,7 @@
 
 That is the script with all that it imports of ours, from file to file, but for what only stops and
 resumes, keeps run folders, draws or writes. Of each file the syntax tree is hashed, without
-docstrings, messages and help texts: comments, formatting and wording do not count.
+docstrings, messages, help texts and type annotations: comments, formatting and wording do not count.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ LEFT_OUT = (  # files and folders that do not determine the numbers
     "bloodcells/training/session.py",
 )
 COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # which do, among these
+NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # fields that compute nothing
+TYPING = ("typing", "collections.abc", "__future__")  # modules of annotations
 MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # whose words do not count
 
 Read = Callable[[str], bytes | None]  # the content of a file, by its path from the project's folder
@@ -94,7 +96,7 @@ def dumped(node: object) -> Iterator[str]:
         yield f"({type(node).__name__}"
         for name in node._fields:
             value = getattr(node, name, None)
-            if name in ("ctx", "kind", "type_comment") or value is None or value == []:
+            if name in NO_CODE or value is None or value == []:
                 continue
             if name == "body" and isinstance(value, list) and is_docstring(value[0]):
                 value = value[1:]
@@ -108,7 +110,8 @@ def dumped(node: object) -> Iterator[str]:
     elif isinstance(node, list):
         yield "["
         for item in node:
-            yield from dumped(item)
+            if getattr(item, "module", None) not in TYPING:
+                yield from dumped(item)
         yield "]"
     else:
         yield repr(node)

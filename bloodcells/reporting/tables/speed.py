@@ -53,8 +53,8 @@ def words(found: dict) -> list[str]:
         f"- The machine: {machine['processor']}, {machine['threads']} threads; matrix products at "
         f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16.",
         f"- A batch, augmented, takes {batch['our_seconds'] * 1e3:.1f} ms, "
-        f"{batch['share_of_step']:.1%} of CellNet's step, and is {batch['ratio']:.0f} times as fast "
-        "as the usual pipeline without augmentation.",
+        f"{batch['share_of_step']:.1%} of CellNet's step: {batch['ratio']:.0f} times as fast as "
+        "the usual pipeline without augmentation.",
         f"- The paper's protocol runs {protocol['both']['ratio']:.1f} times as fast as written the "
         f"usual way (the CNN {protocol['ConvNet']['ratio']:.1f} times, the baseline "
         f"{protocol['Baseline']['ratio']:.1f} times).",
