@@ -2,7 +2,8 @@
 
 That is the script with all that it imports of ours, from file to file, but for what only stops and
 resumes, keeps run folders, draws or writes. Of each file the syntax tree is hashed, without
-docstrings, messages, help texts and type annotations: comments, formatting and wording do not count.
+docstrings, messages, help texts and type annotations: comments, formatting and wording do not
+count.
 """
 
 from __future__ import annotations
