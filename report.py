@@ -5,6 +5,7 @@
                                 # plots/report.html
     python report.py --check    # changes nothing; exit code 2 if a block is old
     python report.py --compare plots/cnn-paper plots/mine    # these runs beside each other
+    python report.py --draw plots/mine --figure-format pdf   # a run's figures again, for a paper
 
 Every figure is read from the JSON files and predictions.npz of finished runs. Runs of edited code
 are shown only where --compare names them.
@@ -24,6 +25,7 @@ from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import write_page
+from bloodcells.reporting.results import draw_again
 from bloodcells.reporting.tables import release, search, studies
 from bloodcells.reporting.tables.compare import compare_runs
 from bloodcells.reporting.tables.paper import paper_table
@@ -44,6 +46,10 @@ def main() -> None:
     args = parse_report(__file__)
     if args.compare:
         print(compare_runs([run_folder.read(run_folder.find(path)) for path in args.compare]))
+        return
+    if args.draw:
+        for path in args.draw:
+            draw_again(run_folder.read(run_folder.find(path)), args.figure_format, args.data_root)
         return
     if not args.check:  # shows what there is, even if a table below lacks a run
         with suppress(UserError):  # the table of the same name says why below

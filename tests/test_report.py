@@ -384,3 +384,20 @@ def test_speed_table_shows_what_was_measured(plots):
     path.unlink()
     with pytest.raises(UserError, match=r"make it with python bench\.py"):
         speed(plots)
+
+
+def test_figures_are_drawn_again_from_a_run_s_files(run, fails, quick_run, tmp_path):
+    folder = shutil.copytree(quick_run, tmp_path / "run")
+    for path in folder.glob("*.png"):
+        path.unlink()
+    outcome = run("report.py", "--draw", folder)
+    assert outcome.code == 0, outcome
+    for path in quick_run.glob("*.png"):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert (folder / "metrics.json").read_bytes() == (quick_run / "metrics.json").read_bytes()
+    assert run("report.py", "--draw", folder, "--figure-format", "svg").code == 0
+    text = (folder / "confusion_matrix.svg").read_text()
+    assert "generated images: not a result" in text
+    change(folder, dataset={"counts": {"train": 1, "val": 1, "test": 1}})
+    assert "of other data than what is here" in fails("report.py", "--draw", folder)
+    assert "does nothing without --draw" in fails("report.py", "--figure-format", "svg")

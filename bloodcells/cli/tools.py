@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import Parser, add_device_flag
+from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag
 from bloodcells.cli.types import fraction, whole_number
 from bloodcells.errors import UserError
 
@@ -94,4 +94,16 @@ def parse_report(script: str) -> Namespace:
         "--compare", nargs="+", type=Path, metavar="RUN",
         help="print these run folders beside each other instead, those of edited code too",
     )  # fmt: skip
-    return parser.parse_args()
+    how.add_argument(
+        "--draw", nargs="+", type=Path, metavar="RUN",
+        help="draw the figures of these training runs anew instead, from their files",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="folder of the data file, for --draw"
+    )
+    add_figure_flag(parser)
+    args = parser.parse_args()
+    for idle in ("data_root", "figure_format"):
+        if not args.draw and getattr(args, idle) != parser.get_default(idle):
+            raise UserError(f"--{idle.replace('_', '-')} does nothing without --draw")
+    return args

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from safetensors.torch import save
 from torch import nn
 
 from bloodcells.cli.arguments import LEAKS, SYNTHETIC, settings_of, warning
+from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
+from bloodcells.errors import UserError
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.run_folder import SavedRun
 from bloodcells.training.session import Session
 from models import count_parameters
 
@@ -48,7 +52,7 @@ def save_results(
         for run, name in zip(runs, weights, strict=True):
             if name:
                 (folder / name).write_bytes(save(run.weights))
-        draw(folder, args, content, history, dataset.test, arrays["probabilities"])
+        draw(folder, args.figure_format, content, history, dataset.test, arrays["probabilities"])
         if (seconds := session.seconds()) is not None:
             content["command_seconds"] = seconds  # all but the last file
         run_folder.write_json(folder / "metrics.json", content)
@@ -60,18 +64,18 @@ def save_results(
 
 def draw(
     folder: Path,
-    args: argparse.Namespace,
+    suffix: str,
     content: dict,
     history: list[dict],
     test: Split,
     tested: np.ndarray,
 ) -> None:
-    """The run's figures; `tested` holds the test probabilities, (runs, N, classes)."""
+    """A run's figures; `tested` holds the test probabilities, (runs, N, classes)."""
 
     def path(name: str) -> Path:
-        return folder / f"{name}.{args.figure_format}"
+        return folder / f"{name}.{suffix}"
 
-    mark = warning(args)
+    mark = warning(argparse.Namespace(**content["config"]))
     counts = np.array(content["test_confusion_matrix"])
     figures.learning_curves(path("learning_curves"), history, mark)
     figures.confusion_matrix(path("confusion_matrix"), counts, CLASS_NAMES, mark)
@@ -79,6 +83,25 @@ def draw(
     figures.confident_mistakes(
         path("confident_mistakes"), test.images, test.labels, tested.mean(0), CLASS_NAMES, mark
     )
+
+
+def draw_again(run: SavedRun, suffix: str, data_root: Path | None) -> None:
+    """Draw a finished run's figures anew, from its files and the test images.
+
+    Raises `UserError` if they are damaged, or not of the data that is here.
+    """
+    size, synthetic = run.metrics["dataset"]["size"], run.metrics["dataset"]["synthetic"]
+    dataset = bloodmnist.load(data_root, size, synthetic)
+    if dataset.describe() != run.metrics["dataset"]:
+        raise UserError(f"{run.folder}: of other data than what is here")
+    with (run.folder / "history.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+    def fill(folder: Path) -> None:
+        draw(folder, suffix, run.metrics, rows, dataset.test, run.probabilities)
+
+    run_folder.write(run.folder, fill, last=f"learning_curves.{suffix}")
+    print(f"drew the figures of {run.folder}")
 
 
 def table(content: dict) -> str:

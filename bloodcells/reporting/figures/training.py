@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 
 from bloodcells.reporting.figures.style import BLUE, ORANGE, page, short
 
@@ -51,6 +52,7 @@ def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
         low, high = np.min(values, axis=1), np.max(values, axis=1)
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
         last[name] = mean[-1], colour
+    axes.margins(y=0.1)
     upper = max(last, key=last.get)
     for name, (value, colour) in last.items():
         at = (4, 5 if name == upper else -5)
@@ -61,20 +63,32 @@ def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
 def confusion_matrix(
     path: Path, counts: np.ndarray, names: Sequence[str], mark: str | None = None
 ) -> None:
-    """Mean images a run by truth and prediction; the colour is the share of the true class."""
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    with page(path, 5.2, 4.8, mark) as figure:
+    """Mean images a run by truth and prediction; errors are coloured, on a scale of their own.
+
+    The scale is of square roots, so that rare errors show beside frequent ones.
+    """
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
+    most = max(float(errors.max()), 1e-9)
+    with page(path, 5.2, 4.6, mark) as figure:
         axes = figure.subplots()
-        picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axes.set_facecolor("#E6E6E6")  # of the diagonal
+        picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=most))
         ticks = range(len(names))
         axes.set_xticks(ticks, short(names), rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(ticks, short(names))
-        axes.set(xlabel="predicted", ylabel="true", title="images, mean over the runs' models")
+        axes.set(xlabel="predicted class", ylabel="true class")
         for row, column in np.argwhere(counts > 0):
             text = f"{counts[row, column]:.1f}".removesuffix(".0")
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, text, ha="center", va="center", color=colour, size=7.5)
-        figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
+            dark = row != column and share[row, column] > 0.6 * most
+            axes.text(
+                column, row, text, ha="center", va="center", color="white" if dark else "black",
+                size=7.5, weight="bold" if row == column else "normal",
+            )  # fmt: skip
+        bar = figure.colorbar(picture, ax=axes, shrink=0.8, label="errors, % of the true class")
+        bar.set_ticks([most * part for part in (0, 0.05, 0.25, 0.5, 1)])
+        bar.ax.yaxis.set_major_formatter("{x:.2g}")
+        figure.supxlabel("numbers: test images, mean over the models", size=7)
 
 
 def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
