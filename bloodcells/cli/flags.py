@@ -19,12 +19,16 @@ def add_training_flags(parser: Parser) -> None:
         "--protocol",
         choices=("cross-validation", "as-published", "official", "train-and-validation"),
         default="cross-validation",
-        help="honest folds of train + validation, the published code's pooled (leaking) folds, "
-        "the official splits, or these with validation trained on as well and nothing held out",
+        help="cross-validation: folds of train + validation; as-published: folds of all three "
+        "splits pooled, which leaks test images; official: the official splits; "
+        "train-and-validation: both trained on, nothing held out",
     )
-    group.add_argument("--folds", type=whole_number(2, 20), default=5, help="folds")
+    group.add_argument("--folds", type=whole_number(2, 20), default=5, help="number of folds")
     group.add_argument(
-        "--runs", type=whole_number(1, 100), default=5, help="seeds of a protocol without folds"
+        "--runs",
+        type=whole_number(1, 100),
+        default=5,
+        help="number of seeds, where there are no folds",
     )
     for part in fields(Recipe):
         if part.name in OF_TRAINING:
@@ -33,7 +37,7 @@ def add_training_flags(parser: Parser) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="auto: bfloat16 where the device has it",
+        help="auto: bfloat16 where the device computes it natively",
     )
     group.add_argument(
         "--save-weights",
@@ -46,20 +50,20 @@ def add_training_flags(parser: Parser) -> None:
 def add_work_flags(parser: Parser, spread: bool = True) -> None:
     """Add the flags of a run that may be stopped and continued, and if `spread` shared."""
     group = parser.add_argument_group("work")
-    group.add_argument("--resume", action="store_true", help="go on with the unfinished run")
-    group.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    group.add_argument("--resume", action="store_true", help="resume the unfinished run")
+    group.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
     group.add_argument(
         "--checkpoint-every", type=whole_number(1, 10**6), default=1, metavar="EPOCHS",
-        help="keep the state on the disk as often",
+        help="write a checkpoint every so many epochs",
     )  # fmt: skip
     if not spread:
         return
     group.add_argument(
-        "--only-fold", type=whole_number(0, 100), metavar="K", help="train this fold alone; others "
-        "may be at work on the rest, in the same folder",
+        "--only-fold", type=whole_number(0, 100), metavar="K", help="train only this fold; other "
+        "processes may train the rest in the same folder",
     )  # fmt: skip
     group.add_argument(
-        "--only-seed", type=whole_number(0, 2**32 - 1), metavar="N", help="the same for a seed"
+        "--only-seed", type=whole_number(0, 2**32 - 1), metavar="N", help="the same for one seed"
     )
 
 
@@ -78,4 +82,4 @@ def add_network_flags(parser: Parser) -> None:
     group.add_argument(
         "--widths", type=whole_number(1, 4096), nargs=3, metavar="N", help="CellNet's channels"
     )
-    group.add_argument("--dropout", type=fraction, help="ConvNet's share of dropped values")
+    group.add_argument("--dropout", type=fraction, help="ConvNet's dropout probability")

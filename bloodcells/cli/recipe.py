@@ -27,37 +27,37 @@ def setting(
 class Recipe:
     """Every setting that training depends on. The defaults are the paper's."""
 
-    epochs: int = setting(5, whole_number(1, 10**6), help="epochs a model")
-    batch_size: int = setting(128, whole_number(1, 2**20), help="images a step")
+    epochs: int = setting(5, whole_number(1, 10**6), help="epochs per model")
+    batch_size: int = setting(128, whole_number(1, 2**20), help="images per step")
     lr: float = setting(1e-3, positive, help="learning rate of Adam or AdamW")
     optimizer: str = setting(
         "adam", ("adam", "muon"), help="adam, or muon: Muon for the filters, AdamW for the rest"
     )
     filter_lr: float = setting(0.05, positive, help="learning rate of Muon")
     weight_decay: float = setting(
-        0.0, fraction, help="of AdamW, on its matrices and the filters on pixels"
+        0.0, fraction, help="weight decay of AdamW, on matrices and on the filters that see pixels"
     )
     schedule: str = setting(
         "constant",
         ("constant", "triangle", "steps"),
         help="of the learning rates; triangle: up during the warm-up, then down to zero; steps: a "
-        "tenth from the half on, a hundredth from three quarters on",
+        "tenth from one half of the steps on, a hundredth from three quarters on",
     )
     warmup: float = setting(0.2, fraction, help="warm-up, as a share of the steps")
-    label_smoothing: float = setting(0.0, fraction, help="of the loss")
+    label_smoothing: float = setting(0.0, fraction, help="label smoothing of the loss")
     dihedral: bool = setting(
         False, bool, help="show each training image in its eight rotations and reflections, in turn"
     )
     shift: int = setting(
-        0, whole_number(0, 14), help="most pixels of 28 to shift by, mirrored at the border"
+        0, whole_number(0, 14), help="largest shift, in pixels of 28, mirrored at the border"
     )
     cutout: int = setting(
-        0, whole_number(0, 28), help="side of a square of mid-grey, in pixels of 28"
+        0, whole_number(0, 28), help="side of a square set to mid-grey, in pixels of 28; 0: none"
     )
     focus: float = setting(
         0.0,
         fraction,
-        help="share of the images a pass after the warm-up, half of it the hardest; 0: all",
+        help="share of the images in a pass after the warm-up, half of them the hardest; 0: all",
     )
     views: int = setting(
         1, (1, 2, 4, 8), help="rotations and reflections that a prediction averages over"

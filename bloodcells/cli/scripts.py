@@ -55,9 +55,14 @@ def parse_ablation(script: str) -> Namespace:
     add_recipe_flags(parser)
     add_network_flags(parser)
     parser.add_argument(
-        "--replicates", type=whole_number(2, 20), default=3, help="folds to train on, of --folds"
+        "--replicates",
+        type=whole_number(2, 20),
+        default=3,
+        help="number of folds to train on, of --folds",
     )
-    parser.add_argument("--only", metavar="VARIANT", help="train this one and the whole recipe")
+    parser.add_argument(
+        "--only", metavar="VARIANT", help="train only this variant and the whole recipe"
+    )
     args = parse(parser)
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: only cross-validation leaves the test out")
@@ -97,30 +102,38 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
     group.add_argument(
         "--search", choices=("grid", "tpe"), default="grid", help="all cells, or Optuna's TPE"
     )
-    group.add_argument("--trials", type=whole_number(1, 10**6), help="of --search tpe, in all")
+    group.add_argument(
+        "--trials", type=whole_number(1, 10**6), help="number of trials of --search tpe"
+    )
     group.add_argument(
         "--objective",
         choices=("accuracy", "loss"),
         default="accuracy",
-        help="what is best on the held-out images after the last epoch",
+        help="what to optimise on the held-out images, after the last epoch",
     )
     group.add_argument(
         "--patience",
         type=whole_number(0, 10**6),
         default=5,
-        help="epochs without a better loss that end a training; 0: never",
+        help="epochs without a better held-out loss before training stops; 0: never",
     )
     group.add_argument(
-        "--threshold", type=fraction, default=0.01, help="share by which a better loss is lower"
+        "--threshold",
+        type=fraction,
+        default=0.01,
+        help="relative decrease that makes a loss better",
     )
     group.add_argument(
         "--prune",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="end a trial that lies behind the best by more than --prune-margin",
+        help="end a trial that trails the best by more than --prune-margin",
     )
     group.add_argument(
-        "--prune-margin", type=positive, default=0.05, help="in units of the objective"
+        "--prune-margin",
+        type=positive,
+        default=0.05,
+        help="margin of --prune, in units of the objective",
     )
     group.add_argument(
         "--storage",
@@ -154,14 +167,14 @@ def parse_data(script: str) -> Namespace:
         help="draw a montage of SIDE x SIDE training images, for each SIDE",
     )
     group.add_argument(
-        "--examples", type=whole_number(1, 50), default=10, help="examples drawn of each class"
+        "--examples", type=whole_number(1, 50), default=10, help="number of examples of each class"
     )
     group.add_argument(
         "--near-duplicate",
         type=positive,
         default=12.0,
         metavar="RMS",
-        help="grey levels of difference, root mean square, up to which a pair counts as near",
+        help="largest root-mean-square difference, in grey levels, of a near duplicate",
     )
     return parse(parser)
 
@@ -170,7 +183,7 @@ def parse_bench(script: str) -> Namespace:
     """The command line of bench.py."""
     parser = make_parser(script, preset="bench")
     parser.add_argument(
-        "--repeats", type=whole_number(1, 1000), default=7, help="measurements of each figure"
+        "--repeats", type=whole_number(1, 1000), default=7, help="repetitions of each measurement"
     )
     return parse(parser)
 
@@ -180,11 +193,14 @@ def parse_robustness(script: str) -> Namespace:
     parser = make_parser(script, preset="robustness")
     group = parser.add_argument_group("robustness")
     group.add_argument(
-        "--runs", nargs="+", type=Path, metavar="DIR", help="folders of runs with weights"
+        "--runs", nargs="+", type=Path, metavar="DIR", help="folders of runs with saved weights"
     )
     group.add_argument("--kinds", nargs="+", metavar="NAME", help="corruptions (default: all)")
     group.add_argument(
-        "--images", type=whole_number(1, 10**9), default=1000, help="test images, classes in share"
+        "--images",
+        type=whole_number(1, 10**9),
+        default=1000,
+        help="number of test images, classes in proportion",
     )
     args = parse(parser)
     if not args.runs:
@@ -204,13 +220,16 @@ def parse_release(script: str) -> Namespace:
         help="folder of the trained run",
     )
     group.add_argument(
-        "--weights", type=Path, metavar="FILE", help="to write (default: weights/<run>.safetensors)"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: weights/<run>.safetensors)",
     )
     group.add_argument(
         "--false-alarms",
         type=fraction,
         default=0.01,
-        help="share of the validation images that may be called unlike the training cells",
+        help="share of the validation images that may be called unlike the training images",
     )
     args = parse(parser)
     name = args.code.named(args.run.name)  # edited code leaves the released weights alone
@@ -229,7 +248,7 @@ def parse_architecture(script: str) -> Namespace:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder to write to (default: plots/architecture, with what departs from it)",
+        help="folder to write to (default: plots/architecture, with the settings that differ)",
     )
     add_figure_flag(parser)
     args = parser.parse_args()

@@ -16,7 +16,7 @@ def parse_predict(script: str) -> Namespace:
     parser = Parser(script)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob, array, or -")
     parser.add_argument(
-        "--format", choices=("table", "csv", "json"), default="table", help="of the results"
+        "--format", choices=("table", "csv", "json"), default="table", help="format of the results"
     )
     parser.add_argument(
         "--views",
@@ -34,7 +34,11 @@ def parse_predict(script: str) -> Namespace:
         "data set's size, 360 x 363",
     )
     parser.add_argument(
-        "--abstain-below", type=fraction, default=0.0, metavar="P", help="answer only when as sure"
+        "--abstain-below",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="answer only with at least this probability",
     )
     parser.add_argument(
         "--sets",
@@ -44,7 +48,7 @@ def parse_predict(script: str) -> Namespace:
     parser.add_argument(
         "--labelled",
         action="store_true",
-        help="the folder of each image names its class: report the accuracy",
+        help="each image's folder names its class: report the accuracy",
     )
     parser.add_argument(
         "--export",
@@ -61,7 +65,7 @@ def parse_predict(script: str) -> Namespace:
     )
     add_device_flag(parser)
     parser.add_argument(
-        "--batch-size", type=whole_number(1, 2**20), default=128, help="images at a time"
+        "--batch-size", type=whole_number(1, 2**20), default=128, help="images per batch"
     )
     args = parser.parse_intermixed_args()
     if not args.paths and args.export is None:
@@ -89,7 +93,11 @@ def parse_report(script: str) -> Namespace:
         "--root", type=Path, default=ROOT, metavar="DIR", help="folder of the documents to rewrite"
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--check", action="store_true", help="compare only, write nothing")
+    how.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit code 2 if a document is out of date",
+    )
     how.add_argument(
         "--compare", nargs="+", type=Path, metavar="RUN",
         help="print these run folders beside each other instead, those of edited code too",
