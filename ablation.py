@@ -100,7 +100,7 @@ def make_variants(args: Namespace) -> dict[str, Namespace]:
     for name in VARIANTS if args.only is None else dict.fromkeys((WHOLE, args.only)):
         changed = Namespace(**{**vars(args), **VARIANTS[name]})
         if name != WHOLE and changed == args:
-            print(f"{name}: the recipe is so already")
+            print(f"{name}: the recipe is like that already")
             continue
         build(changed)
         variants[name] = changed

@@ -45,8 +45,8 @@ def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):
     outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
     assert outcome.code == 130
     first, *_, last = outcome.err.strip().splitlines()
-    assert first == "stopping after this batch; once more to stop at once"
-    assert last.startswith("stopped; to go on: python ablation.py")
+    assert first == "stopping after this batch; again to stop at once"
+    assert last.startswith("stopped; resume with: python ablation.py")
     kept = tmp_path / "checkpoint" / "whole-recipe-seed-0-fold-0.pt"
     assert len(torch.load(kept, weights_only=True)["history"]) == 1  # flushed at the stop
 
@@ -57,8 +57,8 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     for protocol in ("as-published", "official"):
         line = fails("ablation.py", *flags, "--protocol", protocol)
         assert "only cross-validation leaves the test out" in line
-    assert "but 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
+    assert "only 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
     quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift"]
     outcome = run("ablation.py", *flags, *quick)
-    assert "no-shift: the recipe is so already" in outcome.out
+    assert "no-shift: the recipe is like that already" in outcome.out
     assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1

@@ -254,7 +254,7 @@ def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, t
     text = GRID.replace('model = "Baseline"', 'model = "Baseline"\nwidths = [4, 4, 4]')
     outcome = search(text=text)
     assert outcome.code == 2
-    assert "no trial came to a result: --widths: Baseline has none" in outcome.err
+    assert "no trial produced a result: --widths: Baseline has none" in outcome.err
     again = search(text=text)
     assert (again.code, again.out.count("min left")) == (2, 0)  # nothing is made twice
 
@@ -303,11 +303,11 @@ def test_file_that_is_no_database(fails, preset, tmp_path):
         ("lr = [0.001, 0.1]", "lr = {low = 0.01, high = 0.1}", "a grid needs a list"),
         ("lr = [0.001, 0.1]", "lr = 3", "neither a list of values nor"),
         ("[space]", "[other]", "unknown key 'other'"),
-        ("lr = [0.001, 0.1]", "lr = [0.1, 0.1]", "stands there twice"),
+        ("lr = [0.001, 0.1]", "lr = [0.1, 0.1]", "is listed twice"),
         ("lr = [0.001, 0.1]", "views = [1, 8]", "not a setting that a search can vary"),
-        ("batch-size = [64, 128]\nlr = [0.001, 0.1]", "", "has nothing but epochs"),
+        ("batch-size = [64, 128]\nlr = [0.001, 0.1]", "", "varies nothing but epochs"),
         ("folds = 2", "trials = 3", "--trials"),
-        ("folds = 2", "trials = 0", "'0' is not a whole number"),
+        ("folds = 2", "trials = 0", "'0' is not an integer"),
         ("folds = 2", 'search = "tpe"', "--trials"),
     ],
 )

@@ -275,9 +275,9 @@ def test_ctrl_c(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     first, *_, last = err.strip().splitlines()
-    assert first == "stopping after this batch; once more to stop at once"
+    assert first == "stopping after this batch; again to stop at once"
     command = shlex.join(["python", "model_baseline.py", *flags, "--resume"])
-    assert last == f"stopped; to go on: {command}"
+    assert last == f"stopped; resume with: {command}"
     kept = torch.load(tmp_path / "out" / "checkpoint" / "seed-0-fold-0.pt", weights_only=True)
     assert len(kept["history"]) >= 1
 

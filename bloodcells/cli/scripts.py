@@ -67,7 +67,7 @@ def parse_ablation(script: str) -> Namespace:
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: only cross-validation leaves the test out")
     if args.replicates > args.folds:
-        raise UserError(f"--replicates {args.replicates}: there are but {args.folds} folds")
+        raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")
     return args
 
 

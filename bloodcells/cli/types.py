@@ -16,7 +16,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer from {low} to {high}")
         return value
 
     return convert
@@ -34,7 +34,7 @@ def positive(text: str) -> float:
     """A parser type: a finite number above zero."""
     value = number(text)
     if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 
@@ -42,5 +42,5 @@ def fraction(text: str) -> float:
     """A parser type: a number of 0 to 1, 1 left out."""
     value = number(text)
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 to 1, 1 left out")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
     return value

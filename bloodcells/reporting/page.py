@@ -12,9 +12,10 @@ import json
 import re
 import statistics
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
-from string import Template
+
+import jinja2
+from markupsafe import Markup, escape
 
 from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
@@ -67,21 +68,20 @@ STUDIES = {  # folder: title, command, what its figures were made on
 RESULTS = {"data": "audit.json", "ablation": "ablation.json", "bench": "bench.json"}
 UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 Block = Callable[[Path], str]
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
     """Write the page; returns what had to be left out, a line each.
 
-    `blocks` make the README's tables, as Markdown, from `plots`. Raises `UserError` if no run is
+    `blocks` make the documents' tables, as Markdown, from `plots`. Raises `UserError` if no run is
     left, or the page cannot be written.
     """
     runs, left_out = read_runs(plots)
     tables = []
     for name, block in blocks.items():
         try:
-            title = TITLES.get(name, name)
-            found = markdown(block(plots), title)
-            tables.append(f'<section id="table-{escape(name)}">{found}</section>')
+            tables.append({"name": name, "parts": markdown(block(plots), TITLES.get(name, name))})
         except UNFIT as error:
             left_out.append(f"table {name}: {error}")
     if not runs:
@@ -95,23 +95,33 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
             studies.append(study(plots / name, *about))
         except UNFIT as error:
             left_out.append(f"{name}: {error}")
-    content = {
-        "overview": overview(runs),
-        "tables": "\n".join([*tables, figures(plots, "test split")]),
-        "runs": "\n".join(run_section(folder, metrics) for folder, metrics in runs),
-        "studies": "\n".join(studies),
-        "left_out": "".join(f"<li>{escape(line)}</li>" for line in left_out) or "<li>nothing</li>",
-        "links": "".join(
-            f'<li><a href="#{anchor(folder)}">{escape(folder.name)}</a></li>' for folder, _ in runs
-        ),
-    }
-    template = (Path(__file__).with_name("page.html")).read_text(encoding="utf-8")
-    script = template.partition("<script>")[2].partition("</script>")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = Template(template).substitute(content, script_hash=f"sha256-{digest}")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent), autoescape=True, trim_blocks=True
+    )
+    environment.filters["inline"] = inline
+    page = environment.get_template(TEMPLATE.name).render(
+        script_hash=script_hash(TEMPLATE.read_text(encoding="utf-8")),
+        overview=overview(runs),
+        tables=tables,
+        across_runs=figures(plots, "test split"),
+        runs=[run_section(folder, metrics) for folder, metrics in runs],
+        studies=studies,
+        left_out=left_out,
+    )
     # a name may hold half a character, which no encoding takes
     run_folder.write_whole(path, page.encode(errors="xmlcharrefreplace"))
     return left_out
+
+
+def script_hash(page: str) -> str:
+    """What the page's policy must name for its script to run."""
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+def inline(text: str) -> Markup:
+    """Text in HTML, `code` between backticks."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
@@ -148,7 +158,7 @@ def read_result(path: Path) -> dict:
     return found
 
 
-def overview(runs: list[tuple[Path, dict]]) -> str:
+def overview(runs: list[tuple[Path, dict]]) -> dict:
     """The table of all runs."""
     heads = ["run", "network", "parameters", "models", *SCORES.values(), "s a model"]
     rows = []
@@ -165,7 +175,7 @@ def overview(runs: list[tuple[Path, dict]]) -> str:
                 f"{seconds:.0f}",
             ]
         )
-    return table(heads, rows, "All runs on the test split")
+    return {"caption": "All runs on the test split", "heads": heads, "rows": rows}
 
 
 def score(value: dict) -> str:
@@ -174,11 +184,10 @@ def score(value: dict) -> str:
     return f"{value['mean']:.4f}{spread} [{value['low']:.4f}, {value['high']:.4f}]"
 
 
-def run_section(folder: Path, metrics: dict) -> str:
+def run_section(folder: Path, metrics: dict) -> dict:
     """A run: the command that repeats it, its classes, settings, machine and figures."""
     script = "model_cnn.py" if "model" in metrics["config"] else "model_baseline.py"
     place = f"plots/{folder.name}"
-    command = f"python {script} --config {place}/config.toml --output {place} --overwrite"
     classes = [
         [
             row["class"],
@@ -188,72 +197,62 @@ def run_section(folder: Path, metrics: dict) -> str:
         for row in metrics["test_per_class"]
     ]
     settings = {**metrics["config"], **metrics["environment"]}
-    leaks = f"<p><strong>{escape(LEAKS)}.</strong></p>" if metrics["leaks_test_images"] else ""
-    return (
-        f'<section id="{anchor(folder)}"><h3>{escape(folder.name)}</h3>{leaks}'
-        f"<p><code>{escape(command)}</code></p>"
-        + table(["class", "images", "precision", "recall", "F1"], classes, "Classes, test split")
-        + figures(folder, "test split")
-        + "<details><summary>Settings and machine</summary>"
-        + table(["name", "value"], [[k, str(v)] for k, v in settings.items()], "Settings")
-        + "</details></section>"
-    )
+    return {
+        "id": anchor(folder),
+        "name": folder.name,
+        "leaks": LEAKS if metrics["leaks_test_images"] else "",
+        "command": f"python {script} --config {place}/config.toml --output {place} --overwrite",
+        "classes": {
+            "caption": "Classes, test split",
+            "heads": ["class", "images", "precision", "recall", "F1"],
+            "rows": classes,
+        },
+        "settings": {
+            "caption": "Settings",
+            "heads": ["name", "value"],
+            "rows": [[k, str(v)] for k, v in settings.items()],
+        },
+        "figures": figures(folder, "test split"),
+    }
 
 
-def study(folder: Path, title: str, command: str, split: str) -> str:
-    """A study's figures."""
-    return (
-        f'<section id="{anchor(folder)}"><h3>{escape(title)}</h3>'
-        f"<p><code>{escape(command)}</code>, on: {escape(split)}.</p>"
-        f"{figures(folder, split)}</section>"
-    )
+def study(folder: Path, title: str, command: str, split: str) -> dict:
+    """A study: its command, and its figures."""
+    about = {"id": anchor(folder), "title": title, "command": command, "split": split}
+    return about | {"figures": figures(folder, split)}
 
 
-def figures(folder: Path, split: str) -> str:
-    """The folder's pictures, inside the page."""
+def figures(folder: Path, split: str) -> list[dict]:
+    """The folder's pictures, to be inside the page."""
     shown = []
     for path in sorted(folder.glob("*.png")):
         content = path.read_bytes()
-        data = base64.b64encode(content).decode()
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         made_on = "training and held-out images" if path.stem == "learning_curves" else split
-        words = f"{escape(path.stem.replace('_', ' '))}, on: {escape(made_on)}"
         shown.append(
-            f'<figure><img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
-            f'alt="{escape(folder.name)}: {words}"><figcaption>{words}</figcaption></figure>'
+            {
+                "data": base64.b64encode(content).decode(),
+                "width": width,
+                "height": height,
+                "of": folder.name,
+                "words": f"{path.stem.replace('_', ' ')}, on: {made_on}",
+            }
         )
-    return "".join(shown)
+    return shown
 
 
-def markdown(text: str, title: str) -> str:
-    """The tables, paragraphs and `code` of a README block as HTML."""
+def markdown(text: str, title: str) -> list[dict]:
+    """The tables and the paragraphs of a document's block, in order."""
     parts = []
     captions = itertools.chain([title], (f"{title}, part {n}" for n in itertools.count(2)))
     for chunk in text.split("\n\n"):
         lines = chunk.strip().splitlines()
         if lines and lines[0].startswith("|"):
             cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-            parts.append(table(cells[0], cells[2:], next(captions)))
+            parts.append({"caption": next(captions), "heads": cells[0], "rows": cells[2:]})
         elif lines:
-            parts.append(f"<p>{inline(' '.join(lines))}</p>")
-    return "".join(parts)
-
-
-def inline(text: str) -> str:
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
-
-
-def table(heads: list[str], rows: list[list[str]], caption: str) -> str:
-    """A table that sorts by a click, or by the keyboard, on a column's head."""
-    buttons = "".join(
-        f'<th scope="col"><button type="button">{inline(head)}</button></th>' for head in heads
-    )
-    body = "".join(f"<tr>{''.join(f'<td>{inline(c)}</td>' for c in row)}</tr>" for row in rows)
-    return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{buttons}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
+            parts.append({"text": " ".join(lines)})
+    return parts
 
 
 def anchor(folder: Path) -> str:

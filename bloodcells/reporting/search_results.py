@@ -41,12 +41,12 @@ def save_search(
 ) -> None:
     """Write the folder `args.output` and print the best trials.
 
-    Raises `UserError` if no trial came to a result.
+    Raises `UserError` if no trial produced a result.
     """
     cells = [cell for trial in trials for cell in search.cells(trial)]
     if not any(cell["complete"] for cell in cells):
         reasons = {str(cell["failed"] or "its workers died"): None for cell in cells}
-        raise UserError(f"no trial came to a result: {'; '.join(reasons)}")
+        raise UserError(f"no trial produced a result: {'; '.join(reasons)}")
     best = best_cell(cells)
     folds = {trial.number: trial.user_attrs.get("folds", []) for trial in trials}
     content = {

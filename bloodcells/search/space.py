@@ -66,7 +66,7 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
     Each value must be one that the flag of that name takes. Raises `UserError`.
     """
     if not getattr(args, "space", None):
-        raise UserError(f"{args.config}: no table [space] of what to vary")
+        raise UserError(f"{args.config}: the table [space], of what to vary, is missing")
     space = {}
     for key, part in args.space.items():
         where = f"{args.config}: [space] {key}"
@@ -82,7 +82,7 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
         if isinstance(part, list) and part:
             read = [read_settings(parser, {key: value}, where)[name] for value in part]
             if any(value in read[:place] for place, value in enumerate(read)):
-                raise UserError(f"{where}: a value stands there twice")
+                raise UserError(f"{where}: a value is listed twice")
             space[name] = Choice(tuple(read))
         elif isinstance(part, dict) and {"low", "high"} <= part.keys() <= {"low", "high", "log"}:
             low, high = (
@@ -102,7 +102,9 @@ def number_of_trials(args: argparse.Namespace, space: Space) -> int:
     """How many trials the search takes: the grid's cells, or `--trials`. Raises `UserError`."""
     varied = trained(args, space)
     if not varied:
-        raise UserError(f"{args.config}: [space] has nothing but epochs, which one training tells")
+        raise UserError(
+            f"{args.config}: [space] varies nothing but epochs, which one training covers"
+        )
     if args.search == "tpe":
         return args.trials
     if ranges := [name for name, part in space.items() if isinstance(part, Range)]:

@@ -98,7 +98,7 @@ class Database:
                 return self.study_in_turn(name, search)
         except ImportError as error:
             raise UserError(
-                f"--storage {self}: its driver is not installed: "
+                f"--storage {self}: its driver is not installed; run "
                 "python -m pip install 'psycopg[binary]'"
             ) from error
         except (OSError, RuntimeError) as error:  # no such folder; of another Optuna
@@ -182,7 +182,8 @@ class Worker:
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         if state is None or frozen.state.is_finished():
             print(
-                f"trial {trial.number} was silent for over {GRACE} s: another worker has it now",
+                f"trial {trial.number} gave no sign of life for over {GRACE} s: another worker has "
+                "taken it over",
                 file=sys.stderr,
             )
             return False

@@ -107,7 +107,7 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}; what was there before is left"
+            f"{path}: cannot be written: {error.strerror or error}; the previous file is unchanged"
         ) from error
     keep_names(path.parent)
 

@@ -1,7 +1,7 @@
-"""Unfinished work, kept in the run folder so that a stopped command goes on where it was.
+"""Unfinished work, kept in the run folder so that a stopped command can be resumed.
 
 `checkpoint/` holds a file for each finished model, one for each in training, the identity of the
-run, and a lock for each model that a process is at work on. Every file is written under another
+run, and a lock for each model that a process is training. Every file is written under another
 name, flushed to the disk and renamed, so that there is a whole one at any moment. None of them is
 executed when it is read.
 """
@@ -66,13 +66,13 @@ class CheckpointFolder:
             unfinished, finished = self.known.exists(), self.result.exists()
             if unfinished and not (resume or overwrite):
                 raise UserError(
-                    f"--output {self.run}: there is an unfinished run; pass --resume to go on with "
-                    "it or --overwrite to begin anew"
+                    f"--output {self.run}: it holds an unfinished run; pass --resume to continue "
+                    "it, or --overwrite to start again"
                 )
             if finished and not unfinished and not overwrite:
                 if not resume:
                     raise UserError(
-                        f"--output {self.run}: there is a finished run; pass --overwrite to "
+                        f"--output {self.run}: it holds a finished run; pass --overwrite to "
                         "replace it, or another --output"
                     )
                 compare(finished_identity(self.result), self.identity, self.run)
@@ -103,7 +103,7 @@ class CheckpointFolder:
         except filelock.Timeout as error:
             self.release()
             raise UserError(
-                f"--output {self.run}: another process is at work there; wait for it, or pass "
+                f"--output {self.run}: another process is using it; wait for it, or pass "
                 "another --output"
             ) from error
         finally:
@@ -233,7 +233,9 @@ def read(path: Path, mark: str) -> dict | None:
 
 def damaged(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return UserError(f"{path}: damaged, or not of this run: {reason}; delete it to train it anew")
+    return UserError(
+        f"{path}: damaged, or not of this run: {reason}; delete it to train that model again"
+    )
 
 
 def kept_identity(path: Path) -> dict:
@@ -262,7 +264,7 @@ def compare(kept: dict, now: dict, run: Path) -> None:
     changes = [difference(key, kept[key], now[key]) for key in other]
     raise UserError(
         f"--resume: the run in {run} is another (other {'; '.join(changes)}); use its own "
-        "settings, or --overwrite to begin anew"
+        "settings, or --overwrite to start again"
     )
 
 

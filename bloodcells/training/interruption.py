@@ -13,7 +13,7 @@ import torch
 
 from bloodcells.training import distributed
 
-MESSAGE = b"\nstopping after this batch; once more to stop at once\n"
+MESSAGE = b"\nstopping after this batch; again to stop at once\n"
 
 
 class Interrupted(KeyboardInterrupt):

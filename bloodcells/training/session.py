@@ -198,7 +198,9 @@ class Session:
         self.stack.enter_context(self.folder.turn)  # of processes that end at once, one finds all
         runs = [self.folder.record(fold.name) for fold in self.folds]
         if None in runs:
-            print(f"done here; when all models are: {resuming_command(self.args, alone=True)}")
+            print(
+                f"done here; when all models are trained: {resuming_command(self.args, alone=True)}"
+            )
             return False
         self.runs = runs
         return True
@@ -249,11 +251,11 @@ def plain(value: object) -> object:
 
 @contextmanager
 def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
-    """Within the block, a stop says how to go on, and a lack of memory what to lower."""
+    """Within the block, a stop says how to resume, and a lack of memory what to lower."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"stopped; to go on: {resuming_command(args)}") from error
+        raise KeyboardInterrupt(f"stopped; resume with: {resuming_command(args)}") from error
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory; lower --batch-size") from error
 
@@ -272,7 +274,7 @@ def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
 
 
 def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
-    """The command that goes on with this one; `alone` leaves the choice of models out."""
+    """The command that resumes this one; `alone` leaves the choice of models out."""
     if distributed.size() > 1:
         return "the same torchrun command with --resume"
     given, kept = iter(sys.argv[1:]), []

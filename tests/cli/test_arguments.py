@@ -36,12 +36,12 @@ def test_help_and_a_wrong_flag_load_nothing_slow(script, flag):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--epochs", "0"], "'0' is not a whole number of 1 to"),
-        (["--epochs", "many"], "'many' is not a whole number of 1 to"),
-        (["--lr", "-0.1"], "'-0.1' is not a number above zero"),
-        (["--lr", "nan"], "'nan' is not a number above zero"),
-        (["--seed", "-1"], "'-1' is not a whole number of 0 to 4294967295"),
-        (["--seed", "4294967296"], "'4294967296' is not a whole number of 0 to 4294967295"),
+        (["--epochs", "0"], "'0' is not an integer from 1 to"),
+        (["--epochs", "many"], "'many' is not an integer from 1 to"),
+        (["--lr", "-0.1"], "'-0.1' is not a positive number"),
+        (["--lr", "nan"], "'nan' is not a positive number"),
+        (["--seed", "-1"], "'-1' is not an integer from 0 to 4294967295"),
+        (["--seed", "4294967296"], "'4294967296' is not an integer from 0 to 4294967295"),
         (["--batch-size", "0"], "of 1 to"),
         (["--folds", "1"], "of 2 to 20"),
         (["--folds", "21"], "of 2 to 20"),
@@ -65,7 +65,7 @@ def test_wrong_flags(fails, script, flags, says):
     [
         ("epoch = 3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("output = 'x'", "unknown key 'output'"),
-        ("epochs = 0", "'0' is not a whole number of 1 to"),
+        ("epochs = 0", "'0' is not an integer from 1 to"),
         ("synthetic = 'yes'", "--synthetic"),
         ("epochs =", "not a readable TOML file"),
         ("[training]\nepochs = 3", "unknown key 'training'"),

@@ -59,7 +59,7 @@ def test_trial_taken_over_while_alive(tmp_path, capsys):
         return 1.0
 
     worker.run(objective, lambda trial, done: None)
-    assert "another worker has it now" in capsys.readouterr().err
+    assert "another worker has taken it over" in capsys.readouterr().err
     assert [trial.number for trial in worker.filled()] == [1, 2]
 
 

@@ -117,7 +117,7 @@ def test_killed_twenty_times(whole, tmp_path):
 def test_stopped_and_resumed(run, whole, tmp_path, monkeypatch, epoch):
     outcome = stopped(run, tmp_path, monkeypatch, epoch)
     command = f"python model_cnn.py {' '.join(map(str, SMALL))} --output {tmp_path} --resume"
-    assert outcome.err.strip() == f"stopped; to go on: {command}"
+    assert outcome.err.strip() == f"stopped; resume with: {command}"
     assert not (tmp_path / "metrics.json").exists()
     resumed = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
     assert resumed.code == 0, resumed
@@ -149,7 +149,7 @@ def test_checkpoint_less_often(run, whole, tmp_path, monkeypatch):
 
 def test_seeds_spread_over_processes(run, whole, tmp_path):
     first = run("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 1)
-    assert "done here; when all models are: python model_cnn.py" in first.out, first
+    assert "done here; when all models are trained: python model_cnn.py" in first.out, first
     assert not (tmp_path / "metrics.json").exists()
     last = run("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 0)
     assert last.code == 0, last
@@ -166,7 +166,7 @@ def test_only_what_there_is(fails, tmp_path):
 def test_finished_run_is_not_overwritten(fails, run, whole):
     before = (whole / "metrics.json").read_bytes()
     line = fails("model_cnn.py", *SMALL, "--output", whole)
-    assert "there is a finished run; pass --overwrite" in line
+    assert "it holds a finished run; pass --overwrite" in line
     outcome = run("model_cnn.py", *SMALL, "--output", whole, "--resume")
     assert (outcome.code, "finished already" in outcome.out) == (0, True)
     line = fails("model_cnn.py", *SMALL, "--output", whole, "--resume", "--save-weights")
@@ -177,7 +177,7 @@ def test_finished_run_is_not_overwritten(fails, run, whole):
 def test_unfinished_run_is_not_begun_anew_by_chance(fails, run, whole, tmp_path, monkeypatch):
     stopped(run, tmp_path, monkeypatch, 2)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
-    assert "there is an unfinished run; pass --resume" in line
+    assert "it holds an unfinished run; pass --resume" in line
     outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--overwrite")
     assert outcome.out.count(" epoch ") == 8
     same(whole, tmp_path)
@@ -216,7 +216,7 @@ def test_two_processes_on_one_folder(fails, run, tmp_path, monkeypatch):
     stopped(run, tmp_path, monkeypatch, 1)
     with filelock.FileLock(tmp_path / "checkpoint" / "seed-1.lock"):
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-    assert "another process is at work there" in line
+    assert "another process is using it" in line
     assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
 
 
@@ -232,7 +232,7 @@ def test_full_disk_leaves_the_last_state(run, fails, whole, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         line = fails_in_training(run, tmp_path)
-    assert "No space left on device; what was there before is left" in line
+    assert "No space left on device; the previous file is unchanged" in line
     assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
     same(whole, tmp_path)
 
@@ -310,8 +310,8 @@ def test_signal_ends_after_the_batch(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     first, *_, last = err.strip().splitlines()
-    assert first == "stopping after this batch; once more to stop at once"
-    assert last.startswith("stopped; to go on: python model_cnn.py --config cnn-fast-60")
+    assert first == "stopping after this batch; again to stop at once"
+    assert last.startswith("stopped; resume with: python model_cnn.py --config cnn-fast-60")
     assert last.endswith("--resume")
     kept = torch.load(tmp_path / "checkpoint" / "seed-0.pt", weights_only=True)
     assert len(kept["history"]) >= 2
