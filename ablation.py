@@ -52,6 +52,7 @@ VARIANTS: dict[str, dict] = {  # the settings in which a variant departs from th
 
 
 def main() -> None:
+    """Train every variant on the same folds, and compare their held-out scores."""
     args = parse_ablation(__file__)
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
@@ -131,6 +132,7 @@ def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
 
 
 def accuracy(run: Run) -> float:
+    """Held-out accuracy of a trained model."""
     return float((run.val_probabilities.argmax(1) == run.val_labels).mean())
 
 

@@ -29,6 +29,7 @@ KEEP_SHAPE = ("BatchNorm2d", "ReLU", "Dropout", "Identity")  # named in the box 
 
 
 def main() -> None:
+    """Trace and draw the networks that the command line names."""
     args = parse_architecture(__file__)
     names = [args.model] if args.model else list(models.MODELS)
     try:
@@ -64,7 +65,6 @@ def summary(layers: list[Layer]) -> str:
 
 def trace(network: nn.Module, size: int) -> list[Layer]:
     """What the network does to one image, in the order of the calls."""
-
     layers = [Layer(["image"], (3, size, size), 0, 0)]
     counter = FlopCounterMode(display=False)
     before: dict[nn.Module, int] = {}

@@ -70,6 +70,7 @@ SEED_0 = Fold(seed=0, fold=None, train=np.arange(0), held_out=None, scored=False
 
 
 def main() -> None:
+    """Measure everything, one after the other, and write the results."""
     args = parse_bench(__file__)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks of itself otherwise
     device = choose_device(args.device)

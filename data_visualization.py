@@ -24,6 +24,7 @@ from bloodcells.tracking import run_folder
 
 
 def main() -> None:
+    """Count, draw and audit the images of the data set."""
     args = parse_data(__file__)
     run_folder.prepare(args.output, args.code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)

@@ -43,6 +43,7 @@ SUSPECTS = 40  # labels in the figure; the table has all
 
 
 def main() -> None:
+    """Judge every label by a held-out model, then look into the released network."""
     args = parse_explain(__file__)
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
@@ -84,7 +85,6 @@ def save(
     device: torch.device,
 ) -> None:
     """Look into the released network, and write the folder `args.output`."""
-
     wrong = errors(classifier, dataset, device)
     rows = one_a_class(dataset.test)
     maps = activation_maps(classifier.network, dataset.test, rows, device, args.seed)
@@ -120,7 +120,6 @@ def save(
 
 def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> list[dict]:
     """The most confident errors on test, with the training cells nearest to each."""
-
     train, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.test))
     probabilities = classifier.predict(test.to(device))[0].numpy()
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -151,7 +150,6 @@ def suspect_labels(
     Every image is judged by the model of the fold that held it out, and ranked by the probability
     of its label: the self-confidence of Northcutt et al., "Confident Learning" (2021).
     """
-
     probabilities = np.empty((len(pool), runs[0].val_probabilities.shape[1]), np.float32)
     for fold, run in zip(folds, runs, strict=True):
         probabilities[fold.held_out] = run.val_probabilities
@@ -172,7 +170,6 @@ def suspect_labels(
 
 def one_a_class(split: Split) -> np.ndarray:
     """The row of the first image of each class."""
-
     return np.array([np.flatnonzero(split.labels == label)[0] for label in np.unique(split.labels)])
 
 

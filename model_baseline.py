@@ -35,6 +35,7 @@ from models import Baseline
 
 
 def main() -> None:
+    """Train and score the baseline on every fold."""
     args = parse_baseline(__file__)  # flags override the preset of .config/
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)

@@ -47,6 +47,7 @@ NOT_THE_SEARCH = (  # what may differ between workers and restarts of one study
 
 
 def main() -> None:
+    """Take part in the search until all trials are done, and write what it found."""
     args, parser = parse_search(__file__)
     space = read_space(parser, args)
     trials = number_of_trials(args, space)
@@ -131,6 +132,7 @@ class Console:
         self.seconds: list[float] = []
 
     def __call__(self, trial: FrozenTrial, done: int) -> None:
+        """Print the trial that was just ended, the `done`-th."""
         settings = ", ".join(f"{name} {value}" for name, value in trial.params.items())
         models = trial.user_attrs.get("folds", [])
         if "failed" in trial.user_attrs:

@@ -44,6 +44,7 @@ NON_CELLS = 500  # of each kind
 
 
 def main() -> None:
+    """Calibrate every seed's model, measure it on test, and write the first one's weights."""
     args = parse_release(__file__)
 
     run = run_folder.read(run_folder.find(args.run))
@@ -87,7 +88,6 @@ def main() -> None:
 
 def check(run: SavedRun, dataset: dict) -> None:
     """Raises `UserError` for a run that cannot be released."""
-
     metrics = run.metrics
     if metrics["model"]["name"] != "CellNet" or metrics["config"].get("protocol") != "official":
         raise UserError(f"--run {run.folder}: only CellNet of the official protocol is released")
@@ -114,7 +114,6 @@ def protect_weights(path: Path, code: Code) -> None:
 
 def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
     """A seed's network, rounded to float16, and where its training cells lie."""
-
     network = load_network(run, name).half().float()
     network.to(device, memory_format=torch.channels_last)
     images, labels = bloodmnist.to_device(train, device)
@@ -124,7 +123,6 @@ def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
 
 def make_card(run: SavedRun, member: dict, args: Namespace) -> dict:
     """What `predict.py` must know of the weights, and where they come from."""
-
     metrics = run.metrics
     return {
         "model": "CellNet",

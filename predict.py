@@ -50,6 +50,7 @@ class Tally:
 
 
 def main() -> None:
+    """Classify the images that the command line names."""
     args = parse_predict(__file__)
     names = user_images.find(args.paths) if args.paths else []
     model = load_classifier(args.weights, args.views, choose_device(args.device))
@@ -98,7 +99,6 @@ def usable(cells: Iterable[Cell], tally: Tally) -> Iterator[Cell]:
 
 def classify(cells: Iterator[Cell], model: Released, args: Namespace) -> Iterator[Row]:
     """A row an image, a batch at a time."""
-
     device = model.classifier.centres.device
     while batch := list(itertools.islice(cells, args.batch_size)):
         images = torch.from_numpy(np.stack([cell.pixels for cell in batch])).to(device)
@@ -123,7 +123,6 @@ def classify(cells: Iterator[Cell], model: Released, args: Namespace) -> Iterato
 
 def watched(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
     """The rows, counted as they pass; shows the progress unless they fill the terminal."""
-
     for row in tqdm(rows, unit=" images", disable=True if sys.stdout.isatty() else None):
         tally.images += 1
         tally.unlike += row["unlike_training"]
@@ -135,7 +134,6 @@ def watched(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
 
 def write(rows: Iterable[Row], form: str) -> None:
     """Print the rows. Raises `UserError` if standard output takes no more."""
-
     if sys.stdout is None:
         raise UserError("standard output is closed")
     try:
@@ -152,7 +150,6 @@ def write(rows: Iterable[Row], form: str) -> None:
 
 def tell_all(tally: Tally, classes: list[str]) -> None:
     """What is to say of all images together."""
-
     if tally.truths:
         print(output.report(tally.truths, tally.answers, classes), file=sys.stderr)
     if tally.unlike:
@@ -164,7 +161,6 @@ def tell_all(tally: Tally, classes: list[str]) -> None:
 
 def tell(message: str) -> None:
     """A line on standard error, above the progress bar if there is one."""
-
     tqdm.write(f"predict.py: {message}", file=sys.stderr)
 
 

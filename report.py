@@ -43,6 +43,7 @@ BLOCKS = {  # of each document: what stands between the markers of that name
 
 
 def main() -> None:
+    """Write the documents' tables, or compare or draw runs."""
     args = parse_report(__file__)
     if args.compare:
         print(compare_runs([run_folder.read(run_folder.find(path)) for path in args.compare]))
@@ -110,6 +111,7 @@ def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:
 
 
 def read_document(path: Path) -> str:
+    """A document's text. Raises `UserError` if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

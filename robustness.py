@@ -33,6 +33,7 @@ from bloodcells.training.device import choose_device, keep_freed_memory
 
 
 def main() -> None:
+    """Score each run's models on the test images, corrupted in every way."""
     args = parse_robustness(__file__)
 
     unknown = [kind for kind in args.kinds or () if kind not in corruptions.CORRUPTIONS]
@@ -91,7 +92,6 @@ def main() -> None:
 
 def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
     """The networks of a run. Raises `UserError` if its weights are missing or of other data."""
-
     if run.metrics["dataset"] != dataset:
         raise UserError(f"--runs {run.folder}: trained on other data than {dataset['name']} here")
     if run.metrics["leaks_test_images"]:
@@ -107,7 +107,6 @@ def accuracy(
     network: nn.Module, images: np.ndarray, labels: np.ndarray, device: torch.device
 ) -> float:
     """The share of images that a network gets right in one view."""
-
     probabilities = predict(network, torch.from_numpy(images).to(device))
     return float((probabilities.argmax(1).numpy() == labels).mean())
 

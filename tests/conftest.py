@@ -126,7 +126,6 @@ def fails(run):
 @pytest.fixture(scope="session")
 def real_file() -> Path:
     """The real 28 px file. In CI a test that needs it fails without it; elsewhere it is skipped."""
-
     try:
         return download.find_or_download(None, 28)[0]
     except UserError as error:
@@ -138,7 +137,6 @@ def real_file() -> Path:
 @pytest.fixture
 def postgresql():
     """The URL of a new database on a real PostgreSQL server. In CI there must be one."""
-
     server = os.environ.get("POSTGRESQL_URL")
     if not server and os.environ.get("CI"):
         pytest.fail("CI must set POSTGRESQL_URL")

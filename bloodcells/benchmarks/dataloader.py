@@ -26,6 +26,8 @@ from bloodcells.training.augmentation import Batches
 
 
 class Images(Dataset):
+    """The split's images, one at a time, as most projects load them."""
+
     transform = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
     )
@@ -41,7 +43,7 @@ class Images(Dataset):
 
 
 def network(name: str, side: int) -> nn.Module:
-    """ "Baseline" or "ConvNet" for images of `side` pixels."""
+    """Either "Baseline" or "ConvNet", for images of `side` pixels."""
     if name == "Baseline":
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * side**2, 8))
     pooled = (side - 1) // 2 - 1

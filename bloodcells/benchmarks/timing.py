@@ -53,6 +53,7 @@ class Step:
         self.optimizers = make_optimizers(self.model, recipe)
 
     def forward(self) -> Tensor:
+        """The loss, without a gradient's being asked for."""
         with autocast(self.device, self.recipe.precision):
             logits = self.model(self.batch.images).float()
         return nn.functional.cross_entropy(logits, self.batch.labels)
@@ -64,6 +65,7 @@ class Step:
         self.forward().backward()
 
     def step(self) -> None:
+        """A whole training step, by the function that trains."""
         self.train(self.model, self.batch, self.optimizers, (), self.recipe)
 
     def gflop(self, part: Callable[[], object]) -> float:

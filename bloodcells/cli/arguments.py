@@ -61,6 +61,7 @@ class Parser(argparse.ArgumentParser):
         self.script = script
 
     def error(self, message: str):
+        """Complain by an exception, which `run_script` shows."""
         raise UserError(message)
 
 
@@ -103,12 +104,14 @@ def make_parser(script: str, preset: str) -> Parser:
 
 
 def add_device_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag that says where to compute."""
     group.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
 
 
 def add_figure_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag that says how figures are stored."""
     group.add_argument(
         "--figure-format", choices=("png", "pdf", "svg"), default="png", help="figure file type"
     )

@@ -73,6 +73,7 @@ class Dataset:
     synthetic: bool
 
     def splits(self) -> dict[str, Split]:
+        """The splits by their names, in the order of `SPLITS`."""
         return {name: getattr(self, name) for name in SPLITS}
 
     def count_table(self) -> list[list]:

@@ -47,6 +47,7 @@ def motion(images: np.ndarray, length: float, rng: Generator) -> np.ndarray:
 
 
 def blurred(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Images convolved with a kernel, which is scaled to a sum of one."""
     return convolve(images, (kernel / kernel.sum())[None, :, :, None], mode="nearest")
 
 
@@ -170,4 +171,5 @@ def versions(
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Values rounded and clipped to uint8."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)

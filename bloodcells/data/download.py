@@ -40,7 +40,7 @@ def medmnist() -> ModuleType:
 
 
 def file_name(size: int) -> str:
-    """medmnist's name for the file of images of `size` pixels."""
+    """The name of medmnist for the file of images of `size` pixels."""
     return "bloodmnist.npz" if size == 28 else f"bloodmnist_{size}.npz"
 
 
@@ -141,6 +141,7 @@ def checks_file() -> Path:
 
 
 def read_checks() -> dict[str, list]:
+    """The checks that passed, by path; empty if they cannot be read."""
     try:
         checks = json.loads(checks_file().read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
@@ -149,6 +150,7 @@ def read_checks() -> dict[str, list]:
 
 
 def remember_check(path: Path, mark: list) -> None:
+    """Add a check that passed, where the cache can be written."""
     checks = {**read_checks(), str(path.resolve()): mark}
     try:
         file = checks_file()

@@ -51,6 +51,7 @@ def digits(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Values rounded and clipped to uint8."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 

@@ -136,6 +136,7 @@ def read_image(source: str | io.BytesIO, size: int, crop: str) -> tuple[np.ndarr
 
 
 def is_animated(image: Image.Image) -> bool:
+    """Whether an image has several frames."""
     return getattr(image, "is_animated", False)
 
 

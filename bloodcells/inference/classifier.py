@@ -160,6 +160,7 @@ def load_network(run: SavedRun, weights: str) -> nn.Module:
 
 
 def md5_of(content: bytes) -> str:
+    """The MD5 of a file's content, a checksum only."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

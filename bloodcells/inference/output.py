@@ -15,6 +15,7 @@ ABSTAINED = "abstained"
 
 
 def as_table(rows: Iterable[Row]) -> Iterator[str]:
+    """Rows as an aligned table, a line each after the heads."""
     yield f"{'class':20} {'p':>6}  {'second':20} {'p':>6}    path"
     for row in rows:
         (_, _), (second, p) = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:2]
@@ -27,6 +28,7 @@ def as_table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def as_csv(rows: Iterable[Row]) -> Iterator[str]:
+    """Rows as CSV, the probabilities in columns of their own."""
     for number, row in enumerate(rows):
         flat = {**row, **row["probabilities"]}
         del flat["probabilities"]
@@ -38,12 +40,14 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def csv_line(values: Iterable) -> str:
+    """One line of CSV, without its end."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(values)  # so that \r and \n are quoted
     return line.getvalue().removesuffix("\r\n")
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:
+    """Rows as one JSON list, a line each."""
     comma = "["
     for row in rows:
         yield f"{comma}{json.dumps(row)}"

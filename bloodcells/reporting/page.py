@@ -179,7 +179,7 @@ def overview(runs: list[tuple[Path, dict]]) -> dict:
 
 
 def score(value: dict) -> str:
-    """mean ± standard deviation [95 % interval]."""
+    """Mean ± standard deviation [95 % interval]."""
     spread = "" if value["std"] is None else f" ± {value['std']:.4f}"
     return f"{value['mean']:.4f}{spread} [{value['low']:.4f}, {value['high']:.4f}]"
 
@@ -256,4 +256,5 @@ def markdown(text: str, title: str) -> list[dict]:
 
 
 def anchor(folder: Path) -> str:
+    """The id of a folder's section."""
     return "run-" + re.sub(r"[^A-Za-z0-9-]", "-", folder.name)

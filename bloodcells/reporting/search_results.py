@@ -143,6 +143,7 @@ def spread(values: list[float]) -> tuple[float | None, float | None]:
 
 
 def describe(cell: dict) -> str:
+    """A cell's settings in words."""
     return ", ".join(
         f"{name.replace('_', ' ')} {value}" for name, value in cell["settings"].items()
     )

@@ -35,6 +35,7 @@ class Choice:
     values: tuple
 
     def suggest(self, trial: optuna.Trial, name: str) -> object:
+        """Draw a value for a trial."""
         by_text = dict(zip(self.grid(), self.values, strict=True))
         return by_text[trial.suggest_categorical(name, list(by_text))]
 
@@ -52,6 +53,7 @@ class Range:
     log: bool
 
     def suggest(self, trial: optuna.Trial, name: str) -> float:
+        """Draw a value for a trial."""
         whole = isinstance(self.low, int) and isinstance(self.high, int)
         suggest = trial.suggest_int if whole else trial.suggest_float
         return suggest(name, self.low, self.high, log=self.log)

@@ -115,6 +115,7 @@ def best_cell(cells: list[dict]) -> dict:
 
 
 def seconds(models: list[dict]) -> float:
+    """Seconds that training and scoring of models took, in all."""
     return sum(model["seconds"] for model in models)
 
 

@@ -65,10 +65,12 @@ def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
 
 
 def digest(content: bytes) -> str:
+    """The first 12 hexadecimal digits of the SHA-256."""
     return hashlib.sha256(content).hexdigest()[:12]
 
 
 def parsed(content: bytes) -> ast.Module | None:
+    """The syntax tree; None for what is no valid Python."""
     try:
         return ast.parse(content)
     except (SyntaxError, ValueError):  # ValueError: null bytes
@@ -119,6 +121,7 @@ def dumped(node: object) -> Iterator[str]:
 
 
 def is_docstring(node: ast.AST) -> bool:
+    """Whether a statement is nothing but a string."""
     value = getattr(node, "value", None)
     return isinstance(node, ast.Expr) and isinstance(getattr(value, "value", None), str)
 

@@ -33,6 +33,7 @@ class Code:
 
     @property
     def hash(self) -> str:
+        """One hash of all files."""
         return combined(self.files)
 
     @property
@@ -97,6 +98,7 @@ def relative(path: Path) -> str:
 
 @functools.cache
 def on_disk(path: str) -> bytes | None:
+    """A file's content as it is now; None if there is none."""
     file = ROOT / path
     return file.read_bytes() if file.is_file() else None
 
@@ -169,4 +171,5 @@ def recorded(folder: Path) -> dict | None:
 
 
 def has_results(folder: Path) -> bool:
+    """Whether a folder holds results of any kind."""
     return any((folder / name).exists() for name in RESULTS)

@@ -124,6 +124,7 @@ def keep_names(folder: Path) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
+    """Write a value as indented JSON; NaN is refused."""
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -141,6 +142,7 @@ def write_toml(path: Path, settings: dict) -> None:
 
 
 def write_csv(path: Path, rows: list[Sequence]) -> None:
+    """Write rows as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 

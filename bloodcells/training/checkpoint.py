@@ -111,6 +111,7 @@ class CheckpointFolder:
                 lock.release()
 
     def release(self) -> None:
+        """Give the models free for other processes."""
         for lock in self.locks.values():
             lock.release()
 
@@ -232,6 +233,7 @@ def read(path: Path, mark: str) -> dict | None:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
+    """What to tell of a file that is not a checkpoint of this run."""
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(
         f"{path}: damaged, or not of this run: {reason}; delete it to train that model again"

@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """ "float32" or "bfloat16"; "auto" takes bfloat16 where the device computes it natively."""
+    """Either "float32" or "bfloat16"; "auto" is bfloat16 where the device computes it natively."""
     if name != "auto":
         return name
     if device.type == "cuda":

@@ -53,6 +53,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
+        """Update every filter bank once."""
         for group in self.param_groups:
             for weight in group["params"]:
                 state = self.state[weight]

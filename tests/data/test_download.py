@@ -49,8 +49,7 @@ def official(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_pip(monkeypatch):
-    """pip finds nothing."""
-
+    """Pip finds nothing."""
     real = subprocess.run
 
     def refuse(command, **options):

@@ -24,6 +24,7 @@ def montage(path: Path, images: np.ndarray, side: int, mark: str | None = None) 
 
 
 def show(axes: Axes, image: np.ndarray) -> None:
+    """An image on axes without ticks."""
     axes.imshow(image, interpolation="nearest")
     axes.axis("off")
 

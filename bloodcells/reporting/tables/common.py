@@ -27,7 +27,7 @@ ROWS = {  # balanced accuracy is the macro recall under another name
 
 
 def cell(value: dict, digits: int = 3) -> str:
-    """mean +- standard deviation over runs [95 % interval of test sampling]."""
+    """Mean ± standard deviation over runs [95 % interval of test sampling]."""
     mean, low, high = (f"{value[key]:.{digits}f}" for key in ("mean", "low", "high"))
     spread = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
     return f"{mean}{spread} [{low}, {high}]"

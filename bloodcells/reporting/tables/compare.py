@@ -43,6 +43,7 @@ def line(run: SavedRun, width: int) -> str:
 
 
 def spread(values: list[float]) -> str:
+    """Mean ± standard deviation; a dash where there is nothing."""
     if not values:
         return "-"
     deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""

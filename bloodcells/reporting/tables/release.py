@@ -148,7 +148,7 @@ def read_release(plots: Path) -> dict:
 
 
 def deviation(value: dict) -> str:
-    """mean ± standard deviation, the latter where there are several models."""
+    """Mean ± standard deviation, the latter where there are several models."""
     return f"{value['mean']:.4f}" + ("" if value["std"] is None else f" ± {value['std']:.4f}")
 
 

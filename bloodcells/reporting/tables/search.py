@@ -49,7 +49,7 @@ def search(plots: Path) -> str:
 
 
 def held_out(cell: dict, models: int) -> str:
-    """mean ± standard deviation over the folds, or of how many where the rest were pruned."""
+    """Mean ± standard deviation over the folds, or of how many where the rest were pruned."""
     values = cell["accuracy"]
     if not values:
         return f"cannot be trained: {cell['failed']}"

@@ -205,5 +205,5 @@ def ablation_rows(rows: list[dict]) -> list[str]:
 
 
 def spread(values: list[float], sign: str = "") -> str:
-    """mean +- standard deviation in points."""
+    """Mean ± standard deviation in points."""
     return f"{100 * np.mean(values):{sign}.2f} ± {100 * np.std(values, ddof=1):.2f}"
