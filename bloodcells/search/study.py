@@ -29,7 +29,6 @@ BEAT, GRACE = 10, 60  # seconds between signs of life; silent for so long is dea
 POLL = 2  # seconds between looks at what other workers do
 MOST_DEATHS = 10  # a slot whose trials ended their workers so often is given up
 SEARCH = "search"  # the attribute of a study that says what it searches
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Objective = Callable[[optuna.Trial], float]
 
