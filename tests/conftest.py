@@ -21,6 +21,14 @@ from bloodcells.evaluation import prediction
 from bloodcells.tracking import provenance
 
 ROOT = Path(__file__).parents[1]
+# committed results of older code than today's, which the tables mark; make them anew, and take them
+# out here: the test of them lists what is there
+OLDER = {
+    "ablation/ablation.json",
+    "bench/bench.json",
+    "cnn-best-train-and-validation/metrics.json",
+    "tuning/metrics.json",
+}
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
 
 

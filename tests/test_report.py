@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import OLDER, ROOT
 
 import report
 from bloodcells.cli.presets import PRESETS, load_preset
@@ -330,10 +330,6 @@ def test_rows_of_older_code_are_marked(plots, monkeypatch):
     path.write_text(json.dumps(found))
     commit = found["environment"]["git_commit"]
     assert f"| CNN accuracy (code of {commit}) |" in paper_table(plots)
-
-
-# committed results that were made by older code than today's; make them anew and take them out
-OLDER: set[str] = set()
 
 
 def test_committed_results_are_of_committed_code():

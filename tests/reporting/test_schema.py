@@ -4,7 +4,7 @@ import json
 
 import jsonschema
 import pytest
-from conftest import QUICK, ROOT
+from conftest import OLDER, QUICK, ROOT
 
 SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text(encoding="utf-8"))
 COMMITTED = sorted((ROOT / "plots").glob("*/metrics.json"))
@@ -26,6 +26,8 @@ def test_the_schema_is_one_and_describes_itself():
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_committed_metrics(path):
+    if f"{path.parent.name}/{path.name}" in OLDER and "code" not in json.loads(path.read_text()):
+        pytest.skip("made before results knew their code")
     assert complaints(path) == []
 
 
