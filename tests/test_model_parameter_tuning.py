@@ -298,7 +298,7 @@ def test_file_that_is_no_database(fails, preset, tmp_path):
     [
         ("lr = [0.001, 0.1]", "learning-rate = [1]", "[space] learning-rate: not a setting"),
         ("lr = [0.001, 0.1]", "batch-sise = [1]", "did you mean 'batch-size'?"),
-        ("lr = [0.001, 0.1]", "lr = [0.001, -1]", "not a number above zero"),
+        ("lr = [0.001, 0.1]", "lr = [0.001, -1]", "not a positive number"),
         ("lr = [0.001, 0.1]", "lr = {low = 1, high = 0.1}", "low must be below high"),
         ("lr = [0.001, 0.1]", "lr = {low = 0.01, high = 0.1}", "a grid needs a list"),
         ("lr = [0.001, 0.1]", "lr = 3", "neither a list of values nor"),

@@ -83,7 +83,7 @@ def test_a_base_of_the_preset_counts_and_a_new_preset_does_not(copy):
         ("bloodcells/training/meter.py", "lower --lr", "try a lower --lr"),
         ("models.py", "def conv(in_channels: int", "def conv(in_channels"),
         ("models.py", "from collections.abc import Sequence", "from typing import Sequence"),
-        ("bloodcells/cli/recipe.py", 'help="images a step"', 'help="images of a step"'),
+        ("bloodcells/cli/recipe.py", 'help="images per step"', 'help="images of a step"'),
         ("bloodcells/reporting/figures/style.py", "#0072B2", "#0072B3"),
         ("bloodcells/reporting/results.py", "of always naming it", "of always saying it"),
         ("bloodcells/training/session.py", "finished already", "was finished already"),
