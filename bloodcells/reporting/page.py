@@ -242,7 +242,7 @@ def figures(folder: Path, split: str) -> list[dict]:
 
 
 def markdown(text: str, title: str) -> list[dict]:
-    """The tables and the paragraphs of a document's block, in order."""
+    """The tables, lists and paragraphs of a document's block, in order."""
     parts = []
     captions = itertools.chain([title], (f"{title}, part {n}" for n in itertools.count(2)))
     for chunk in text.split("\n\n"):
@@ -250,6 +250,8 @@ def markdown(text: str, title: str) -> list[dict]:
         if lines and lines[0].startswith("|"):
             cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
             parts.append({"caption": next(captions), "heads": cells[0], "rows": cells[2:]})
+        elif lines and lines[0].startswith("- "):
+            parts.append({"points": [line.removeprefix("- ") for line in lines]})
         elif lines:
             parts.append({"text": " ".join(lines)})
     return parts

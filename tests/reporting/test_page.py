@@ -15,7 +15,9 @@ from bloodcells.reporting.page import write_page
 
 HOSTILE = "\ud800" + '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
 BLOCKS = {
-    "small": lambda plots: "| a `b` | n |\n|---|---|\n| x | 10 |\n| y | 9.5 |\n\nSome <b>words</b>."
+    "small": lambda plots: (
+        "| a `b` | n |\n|---|---|\n| x | 10 |\n| y | 9.5 |\n\nSome <b>words</b>.\n\n- one\n- `two`"
+    )
 }
 
 
@@ -56,6 +58,8 @@ def test_unfit_runs_are_named_and_left_out(plots):
         assert f'id="run-{name}"' not in text
         assert f"<li>{name}: " in text
     assert 'id="run-good"' in text
+    assert "<li>one</li><li><code>two</code></li>" in text
+    assert "<p>Some &lt;b&gt;words&lt;/b&gt;.</p>" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
 
 

@@ -77,7 +77,7 @@ def headline(plots: Path) -> str:
         "`cnn-fast-15`": read_run(plots, "cnn-fast-15"),
         "`cnn-best`": read_run(plots, "cnn-best"),
     }
-    lines = ["| | parameters | test accuracy | training a model |", "|---|---|---|---|"]
+    lines = ["| recipe | parameters | test accuracy | training a model |", "|---|---|---|---|"]
     for name, run in rows.items():
         metrics = run.metrics
         seconds = np.median([row["train_seconds"] for row in metrics["runs"]])
