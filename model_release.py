@@ -107,8 +107,8 @@ def protect_weights(path: Path, code: Code) -> None:
     made = json.loads(card.read_text(encoding="utf-8")).get("code") if card.exists() else None
     if code.edited and card.exists() and not (made and made["edited"]):
         raise UserError(
-            f"--weights {path}: not made by edited code, as {named(code.edited)} would now; pass "
-            "another file, or none"
+            f"--weights {path}: made by committed code, and these files are edited: "
+            f"{named(code.edited)}; pass another file, or none"
         )
 
 

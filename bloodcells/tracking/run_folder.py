@@ -59,8 +59,8 @@ def protect(folder: Path, code: Code, flag: str) -> None:
     kept = provenance.recorded(folder)
     if provenance.has_results(folder) and not (kept and kept["edited"]):
         raise UserError(
-            f"{flag} {folder}: its results were not made by edited code, as "
-            f"{named(code.edited)} would now; pass another folder, or none"
+            f"{flag} {folder}: it holds results of committed code, and these files are edited: "
+            f"{named(code.edited)}; pass another folder, or none"
         )
 
 

@@ -187,7 +187,7 @@ def edited(monkeypatch):
 def test_edited_code_leaves_a_committed_result_alone(fails, quick_run, edited, flags):
     before = {path.name: path.read_bytes() for path in quick_run.iterdir() if path.is_file()}
     line = fails("model_baseline.py", *QUICK, "--output", quick_run, *flags)
-    assert "its results were not made by edited code" in line
+    assert "it holds results of committed code, and these files are edited" in line
     assert "bloodcells/training/optim.py, models.py" in line
     assert {p.name: p.read_bytes() for p in quick_run.iterdir() if p.is_file()} == before
 
