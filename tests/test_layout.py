@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, git
 
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = [*SCRIPTS, *sorted((ROOT / "bloodcells").rglob("*.py"))]
@@ -54,3 +54,12 @@ def test_files_and_functions_are_short(path):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 70, node.name
+
+
+def test_a_clone_stays_light():
+    """No tracked file is over 2 MB; name here the one that has to be."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    tracked = filter(None, git(ROOT, "ls-files", "-z").split("\0"))
+    sizes = {name: (ROOT / name).stat().st_size for name in tracked if (ROOT / name).is_file()}
+    assert [name for name, size in sizes.items() if size > 2_000_000] == []
