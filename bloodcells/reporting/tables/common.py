@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +85,8 @@ def check_origin(path: Path, found: dict) -> None:
         raise UserError(f"{path}: a run on generated images never enters a table")
     if edited := found.get("code", {}).get("edited"):
         raise UserError(
-            f"{path}: a run of edited code never enters a table, but report.py --compare shows it: "
-            f"from the last commit differed {run_folder.named(edited)}"
+            f"{path}: a run of edited code never enters a table ({run_folder.named(edited)}); "
+            "report.py --compare shows it"
         )
 
 
@@ -117,7 +117,7 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
     if "precision" not in preset:  # then it is what the machine does best
         del expected["precision"]
     for key, value in expected.items():
-        if value is not MISSING and config.get(key, value) != value:
+        if config.get(key, value) != value:
             raise UserError(
                 f"{path}: {key} is not {value} as the table demands; make it again with {command}"
             )
