@@ -1,9 +1,9 @@
-# make setup | reproduce | test | bench | test-lowest | lock | audit. PYTHON= picks the interpreter (3.11 or newer).
+# make setup | reproduce | test | lint | bench | test-lowest | lock | audit. PYTHON= picks the interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup reproduce test bench test-lowest lock audit clean
+.PHONY: setup reproduce test lint bench test-lowest lock audit clean
 
 setup: $(VENV)/.installed
 
@@ -28,6 +28,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 # One test file a core at a time, and one thread each.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy .
 
 bench: setup
 	$(BIN)/python bench.py

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -116,7 +117,8 @@ def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
     mine, whole = runs[name], runs[WHOLE]
     labels = np.concatenate([run.val_labels for run in mine])
     ours, theirs = (
-        np.concatenate([run.val_probabilities.argmax(1) for run in part]) for part in (mine, whole)
+        np.concatenate([cast(np.ndarray, run.val_probabilities).argmax(1) for run in part])
+        for part in (mine, whole)
     )
     pairs = list(zip(mine, whole, strict=True))
     return {
@@ -133,7 +135,7 @@ def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
 
 def accuracy(run: Run) -> float:
     """Held-out accuracy of a trained model."""
-    return float((run.val_probabilities.argmax(1) == run.val_labels).mean())
+    return float((cast(np.ndarray, run.val_probabilities).argmax(1) == run.val_labels).mean())
 
 
 def save(args: Namespace, dataset: dict, environment: dict, rows: list[dict]) -> None:

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -120,7 +121,7 @@ def steps(network: nn.Module) -> list[nn.Module]:
     return found
 
 
-def describe(module: nn.Module) -> str:
+def describe(module: Any) -> str:
     """A module in a few words."""
     kind = type(module).__name__
     if kind == "Conv2d":

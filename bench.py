@@ -32,7 +32,7 @@ import torch
 import models
 from bloodcells import ROOT
 from bloodcells.benchmarks import dataloader, memory, search_scaling
-from bloodcells.benchmarks.timing import Step, images_per_second, seconds, seconds_in_turn
+from bloodcells.benchmarks.timing import Step, images_per_second, seconds
 from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.recipe import Recipe
@@ -48,6 +48,7 @@ from bloodcells.training.device import (
     choose_precision,
     keep_freed_memory,
     matrix_product_gflops,
+    seconds_in_turn,
 )
 from model_cnn import set_up, train_epoch
 
@@ -135,7 +136,7 @@ def networks(args: Namespace, device: torch.device) -> list[dict]:
         recipe = recipe_of(name, device)
         network = models.build(name, args.size)
         step = Step(network, recipe.batch_size, args.size, recipe, device, train_epoch)
-        row = {"name": name, "batch": recipe.batch_size, "precision": recipe.precision}
+        row: dict = {"name": name, "batch": recipe.batch_size, "precision": recipe.precision}
         row |= step.speed(args.repeats)
         print(f"{name}, batches of {recipe.batch_size}, {recipe.precision}")
         for part in ("forward", "backward", "step"):
@@ -210,7 +211,7 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
     by_pixels = steps([(pixels, small) for pixels in PIXELS])
     by_widths = steps([(28, widths) for widths in WIDTHS])
     names = ["-".join(map(str, widths)) for widths in WIDTHS]
-    found = {
+    found: dict[str, dict] = {
         "seconds_an_epoch_by_images": {count: epoch(count) for count in IMAGES},
         "seconds_a_step_by_pixels": dict(zip(PIXELS, by_pixels, strict=True)),
         "seconds_a_step_by_widths": dict(zip(names, by_widths, strict=True)),

@@ -15,9 +15,10 @@ if __name__ == "__main__":
     run_script(parse_explain, __file__)  # --help and a wrong flag are answered before torch loads
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != dataset.test.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    whitened = (  # in this space the classes' spread is a unit ball
+    whitened: Iterable[Any] = (  # in this space the classes' spread is a unit ball
         features(classifier.network, images.to(device)) @ classifier.whitening.cpu()
         for images in (test[worst], train)
     )
@@ -150,7 +151,9 @@ def suspect_labels(
     Every image is judged by the model of the fold that held it out, and ranked by the probability
     of its label: the self-confidence of Northcutt et al., "Confident Learning" (2021).
     """
-    probabilities = np.empty((len(pool), runs[0].val_probabilities.shape[1]), np.float32)
+    probabilities = np.empty(
+        (len(pool), cast(np.ndarray, runs[0].val_probabilities).shape[1]), np.float32
+    )
     for fold, run in zip(folds, runs, strict=True):
         probabilities[fold.held_out] = run.val_probabilities
     predicted = probabilities.argmax(1)

@@ -50,7 +50,7 @@ def main() -> None:
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             generator = seed_everything(fold)
             model = Baseline(image_size=args.size).to(device)
-            batches = Batches(*train, recipe, generator)
+            batches = Batches(*train, recipe, generator)  # type: ignore[call-arg]  # of an overload
             optimizer = Adam(model.parameters(), lr=recipe.lr, fused=True)
             epochs_done = session.restore(fold, model, batches, [optimizer])
             for epoch in range(epochs_done + 1, recipe.epochs + 1):

@@ -83,7 +83,9 @@ def set_up(
 ) -> tuple[nn.Module, Batches, list[Optimizer], list[LRScheduler]]:
     """A new model for a fold, with its batches, its optimizers and their schedulers."""
     generator = seed_everything(fold)
-    model = build(args).to(train.labels.device, memory_format=torch.channels_last)
+    model = build(args).to(  # type: ignore[call-overload]
+        train.labels.device, memory_format=torch.channels_last
+    )
     batches = Batches(*train, recipe, generator)
     optimizers = make_optimizers(model, recipe)
     steps = recipe.epochs * len(batches)

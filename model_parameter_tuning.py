@@ -18,7 +18,9 @@ if __name__ == "__main__":
 
 import time
 from argparse import Namespace
+from datetime import datetime
 from functools import partial
+from typing import cast
 
 import optuna
 import torch
@@ -100,7 +102,7 @@ def held_out_score(
 
 
 def train_until_it_stops(
-    args: Namespace, recipe: Recipe, fold: Fold, train: Labelled, held_out: Labelled
+    args: Namespace, recipe: Recipe, fold: Fold, train: Labelled, held_out: Labelled | None
 ) -> dict:
     """One model, until its held-out loss no longer falls; its history, one list per column."""
     started = time.perf_counter()
@@ -141,7 +143,8 @@ class Console:
             result = f"{self.search.args.objective} {abs(self.search.score(models)):.4f}"
         if 0 < len(models) < self.search.models:
             result += f", pruned after {len(models)} of {self.search.models} models"
-        self.seconds.append((trial.datetime_complete - trial.datetime_start).total_seconds())
+        began, ended = cast(datetime, trial.datetime_start), cast(datetime, trial.datetime_complete)
+        self.seconds.append((ended - began).total_seconds())
         left = (self.total - done) * sum(self.seconds) / len(self.seconds) / 60
         print(
             f"{done}/{self.total}: {settings}: {result}, {self.seconds[-1]:.0f} s; about "

@@ -17,9 +17,12 @@ if __name__ == "__main__":
 import json
 from argparse import Namespace
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import Tensor
 
+import models
 from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
@@ -57,12 +60,11 @@ def main() -> None:
     protect_weights(args.weights, args.code)
     keep_freed_memory()
     strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
-    members, first = [], None
+    members, classifiers = [], []
     for row in run.metrics["runs"]:
-        classifier = load_member(run, row["weights"], dataset.train, device)
-        members.append(uncertainty.measure(classifier, dataset, strange, args.false_alarms))
+        classifiers.append(load_member(run, row["weights"], dataset.train, device))
+        members.append(uncertainty.measure(classifiers[-1], dataset, strange, args.false_alarms))
         print(f"seed {row['seed']}: {line(members[-1])}", flush=True)
-        first = classifier if len(members) == 1 else first
 
     content = {
         "dataset": run.metrics["dataset"],
@@ -80,7 +82,7 @@ def main() -> None:
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    save_classifier(args.weights, first.cpu(), make_card(run, members[0], args))
+    save_classifier(args.weights, classifiers[0].cpu(), make_card(run, members[0], args))
     print(table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
@@ -104,20 +106,25 @@ def check(run: SavedRun, dataset: dict) -> None:
 def protect_weights(path: Path, code: Code) -> None:
     """Raises `UserError` if edited code would replace weights that were not made by such."""
     card = path.with_suffix(".json")
-    made = json.loads(card.read_text(encoding="utf-8")).get("code") if card.exists() else None
-    if code.edited and card.exists() and not (made and made["edited"]):
+    if not code.edited or not card.exists():
+        return
+    try:
+        made = json.loads(card.read_text(encoding="utf-8"))["code"]["edited"]
+    except (OSError, ValueError, LookupError, TypeError):
+        made = []  # no card of ours: not to be replaced either
+    if not made:
         raise UserError(
-            f"--weights {path}: made by committed code, and these files are edited: "
+            f"--weights {path}: not made by edited code, and these files are edited: "
             f"{named(code.edited)}; pass another file, or none"
         )
 
 
-def load_member(run: SavedRun, name: str, train: Split, device) -> Classifier:
+def load_member(run: SavedRun, name: str, train: Split, device: torch.device) -> Classifier:
     """A seed's network, rounded to float16, and where its training cells lie."""
-    network = load_network(run, name).half().float()
-    network.to(device, memory_format=torch.channels_last)
+    network = cast(models.CellNet, load_network(run, name).half().float())
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = bloodmnist.to_device(train, device)
-    centres, whitening = space_of(features(network, images), labels.cpu())
+    centres, whitening = space_of(features(network, cast(Tensor, images)), labels.cpu())
     return Classifier(network, centres, whitening).eval().to(device)
 
 

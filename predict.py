@@ -23,6 +23,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import TextIOWrapper
+from typing import cast
 
 import numpy as np
 import torch
@@ -63,7 +65,7 @@ def main() -> None:
         images = [cell.pixels for cell in cells]
         if names and not images:
             raise UserError("--export: none of the images can be used to check the file")
-        print(onnx_export.export(model, args.export, images))
+        print(onnx_export.export(model, args.export, cast(list[np.ndarray], images)))
     else:
         write(watched(classify(cells, model, args), tally), args.format)
         tell_all(tally, model.classes)
@@ -101,7 +103,9 @@ def classify(cells: Iterator[Cell], model: Released, args: Namespace) -> Iterato
     """A row an image, a batch at a time."""
     device = model.classifier.centres.device
     while batch := list(itertools.islice(cells, args.batch_size)):
-        images = torch.from_numpy(np.stack([cell.pixels for cell in batch])).to(device)
+        images = torch.from_numpy(
+            np.stack(cast(list[np.ndarray], [cell.pixels for cell in batch]))
+        ).to(device)
         results = (values.tolist() for values in model.classifier.predict(images, args.batch_size))
         for cell, values, distance in zip(batch, *results, strict=True):
             top = max(values)
@@ -137,7 +141,8 @@ def write(rows: Iterable[Row], form: str) -> None:
     if sys.stdout is None:
         raise UserError("standard output is closed")
     try:
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # for any file name
+        # for any file name
+        cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
         for line in getattr(output, f"as_{form}")(rows):
             print(line)
         sys.stdout.flush()

@@ -24,7 +24,7 @@ from pathlib import Path
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.reporting.figures import studies as figures
-from bloodcells.reporting.page import write_page
+from bloodcells.reporting.page import Block, write_page
 from bloodcells.reporting.results import draw_again
 from bloodcells.reporting.tables import release, search, studies
 from bloodcells.reporting.tables.compare import compare_runs
@@ -32,7 +32,8 @@ from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
 
-BLOCKS = {  # of each document: what stands between the markers of that name
+# Of each document: what stands between the markers of that name.
+BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {"paper": paper_table, "headline": studies.headline},
     "MODEL_CARD.md": {"results": release.results, "robustness": release.robustness},
     "docs/accuracy.md": {"ladder": studies.ladder, "ablation": studies.ablation},
@@ -56,7 +57,7 @@ def main() -> None:
         with suppress(UserError):  # the table of the same name says why below
             draw_ladder(args.plots)
         page = args.plots / "report.html"
-        blocks = {name: make for blocks in BLOCKS.values() for name, make in blocks.items()}
+        blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
         for line in write_page(args.plots, blocks, page):
             print(f"left out of {page}: {' '.join(line.split())}")
     write_code_list(args.plots / provenance.LIST, args.check)

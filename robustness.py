@@ -56,7 +56,7 @@ def main() -> None:
 
     rows = []
     for kind, severity, images in corruptions.versions(test.images, kinds, args.seed):
-        row = {"corruption": kind, "severity": severity, "accuracy": {}}
+        row: dict = {"corruption": kind, "severity": severity, "accuracy": {}}
         for name, networks in models.items():
             row["accuracy"][name] = [
                 accuracy(network, images, test.labels, device) for network in networks
@@ -100,7 +100,10 @@ def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
     if not all((run.folder / name).is_file() for name in files):
         raise UserError(f"--runs {run.folder}: no weights there; train it with --save-weights")
     networks = (load_network(run, name) for name in files)
-    return [network.to(device, memory_format=torch.channels_last) for network in networks]
+    return [
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for network in networks
+    ]
 
 
 def accuracy(

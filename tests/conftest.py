@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 OLDER = {
     "bench/bench.json",
     "cnn-best-train-and-validation/metrics.json",
+    "release/metrics.json",
     "tuning/metrics.json",
 }
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
@@ -69,8 +70,8 @@ def run(monkeypatch, capfd):
             arguments.run_script(importlib.import_module(Path(script).stem).main)
             code = 0
         except SystemExit as stop:
-            code = stop.code
-        return Outcome(code or 0, *capfd.readouterr())
+            code = int(stop.code or 0)
+        return Outcome(code, *capfd.readouterr())
 
     return call
 

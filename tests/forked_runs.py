@@ -65,10 +65,11 @@ def train(deadline: int | None) -> None:
             (notes / f"resumed-{os.getpid()}").touch()
         return history
 
-    checkpoint.Checkpoint.restore = noted
+    checkpoint.Checkpoint.restore = noted  # type: ignore[method-assign]
     os.fsync = deadly(os.fsync, events, deadline)
     run_folder.write_json = deadly(run_folder.write_json, events, deadline)
-    checkpoint.CheckpointFolder.end = deadly(checkpoint.CheckpointFolder.end, events, deadline)
+    end = deadly(checkpoint.CheckpointFolder.end, events, deadline)
+    checkpoint.CheckpointFolder.end = end  # type: ignore[method-assign]
     arguments.run_script(model_cnn.main)
     os._exit(0)
 

@@ -21,4 +21,4 @@ def work(url: str | None, folder: Path, total: int, seconds: float) -> None:
             file.write(f"{os.getpid()} {slot}\n")
 
     trials = search_scaling.work(url, folder, total, seconds, log)
-    assert sorted(trial.value for trial in trials) == list(range(total))
+    assert sorted(trial.params["slot"] for trial in trials) == list(range(total))

@@ -38,7 +38,7 @@ class Images(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self.transform(Image.fromarray(self.split.images[index])), self.split.labels[index]
 
 
@@ -136,7 +136,7 @@ def compare_protocol(
             for name in ("Baseline", "ConvNet")
         }
     both = zip(pairs["Baseline"], pairs["ConvNet"], strict=True)
-    pairs["both"] = [tuple(map(sum, zip(*models, strict=True))) for models in both]
+    pairs["both"] = [(b[0] + c[0], b[1] + c[1]) for b, c in both]
     return {"images": images, **{name: ratio(measured) for name, measured in pairs.items()}}
 
 

@@ -44,7 +44,7 @@ def of_training(
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / download.file_name(size)
-        np.savez_compressed(path, **arrays(size, counts))
+        np.savez_compressed(path, **arrays(size, counts))  # type: ignore[arg-type]
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
             return process.submit(train_a_little, path, size, recipe, train).result()
 

@@ -7,8 +7,10 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import cast
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -35,7 +37,7 @@ def work(
         slot = trial.suggest_int("slot", 0, total - 1)
         begun(slot)
         time.sleep(seconds)
-        return slot
+        return float(slot)
 
     worker = shared_study.Worker(database, study, total, lambda slot: {"slot": slot})
     worker.run(objective, lambda trial, done: None)
@@ -54,8 +56,9 @@ def wall_seconds(workers: int, total: int, seconds: float) -> float:
         trials = work_at_once(*settings)
         for process in others:
             process.join()
-    begin = min(trial.datetime_start for trial in trials)
-    return (max(trial.datetime_complete for trial in trials) - begin).total_seconds()
+    begin = min(cast(datetime, trial.datetime_start) for trial in trials)
+    end = max(cast(datetime, trial.datetime_complete) for trial in trials)
+    return (end - begin).total_seconds()
 
 
 def work_at_once(together: Barrier, folder: Path, total: int, seconds: float) -> list[FrozenTrial]:

@@ -44,10 +44,18 @@ class Step:
     """One training step of a network on random images, in parts that can be timed."""
 
     def __init__(
-        self, model: nn.Module, count: int, size: int, recipe: Recipe, device, train: TrainEpoch
+        self,
+        model: nn.Module,
+        count: int,
+        size: int,
+        recipe: Recipe,
+        device: torch.device,
+        train: TrainEpoch,
     ):
         """`count` images of `size` pixels; `train` is what trains an epoch, here of one step."""
-        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.model: nn.Module = model.to(  # type: ignore[call-overload]
+            device, memory_format=torch.channels_last
+        ).train()
         self.device, self.recipe, self.train = device, recipe, train
         self.batch = OneBatch(count, size, device)
         self.optimizers = make_optimizers(self.model, recipe)
@@ -113,7 +121,7 @@ def images_per_second(
     counts: Sequence[int],
     size: int,
     recipe: Recipe,
-    device,
+    device: torch.device,
     train: TrainEpoch,
     repeats: int,
 ) -> dict[str, dict[int, float]]:

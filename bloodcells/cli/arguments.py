@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, NoReturn, ParamSpec, cast
 
 from bloodcells import ROOT
 from bloodcells.cli.presets import layers, preset_path, read_preset
@@ -53,14 +53,14 @@ class Parser(argparse.ArgumentParser):
 
     tables: tuple[str, ...] = ()
 
-    def __init__(self, script: str | None = None, **settings):
+    def __init__(self, script: str | None = None, **settings: Any) -> None:
         if script is not None:
             text = Path(script).read_text(encoding="utf-8")
             settings["description"] = ast.get_docstring(ast.parse(text))
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **settings)
         self.script = script
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """Complain by an exception, which `run_script` shows."""
         raise UserError(message)
 
@@ -134,7 +134,7 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
         idle = "folds" if args.protocol in SEEDED else "runs"
         if getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle} does nothing under --protocol {args.protocol}")
-    args.code = code_of(Path(parser.script), tuple(layers(path)))
+    args.code = code_of(Path(cast(str, parser.script)), tuple(layers(path)))
     args.started = STARTED
     if args.output is None:
         args.output = ROOT / "plots" / run_name(parser, args)

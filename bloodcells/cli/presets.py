@@ -51,8 +51,8 @@ def load_preset(path: Path) -> dict:
 def read_preset(parser: argparse.ArgumentParser, path: Path, tables: Sequence[str] = ()) -> dict:
     """The defaults that a preset sets: its settings, and of `tables` those it has, as they are."""
     preset = load_preset(path)
-    tables = {name: preset.pop(name) for name in tables if name in preset}
-    return {**read_settings(parser, preset, path), **tables}
+    as_they_are = {name: preset.pop(name) for name in tables if name in preset}
+    return {**read_settings(parser, preset, path), **as_they_are}
 
 
 def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | str) -> dict:

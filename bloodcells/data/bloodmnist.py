@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast, overload
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class Dataset:
     def count_table(self) -> list[list]:
         """Images by class and split, as rows of cells: a header, the classes, the totals."""
         columns = [split.class_counts() for split in self.splits().values()]
-        columns.append(sum(columns))
+        columns.append(cast(np.ndarray, sum(columns)))
         rows = zip(CLASS_NAMES, *columns, strict=True)
         totals = [column.sum() for column in columns]
         return [["class", *SPLITS, "all"], *map(list, rows), ["all classes", *totals]]
@@ -107,7 +107,7 @@ class Pool:
 
     def to(self, device: torch.device) -> Labelled:
         """The images and labels on `device`."""
-        parts = [to_device(split, device).images for split in self.splits]
+        parts = [cast(Tensor, to_device(split, device).images) for split in self.splits]
         return Labelled(Images(parts), torch.from_numpy(self.labels).to(device))
 
 
@@ -117,12 +117,18 @@ class Labelled(NamedTuple):
     images: Tensor | Images
     labels: Tensor
 
+    @overload
+    def choose(self, rows: np.ndarray) -> Labelled: ...
+    @overload
+    def choose(self, rows: None) -> None: ...
+    @overload
+    def choose(self, rows: np.ndarray | None) -> Labelled | None: ...
     def choose(self, rows: np.ndarray | None) -> Labelled | None:
         """Those of some rows of a pool; None for None."""
         if rows is None:
             return None
         chosen = torch.from_numpy(rows)
-        return Labelled(self.images.choose(chosen), self.labels[chosen])
+        return Labelled(cast(Images, self.images).choose(chosen), self.labels[chosen])
 
 
 class Images:

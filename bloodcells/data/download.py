@@ -85,7 +85,12 @@ def verify(path: Path, size: int) -> None:
     """
     try:
         status = path.stat()
-        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        mark: list[int | str] = [
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            status.st_ino,
+        ]
         mark.append(official("MD5", size))
         # Windows keeps no time of change that a program cannot set back
         if os.name != "nt" and read_checks().get(str(path.resolve())) == mark:

@@ -30,7 +30,7 @@ def audit(dataset: Dataset, threshold: float) -> dict:
         for index, label in enumerate(split.labels)
     ]
     exact = [[records[i] for i in group] for group in exact_groups(images)]
-    near = [
+    near: list[dict] = [
         {
             "rms_difference": round(rms, 3),
             "transform": TRANSFORMS[transform],

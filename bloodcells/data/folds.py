@@ -45,6 +45,7 @@ def make_folds(
     """
     pool = Pool(dataset.train, dataset.val)
     if protocol in SEEDED:
+        held_out: np.ndarray | None
         train, held_out = np.split(np.arange(len(pool)), [len(dataset.train)])
         if protocol == "train-and-validation":
             train, held_out = np.arange(len(pool)), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -55,7 +56,7 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-KINDS = {
+KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
     "blank fields": blank,
     "noise": noise,
     "clouds": clouds,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -25,14 +27,14 @@ def predict(
     With `views` above 1, their mean over the first `views` of the rotations and reflections.
     """
     model.eval()
-    total = 0
+    total: Tensor | int = 0
     with autocast(images.device, precision):
         for which in range(views):
             starts = range(0, len(images), batch_size)
             parts = (view(images[start : start + batch_size], which) for start in starts)
             logits = torch.cat([model(normalise(part)).float() for part in parts])
             total = total + logits.softmax(1).cpu()
-    return total / views
+    return cast(Tensor, total / views)
 
 
 def score(model: nn.Module, held_out: Labelled | None, recipe: Recipe) -> dict[str, float]:

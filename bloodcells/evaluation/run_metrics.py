@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -15,12 +16,20 @@ from bloodcells.training.record import Run
 def gather_predictions(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:
     """The probabilities of `predictions.npz`, (runs, N, classes), of the runs that read test."""
     scored = [run for run in runs if run.test_probabilities is not None]
-    arrays = {"probabilities": np.stack([run.test_probabilities for run in scored])}
+    arrays = {
+        "probabilities": np.stack(
+            cast(list[np.ndarray], [run.test_probabilities for run in scored])
+        )
+    }
     if scored[0].test_one_view is not None:
-        arrays["probabilities_one_view"] = np.stack([run.test_one_view for run in scored])
+        arrays["probabilities_one_view"] = np.stack(
+            cast(list[np.ndarray], [run.test_one_view for run in scored])
+        )
     if protocol == "official":  # the same held-out images in every run
-        arrays["val_labels"] = runs[0].val_labels
-        arrays["val_probabilities"] = np.stack([run.val_probabilities for run in runs])
+        arrays["val_labels"] = cast(np.ndarray, runs[0].val_labels)
+        arrays["val_probabilities"] = np.stack(
+            cast(list[np.ndarray], [run.val_probabilities for run in runs])
+        )
     return arrays
 
 
@@ -52,6 +61,6 @@ def score_run(run: Run, test_labels: np.ndarray) -> dict:
         "fold": run.fold,
         "train_seconds": run.train_seconds,
         "machine_gflops": run.machine_gflops,
-        "val": None if val is None else metrics.scores(run.val_labels, val),
+        "val": None if val is None else metrics.scores(cast(np.ndarray, run.val_labels), val),
         "test": None if test is None else metrics.scores(test_labels, test),
     }

@@ -25,7 +25,7 @@ def measure(
     `strange` are images of no cells by kind; at most the share `false_alarms` of the validation
     cells is to be called unlike the training cells.
     """
-    member = {"views": {}}
+    member: dict = {"views": {}}
     for classifier.views in VIEWS:
         val, val_distance = predict(classifier, dataset.val.images)
         test, test_distance = predict(classifier, dataset.test.images)
@@ -96,9 +96,9 @@ def summary(run: SavedRun, members: list[dict]) -> dict:
 
 def spread(values: list) -> dict:
     """Mean and standard deviation over members, of numbers or of equally long lists."""
-    values = np.array(values, dtype=float)
-    std = values.std(0, ddof=1).tolist() if len(values) > 1 else None
-    return {"mean": values.mean(0).tolist(), "std": std}
+    numbers = np.array(values, dtype=float)
+    std = numbers.std(0, ddof=1).tolist() if len(numbers) > 1 else None
+    return {"mean": numbers.mean(0).tolist(), "std": std}
 
 
 def rounding(run: SavedRun, members: list[dict]) -> dict:

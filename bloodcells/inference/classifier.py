@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import safetensors.torch
 import torch
@@ -40,6 +41,8 @@ class Classifier(nn.Module):
         """`centres` (classes, d) are the class means times `whitening` (d, d)."""
         super().__init__()
         self.network = network
+        self.centres: Tensor
+        self.whitening: Tensor
         self.register_buffer("centres", centres)
         self.register_buffer("whitening", whitening)
         self.views, self.temperature = 1, 1.0
@@ -58,7 +61,10 @@ class Classifier(nn.Module):
     def predict(self, images: Tensor, batch_size: int = 128) -> tuple[Tensor, Tensor]:
         """The same for any number of images, a batch at a time; results on the CPU."""
         parts = [self(part) for part in images.split(batch_size)]
-        return tuple(torch.cat(values).cpu() for values in zip(*parts, strict=True))
+        return cast(
+            tuple[Tensor, Tensor],
+            tuple(torch.cat(values).cpu() for values in zip(*parts, strict=True)),
+        )
 
 
 @dataclass(frozen=True)
@@ -123,12 +129,12 @@ def load_classifier(
             raise UserError(f"{flag} {path}: damaged, its MD5 is not {card['md5']}; fetch anew")
         state = safetensors.torch.load(tensors)
         network = models.build(card["model"], card["size"], card["widths"])
-        classifier = Classifier(network, state["centres"], state["whitening"])
+        classifier = Classifier(cast(models.CellNet, network), state["centres"], state["whitening"])
         classifier.load_state_dict(state)
         calibration = card["calibration"][str(views)]
         classifier.views, classifier.temperature = views, float(calibration["temperature"])
         fuse(classifier.eval())
-        classifier.to(device, memory_format=torch.channels_last)
+        classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model = Released(
             classifier,
             classes=[str(name) for name in card["classes"]],

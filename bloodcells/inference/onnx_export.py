@@ -11,7 +11,7 @@ import torch
 
 from bloodcells.data import synthetic_cells
 from bloodcells.errors import UserError
-from bloodcells.inference.classifier import Released
+from bloodcells.inference.classifier import Classifier, Released
 
 OUTPUTS = ("probabilities", "distances")
 TOLERANCE = 1e-4
@@ -67,7 +67,7 @@ def write(classifier: torch.nn.Module, path: Path, size: int) -> None:
         )
 
 
-def compare(classifier: torch.nn.Module, path: Path, images: torch.Tensor) -> tuple[float, int]:
+def compare(classifier: Classifier, path: Path, images: torch.Tensor) -> tuple[float, int]:
     """The largest difference, and on how many images the labels are the same.
 
     A relative difference of the distances counts as well as an absolute one of the probabilities.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.torch import save
@@ -48,7 +49,8 @@ def save_results(
         run_folder.write_toml(folder / "config.toml", content["config"])
         rows = [list(history[0]), *(list(row.values()) for row in history)]
         run_folder.write_csv(folder / "history.csv", rows)
-        np.savez_compressed(folder / "predictions.npz", labels=labels, split="test", **arrays)
+        kept: dict[str, Any] = {"labels": labels, "split": "test", **arrays}
+        np.savez_compressed(folder / "predictions.npz", **kept)
         for run, name in zip(runs, weights, strict=True):
             if name:
                 (folder / name).write_bytes(save(run.weights))

@@ -11,10 +11,13 @@ import difflib
 import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import cast
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
 from bloodcells.cli.arguments import Parser
 from bloodcells.cli.presets import read_settings
@@ -34,7 +37,7 @@ class Choice:
 
     values: tuple
 
-    def suggest(self, trial: optuna.Trial, name: str) -> object:
+    def suggest(self, trial: optuna.Trial | FrozenTrial, name: str) -> object:
         """Draw a value for a trial."""
         by_text = dict(zip(self.grid(), self.values, strict=True))
         return by_text[trial.suggest_categorical(name, list(by_text))]
@@ -52,10 +55,10 @@ class Range:
     high: float
     log: bool
 
-    def suggest(self, trial: optuna.Trial, name: str) -> float:
+    def suggest(self, trial: optuna.Trial | FrozenTrial, name: str) -> float:
         """Draw a value for a trial."""
         whole = isinstance(self.low, int) and isinstance(self.high, int)
-        suggest = trial.suggest_int if whole else trial.suggest_float
+        suggest: Callable[..., float] = trial.suggest_int if whole else trial.suggest_float
         return suggest(name, self.low, self.high, log=self.log)
 
 
@@ -69,7 +72,7 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
     """
     if not getattr(args, "space", None):
         raise UserError(f"{args.config}: the table [space], of what to vary, is missing")
-    space = {}
+    space: Space = {}
     for key, part in args.space.items():
         where = f"{args.config}: [space] {key}"
         name = key.replace("-", "_")
@@ -111,7 +114,7 @@ def number_of_trials(args: argparse.Namespace, space: Space) -> int:
         return args.trials
     if ranges := [name for name, part in space.items() if isinstance(part, Range)]:
         raise UserError(f"{args.config}: [space] {ranges[0]}: a grid needs a list of values")
-    return math.prod(len(part.values) for part in varied.values())
+    return math.prod(len(cast(Choice, part).values) for part in varied.values())
 
 
 def prepare_trial(args: argparse.Namespace, space: Space, study: optuna.Study, slot: int) -> dict:
@@ -121,7 +124,7 @@ def prepare_trial(args: argparse.Namespace, space: Space, study: optuna.Study, s
     """
     if args.search == "grid":
         varied = trained(args, space)
-        cells = itertools.product(*(part.grid() for part in varied.values()))
+        cells = itertools.product(*(cast(Choice, part).grid() for part in varied.values()))
         return dict(zip(varied, next(itertools.islice(cells, slot, None)), strict=True))
     seed = int(np.random.SeedSequence([args.seed, slot]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)

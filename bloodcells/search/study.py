@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import filelock
 import optuna
@@ -25,8 +26,8 @@ from sqlalchemy.pool import NullPool
 
 from bloodcells.errors import UserError
 
-BEAT, GRACE = 10, 60  # seconds between signs of life; silent for so long is dead
-POLL = 2  # seconds between looks at what other workers do
+BEAT, GRACE = 10.0, 60.0  # seconds between signs of life; silent for so long is dead
+POLL: float = 2  # seconds between looks at what other workers do
 MOST_DEATHS = 10  # a slot whose trials ended their workers so often is given up
 SEARCH = "search"  # the attribute of a study that says what it searches
 
@@ -80,7 +81,7 @@ class Database:
             yield
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             while error.__cause__ is not None:
-                error = error.__cause__
+                error = error.__cause__  # type: ignore[assignment]
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"--storage {self}: {reason}") from error
 
@@ -90,7 +91,7 @@ class Database:
         `search` describes space and settings; a study that was made of others is left as it is.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        if self.is_file and not Path(self.url.database).parent.is_dir():
+        if self.is_file and not Path(cast(str, self.url.database)).parent.is_dir():
             raise UserError(f"--storage {self}: its folder does not exist")
         try:
             with self.errors(), self.turn():
@@ -181,8 +182,8 @@ class Worker:
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         if state is None or frozen.state.is_finished():
             print(
-                f"trial {trial.number} gave no sign of life for over {GRACE} s: another worker has "
-                "taken it over",
+                f"trial {trial.number} gave no sign of life for over {GRACE:g} s: another worker "
+                "has taken it over",
                 file=sys.stderr,
             )
             return False
@@ -222,7 +223,8 @@ class Worker:
 
     def filled(self) -> list[FrozenTrial]:
         """The trial of each slot that is filled or given up, by slot."""
-        found, deaths = {}, {}
+        found: dict[int, FrozenTrial] = {}
+        deaths: dict[int, int] = {}
         for trial in self.study.get_trials(deepcopy=False):
             slot = trial.user_attrs.get("slot")
             if slot is None or slot >= self.total:
@@ -243,7 +245,10 @@ def is_dead(trial: FrozenTrial) -> bool:
 
 @contextmanager
 def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
-    """Show signs of life within the block, from a thread."""
+    """Show signs of life within the block, from a thread.
+
+    Optuna's own heartbeat ends at the first error of the database, such as a server's restart.
+    """
     over = threading.Event()
 
     def show() -> None:

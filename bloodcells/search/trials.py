@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import optuna
@@ -60,7 +61,7 @@ class Search:
 
     def lengths(self) -> list[int | None]:
         """The numbers of epochs that a trial stands for; None is all of them."""
-        return shorter(self.args, self.space) or [None]
+        return cast(list[int | None], shorter(self.args, self.space)) or [None]
 
     def score(self, models: list[dict]) -> float:
         """The best over the numbers of epochs that the trial stands for; higher is better."""
@@ -76,7 +77,7 @@ class Search:
         finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         if not finished:
             return False
-        best = max(finished, key=lambda trial: trial.value).user_attrs["folds"]
+        best = max(finished, key=lambda trial: cast(float, trial.value)).user_attrs["folds"]
         return self.score(best[: len(models)]) - self.score(models) > self.args.prune_margin
 
     def cells(self, trial: FrozenTrial) -> list[dict]:

@@ -2,8 +2,8 @@
 
 That is the script with all that it imports of ours, from file to file, but for what only stops and
 resumes, keeps run folders, draws or writes. Of each file the syntax tree is hashed, without
-docstrings, messages, help texts and type annotations: comments, formatting and wording do not
-count.
+docstrings, messages, help texts and what only a type checker reads: comments, formatting, wording
+and annotations do not count.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def hashes(script: str, read: Read) -> dict[str, str]:
 def file_hash(content: bytes) -> str:
     """The hash of a Python file's syntax tree; of its bytes if it is no valid Python."""
     tree = parsed(content)
-    return digest(content if tree is None else "".join(dumped(tree)).encode())
+    if tree is None:
+        return digest(content)
+    return digest("".join(dumped(WithoutTypes().visit(tree))).encode())
 
 
 def combined(files: dict[str, str]) -> str:
@@ -91,6 +93,33 @@ def imported(content: bytes, path: str, folders: tuple[str, ...], read: Read) ->
         file = name.replace(".", "/")
         places = (f"{folder}{file}{end}" for folder in folders for end in (".py", "/__init__.py"))
         yield from [place for place in places if read(place) is not None][:1]
+
+
+class WithoutTypes(ast.NodeTransformer):
+    """Takes out of a syntax tree what only a type checker reads, but for a dataclass's fields."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """A class, whose annotated names are its fields."""
+        parts = (
+            part if isinstance(part, ast.AnnAssign) else self.visit(part) for part in node.body
+        )
+        node.body = [part for part in parts if part is not None]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        """A function; none for the overloads that describe one."""
+        if any(getattr(part, "id", None) == "overload" for part in node.decorator_list):
+            return None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        """A plain assignment; none for a declaration."""
+        return node.value and self.generic_visit(ast.Assign([node.target], node.value))
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """What a `cast` returns: its second argument."""
+        self.generic_visit(node)
+        return node.args[1] if getattr(node.func, "id", None) == "cast" else node
 
 
 def dumped(node: object) -> Iterator[str]:

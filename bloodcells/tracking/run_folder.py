@@ -141,7 +141,7 @@ def write_toml(path: Path, settings: dict) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, rows: list[Sequence]) -> None:
+def write_csv(path: Path, rows: Sequence[Sequence]) -> None:
     """Write rows as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

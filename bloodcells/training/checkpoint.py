@@ -13,6 +13,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -134,8 +135,11 @@ class CheckpointFolder:
         kept = read(path, self.mark)
         if kept is None:
             return None
+        fields: dict[str, Any] = {
+            k: v.numpy() if isinstance(v, Tensor) else v for k, v in kept.items()
+        }
         try:
-            return Run(**{k: v.numpy() if isinstance(v, Tensor) else v for k, v in kept.items()})
+            return Run(**fields)
         except TypeError as error:  # other keys than a run's
             raise damaged(path, error) from error
 
@@ -270,7 +274,7 @@ def compare(kept: dict, now: dict, run: Path) -> None:
     )
 
 
-def difference(key: str, kept: object, now: object) -> str:
+def difference(key: str, kept: Any, now: Any) -> str:
     """What differs between two identities, in words."""
     if key == "code":
         return f"code: {', '.join(different(kept, now))}"

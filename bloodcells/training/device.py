@@ -80,7 +80,7 @@ def seconds_in_turn(
             getattr(torch, device.type).synchronize()
         return time.perf_counter() - start
 
-    rounds = []
+    rounds: list[list[float]] = []
     began = time.perf_counter()
     while len(rounds) < 2 or (len(rounds) <= repeats and time.perf_counter() - began < limit):
         rounds.append([timed(work) for work in works])

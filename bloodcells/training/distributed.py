@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ def from_first(make: Callable[[], T]) -> T:
         return make()
     kept = [make() if rank() == 0 else None]
     dist.broadcast_object_list(kept)
-    return kept[0]
+    return cast(T, kept[0])
 
 
 def own_random_numbers(seed: int, epoch: int) -> None:

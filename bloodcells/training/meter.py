@@ -24,7 +24,7 @@ class EpochMeter:
     Sums stay on the device, so that no step waits for the one before.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.start = time.perf_counter()
         self.losses: list[Tensor] = []  # of each batch, its mean
         self.rates: list[float] = []  # learning rate of each batch

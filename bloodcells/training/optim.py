@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(filters, {"lr": lr, "momentum": momentum, "steps": steps})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
         """Update every filter bank once."""
         for group in self.param_groups:
             for weight in group["params"]:

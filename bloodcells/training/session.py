@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -136,7 +138,7 @@ class Session:
         for number, fold in enumerate(() if self.folder.finished else self.folds, start=1):
             self.progress.run = number
             mine = fold.name in self.folder.names
-            done = distributed.from_first(lambda name=fold.name: self.folder.record(name))
+            done = distributed.from_first(partial(self.folder.record, fold.name))
             if mine and done is None:
                 yield fold
             else:
@@ -174,7 +176,7 @@ class Session:
         numbers = {name: plain(value) for name, value in row.items()}
         times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
         self.history.append({**self.place, "epoch": epoch, **numbers, **times})
-        self.checkpoint.save(self.history)
+        cast(Checkpoint, self.checkpoint).save(self.history)
         self.progress.show(self.history[-1])
 
     def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
@@ -202,7 +204,7 @@ class Session:
                 f"done here; when all models are trained: {resuming_command(self.args, alone=True)}"
             )
             return False
-        self.runs = runs
+        self.runs = cast(list[Run], runs)
         return True
 
     def seconds(self) -> float | None:

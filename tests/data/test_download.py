@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import medmnist
 import numpy as np
@@ -189,7 +190,7 @@ def incomplete(path: Path) -> None:
 
 
 def other_pixels(path: Path) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
         arrays[f"{split}_images"] = np.zeros((count, 28, 28, 3), np.uint8)
         arrays[f"{split}_labels"] = np.zeros((count, 1), np.uint8)
@@ -197,7 +198,7 @@ def other_pixels(path: Path) -> None:
 
 
 def mislabelled(path: Path) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
         arrays[f"{split}_images"] = np.zeros((count, 28, 28, 3), np.uint8)
         arrays[f"{split}_labels"] = np.full((count, 1), 8, np.uint8)

@@ -31,7 +31,7 @@ def show(axes: Axes, image: np.ndarray) -> None:
 
 def label_distribution(path: Path, counts: dict[str, int], mark: str | None = None) -> None:
     """Training images by class, largest first; `counts` is {class: images}."""
-    order = sorted(counts, key=counts.get)
+    order = sorted(counts, key=counts.__getitem__)
     with page(path, 5.2, 2.8, mark) as figure:
         axes = figure.subplots()
         bars = axes.barh(short(order), [counts[name] for name in order], color=BLUE)

@@ -61,13 +61,13 @@ def history(path: Path, cells: list[dict], objective: str, mark: str | None = No
             [row["trial"] for row in done], so_far, where="post", color=GREY, label="best so far"
         )
         axes.set(xlabel="trial", ylabel=f"held-out {objective}")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         axes.legend(frameon=False, fontsize=7.5)
 
 
 def importances(path: Path, values: dict[str, float], mark: str | None = None) -> None:
     """Each parameter's share of the importance."""
-    order = sorted(values, key=values.get)
+    order = sorted(values, key=values.__getitem__)
     with page(path, 5.2, 0.8 + 0.28 * len(order), mark) as figure:
         axes = figure.subplots()
         bars = axes.barh(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import cast
 
 import matplotlib
 import numpy as np
@@ -91,12 +92,13 @@ def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
         axes = figure.subplots()
         left = np.zeros(len(rows))
         names = [row["name"] for row in rows]
-        for op, colour in zip(named, matplotlib.colormaps["tab20"].colors, strict=False):
+        tab20 = cast(list, matplotlib.colormaps["tab20"].colors)  # type: ignore[attr-defined]
+        for op, colour in zip(named, tab20, strict=False):
             shares = np.array([100 * row["operators"].get(op, 0) for row in rows])
             axes.barh(names, shares, left=left, color=colour, label=op.removeprefix("aten::"))
             left += shares
         axes.set(xlabel="% of a training step's time; the rest: smaller operators", xlim=(0, 100))
-        figure.legend(frameon=False, fontsize=7, loc="outside right")
+        figure.legend(frameon=False, fontsize=7, loc="outside right")  # type: ignore[call-overload]
 
 
 def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ SHORT_NAMES = {"immature granulocyte": "imm. gran."}
 @contextmanager
 def page(path: Path, width: float, height: float, mark: str | None) -> Iterator[Figure]:
     """A figure of `width` x `height` inches, saved to `path` at the end of the block."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(cast(Any, STYLE)):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         if mark:

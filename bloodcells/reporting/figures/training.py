@@ -53,7 +53,7 @@ def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
         last[name] = mean[-1], colour
     axes.margins(y=0.1)
-    upper = max(last, key=last.get)
+    upper = max(last, key=last.__getitem__)
     for name, (value, colour) in last.items():
         at = (4, 5 if name == upper else -5)
         axes.annotate(name, (epochs[-1], value), at, textcoords="offset points",

@@ -35,7 +35,7 @@ def speed(plots: Path) -> str:
 
 def fastest(rates: dict[str, float]) -> str:
     """The highest rate, and the batch that reaches it."""
-    batch = max(rates, key=rates.get)
+    batch = max(rates, key=rates.__getitem__)
     return f"{rates[batch]:,.0f} (batches of {batch})"
 
 
