@@ -4,8 +4,8 @@
     python bench.py --repeats 3      # quicker and rougher
 
 Prints the matrix-product peak, each network's speed as a share of it, where a training step's time
-goes, images a second by batch size, the data pipeline and the paper's protocol beside the usual way
-of writing them (without loader workers), how time grows, how a shared search speeds up with its
+goes, images a second by batch size, the data pipeline and the paper's protocol beside those with
+PyTorch's DataLoader (and no workers), how time grows, how a shared search speeds up with its
 workers, and each script's start-up time. What is compared, such as a network's passes and the peak,
 is measured in turn, so that a machine whose speed drifts bends it little. Run it alone.
 """
@@ -56,7 +56,7 @@ SCRIPTS = sorted(
     path.name for path in ROOT.glob("*.py") if path.name not in ("models.py", "bench.py")
 )
 BATCHES = (1, 8, 32, 64, 128, 512)
-USUAL_IMAGES = 2560  # trained on in the comparisons with the usual way
+DATALOADER_IMAGES = 2560  # trained on in the comparisons with the DataLoader
 IMAGES = (1_000, 10_000, 100_000)
 PIXELS = (28, 64, 128, 224)
 PRESET_OF = {
@@ -91,7 +91,7 @@ def main() -> None:
     for name, gflops in found["peak_gflops"].items():
         print(f"matrix products, {name}: {gflops:,.0f} GFLOP/s")
     found["networks"] = networks(args, device)
-    found["usual_way"] = beside_the_usual_way(args, dataset, device, found["networks"])
+    found["dataloader"] = beside_the_dataloader(args, dataset, device, found["networks"])
     found["growth"] = growth(args, device)
     found["search_seconds_by_workers"] = shared_search()
     found["help_seconds"] = start_up(args)
@@ -161,29 +161,31 @@ def networks(args: Namespace, device: torch.device) -> list[dict]:
     return rows
 
 
-def beside_the_usual_way(
+def beside_the_dataloader(
     args: Namespace, dataset: Dataset, device: torch.device, networks: list[dict]
 ) -> dict:
-    """The data pipeline and the paper's protocol beside the usual way of writing them."""
+    """The data pipeline and the paper's protocol beside those with PyTorch's DataLoader."""
     train = dataset.train
-    split = Split(train.images[:USUAL_IMAGES], train.labels[:USUAL_IMAGES])
+    split = Split(train.images[:DATALOADER_IMAGES], train.labels[:DATALOADER_IMAGES])
     recipe = recipe_of("CellNet", device)
     batch = dataloader.compare_batches(split, recipe, device, args.repeats)
     step = next(row["step"]["seconds"] for row in networks if row["name"] == "CellNet")
     batch["share_of_step"] = batch["our_seconds"] / step
     print(
-        "a batch: {usual_seconds:.4f} s the usual way, {our_seconds:.4f} s here (augmented), "
-        "{ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(**batch)
+        "a batch: {dataloader_seconds:.4f} s with the DataLoader, {our_seconds:.4f} s here "
+        "(augmented), {ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(
+            **batch
+        )
     )
     recipe = recipe_of("ConvNet", device)
     found = dataloader.compare_protocol(
-        train, USUAL_IMAGES, recipe, device, args.repeats, train_and_score
+        train, DATALOADER_IMAGES, recipe, device, args.repeats, train_and_score
     )
     for name in ("Baseline", "ConvNet", "both"):
         print(
             f"the paper's protocol, {name}, {found['images']} images: "
-            "{usual_seconds:.2f} s the usual way, {our_seconds:.2f} s here, {ratio:.1f} times as "
-            "fast".format(**found[name])
+            "{dataloader_seconds:.2f} s with the DataLoader, {our_seconds:.2f} s here, {ratio:.1f} "
+            "times as fast".format(**found[name])
         )
     return {"batch": batch, "protocol": found}
 

@@ -18,7 +18,7 @@ def test_bench(run, tmp_path, monkeypatch):
     for name, small in {
         "recipe_of": lambda *args: replace(recipe_of(*args), batch_size=8),
         "BATCHES": (2, 4),
-        "USUAL_IMAGES": 256,
+        "DATALOADER_IMAGES": 256,
         "IMAGES": (64, 128),
         "PIXELS": (28, 64),
         "WIDTHS": ((4, 4, 8), (4, 8, 8)),
@@ -48,8 +48,8 @@ def test_bench(run, tmp_path, monkeypatch):
         assert row["backward"]["gflop"] > 0
         assert sum(row["operators"].values()) == pytest.approx(1)
         assert row["trained_images_per_second"].keys() == {"2", "4"}
-    assert found["usual_way"]["batch"]["ratio"] > 0
-    assert found["usual_way"]["protocol"]["images"] == 256
+    assert found["dataloader"]["batch"]["ratio"] > 0
+    assert found["dataloader"]["protocol"]["images"] == 256
     for name in ("Baseline", "ConvNet", "both"):
         assert f"the paper's protocol, {name}, 256 images" in outcome.out
     assert [len(times) for times in found["growth"].values()] == [2, 2, 2]

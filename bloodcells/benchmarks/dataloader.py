@@ -84,7 +84,7 @@ def batches(split: Split, batch_size: int) -> float:
 
 
 def compare_batches(split: Split, recipe: Recipe, device: torch.device, repeats: int) -> dict:
-    """Seconds of a batch from the usual pipeline, and from ours, augmented as the recipe says."""
+    """Seconds of a batch from a `DataLoader`, and from ours, augmented as the recipe says."""
     generator = torch.Generator().manual_seed(0)
     ours = Batches(*bloodmnist.to_device(split, device), recipe, generator)
 
@@ -106,7 +106,7 @@ def compare_protocol(
     repeats: int,
     train_ours: Callable[[str, Recipe, Labelled, Labelled], object],
 ) -> dict:
-    """The paper's protocol on fewer images, its usual way and ours, in turn.
+    """The paper's protocol on fewer images, with a `DataLoader` and ours, in turn.
 
     As there, for each 4 images of an epoch 1 is held out and 1/4 is tested. `train_ours` takes a
     network's name, the recipe, and the images to train on and to score.
@@ -127,12 +127,12 @@ def compare_protocol(
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
 
-        def usual_seconds(name: str) -> float:
+        def dataloader_seconds(name: str) -> float:
             arguments = name, train, held_out, recipe.batch_size, device.type
             return process.submit(train_and_predict, *arguments).result()
 
         pairs = {
-            name: [(usual_seconds(name), our_seconds(name)) for _ in range(repeats + 1)][1:]
+            name: [(dataloader_seconds(name), our_seconds(name)) for _ in range(repeats + 1)][1:]
             for name in ("Baseline", "ConvNet")
         }
     both = zip(pairs["Baseline"], pairs["ConvNet"], strict=True)
@@ -141,9 +141,9 @@ def compare_protocol(
 
 
 def ratio(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """Medians of the usual seconds, of ours, and of their ratios, from pairs measured in turn."""
+    """Medians of the seconds, a `DataLoader`'s and ours, and of their ratios, measured in turn."""
     return {
-        "usual_seconds": statistics.median(usual for usual, _ in pairs),
-        "our_seconds": statistics.median(our for _, our in pairs),
-        "ratio": statistics.median(usual / our for usual, our in pairs),
+        "dataloader_seconds": statistics.median(theirs for theirs, _ in pairs),
+        "our_seconds": statistics.median(ours for _, ours in pairs),
+        "ratio": statistics.median(theirs / ours for theirs, ours in pairs),
     }

@@ -42,7 +42,7 @@ def fastest(rates: dict[str, float]) -> str:
 def words(found: dict) -> list[str]:
     """The machine, the pipeline, the protocol, the search and the memory, a line each."""
     peak, machine = found["peak_gflops"], found["environment"]
-    batch, protocol = found["usual_way"]["batch"], found["usual_way"]["protocol"]
+    batch, protocol = found["dataloader"]["batch"], found["dataloader"]["protocol"]
     search = found["search_seconds_by_workers"]
     memory = ", ".join(
         f"{size} px {mib / 1024:.1f} GiB" if mib else f"{size} px unknown"
@@ -54,9 +54,9 @@ def words(found: dict) -> list[str]:
         f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16.",
         f"- A batch, augmented, takes {batch['our_seconds'] * 1e3:.1f} ms, "
         f"{batch['share_of_step']:.1%} of CellNet's step: {batch['ratio']:.0f} times as fast as "
-        "the usual pipeline without augmentation.",
-        f"- The paper's protocol runs {protocol['both']['ratio']:.1f} times as fast as written the "
-        f"usual way (the CNN {protocol['ConvNet']['ratio']:.1f} times, the baseline "
+        "PyTorch's DataLoader without augmentation.",
+        f"- The paper's protocol runs {protocol['both']['ratio']:.1f} times as fast as with "
+        f"PyTorch's DataLoader (the CNN {protocol['ConvNet']['ratio']:.1f} times, the baseline "
         f"{protocol['Baseline']['ratio']:.1f} times).",
         f"- A search of trials that only sleep takes {search['1']:.1f} s with one worker and "
         f"{search['8']:.1f} s with eight.",
