@@ -1,18 +1,18 @@
-"""Change a recipe in one thing at a time: what does each part give, and what does it cost?
+"""Ablation study: change one part of a recipe at a time; measure what it gains and costs.
 
     python ablation.py --overwrite         # writes plots/ablation/
-    python ablation.py --only no-shift     # one change, beside the whole recipe
-    python ablation.py --epochs 4          # of a shorter recipe, in a folder of its own
+    python ablation.py --only no-shift     # one variant, and the whole recipe
+    python ablation.py --epochs 4          # a shorter recipe, in its own folder
 
-Every variant is trained on the same folds of train + validation, one fold after the other, and
-scored on the held-out fold. The test split is never read. Writes ablation.json and a figure.
+Every variant is trained on the same folds of train + validation, one fold after another, and scored
+on the held-out fold. The test split is never read. Writes ablation.json and a figure.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_ablation
 
 if __name__ == "__main__":
-    run_script(parse_ablation, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_ablation, __file__)  # answers --help and wrong flags before torch loads
 
 from argparse import Namespace
 from dataclasses import replace
@@ -38,7 +38,7 @@ from model_cnn import build, final_predictions, set_up, train_epoch
 
 WHOLE = "whole-recipe"
 ADAM = {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0}
-VARIANTS: dict[str, dict] = {  # the settings in which a variant departs from the recipe
+VARIANTS: dict[str, dict] = {  # the settings that each variant changes
     WHOLE: {},
     "no-focus-on-hard-images": {"focus": 0.0},
     "no-turning-or-mirroring": {"dihedral": False},
@@ -61,7 +61,7 @@ def main() -> None:
     recipes = {name: Recipe.of(changed) for name, changed in variants.items()}
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
-    folds = [  # scored on the held-out images alone
+    folds = [  # scored on held-out images only
         replace(fold, scored=False, variant=name)
         for fold in folds[: args.replicates]
         for name in variants
@@ -92,9 +92,9 @@ def main() -> None:
 
 
 def make_variants(args: Namespace) -> dict[str, Namespace]:
-    """The settings of each variant; one that changes nothing is left out.
+    """The settings of each variant; a variant that changes nothing is left out.
 
-    Raises `UserError` for settings that don't go together, before anything is trained.
+    Raises `UserError` for incompatible settings, before anything is trained.
     """
     if args.only not in (None, *VARIANTS):
         raise UserError(f"--only {args.only}: the variants are {', '.join(VARIANTS)}")
@@ -102,7 +102,7 @@ def make_variants(args: Namespace) -> dict[str, Namespace]:
     for name in VARIANTS if args.only is None else dict.fromkeys((WHOLE, args.only)):
         changed = Namespace(**{**vars(args), **VARIANTS[name]})
         if name != WHOLE and changed == args:
-            print(f"{name}: the recipe is like that already")
+            print(f"{name}: skipped, it changes nothing in this recipe")
             continue
         build(changed)
         variants[name] = changed
@@ -110,9 +110,9 @@ def make_variants(args: Namespace) -> dict[str, Namespace]:
 
 
 def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
-    """A variant's held-out scores, a value a fold, beside the whole recipe's.
+    """A variant's held-out scores, one value per fold, and its difference from the whole recipe.
 
-    `mcnemar` counts over all folds' held-out images: only this variant right, only the whole.
+    `mcnemar` compares the two on the held-out images of all folds, this variant first.
     """
     mine, whole = runs[name], runs[WHOLE]
     labels = np.concatenate([run.val_labels for run in mine])
@@ -134,7 +134,7 @@ def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
 
 
 def accuracy(run: Run) -> float:
-    """Held-out accuracy of a trained model."""
+    """Held-out accuracy of a run."""
     return float((cast(np.ndarray, run.val_probabilities).argmax(1) == run.val_labels).mean())
 
 

@@ -1,17 +1,17 @@
-"""Draw the networks of models.py from their modules: steps, shapes, parameters, operations.
+"""Draw the networks of models.py, layer by layer: shapes, parameters, operations.
 
     python architecture.py                    # writes plots/architecture/
-    python architecture.py --model CellNet    # one of them, in a folder of its own
+    python architecture.py --model CellNet    # one network, in its own folder
 
-A network is called once and what its modules do is noted, so that the drawing is always that of
-the code. No data is read.
+Each network is run once on a blank image while its modules are traced, so that the drawing always
+matches the code. No data is read.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_architecture
 
 if __name__ == "__main__":
-    run_script(parse_architecture, __file__)  # --help and a wrong flag come before torch loads
+    run_script(parse_architecture, __file__)  # answers --help and wrong flags before torch loads
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ from bloodcells.errors import UserError
 from bloodcells.reporting.figures.architecture import Layer, draw
 from bloodcells.tracking import run_folder
 
-KEEP_SHAPE = ("BatchNorm2d", "ReLU", "Dropout", "Identity")  # named in the box before them
+KEEP_SHAPE = ("BatchNorm2d", "ReLU", "Dropout", "Identity")  # listed in the box before them
 
 
 def main() -> None:
@@ -58,14 +58,14 @@ def main() -> None:
 
 
 def summary(layers: list[Layer]) -> str:
-    """The totals in words."""
+    """Total parameters and operations, as text."""
     parameters = sum(layer.parameters for layer in layers)
     operations = sum(layer.operations for layer in layers)
     return f"{parameters:,} parameters, {operations:,} operations an image"
 
 
 def trace(network: nn.Module, size: int) -> list[Layer]:
-    """What the network does to one image, in the order of the calls."""
+    """The network's layers, in the order in which they process an image."""
     layers = [Layer(["image"], (3, size, size), 0, 0)]
     counter = FlopCounterMode(display=False)
     before: dict[nn.Module, int] = {}
@@ -73,7 +73,7 @@ def trace(network: nn.Module, size: int) -> list[Layer]:
     def enter(module: nn.Module, inputs: tuple) -> None:
         before[module] = counter.get_total_flops()
         shape = tuple(inputs[0].shape[1:])
-        if shape != layers[-1].shape:  # done by the code between two modules
+        if shape != layers[-1].shape:  # changed by code between two modules
             layers.append(Layer([between(layers[-1].shape, shape)], shape, 0, 0))
 
     def leave(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
@@ -106,14 +106,14 @@ def trace(network: nn.Module, size: int) -> list[Layer]:
 
 
 def between(shape: tuple[int, ...], other: tuple[int, ...]) -> str:
-    """What the code between two modules did, told by the shapes before and after."""
+    """A name for what happens between two modules, inferred from the shapes around it."""
     if math.prod(other) == math.prod(shape):
         return "flatten"
     return "one number a channel" if other == shape[:1] else "other shape"
 
 
 def steps(network: nn.Module) -> list[nn.Module]:
-    """The modules that are drawn: those without parts, and residual blocks as a whole."""
+    """The modules to draw: those without submodules, and each residual block as a whole."""
     found = []
     for child in network.children():
         whole = not list(child.children()) or type(child).__name__ in ("Residual", "BasicBlock")
@@ -122,7 +122,7 @@ def steps(network: nn.Module) -> list[nn.Module]:
 
 
 def describe(module: Any) -> str:
-    """A module in a few words."""
+    """A short description of a module."""
     kind = type(module).__name__
     if kind == "Conv2d":
         side, stride = module.kernel_size[0], module.stride[0]

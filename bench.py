@@ -1,20 +1,22 @@
-"""Measure this machine and how near to its limit training and prediction come.
+"""Measure how close training and prediction come to this machine's peak speed.
 
-    python bench.py                  # all, 15 minutes on two cores; writes plots/bench/
-    python bench.py --repeats 3      # quicker and rougher
+    python bench.py                  # everything, 15 minutes on two cores; writes plots/bench/
+    python bench.py --repeats 3      # faster, less precise
 
-Prints the matrix-product peak, each network's speed as a share of it, where a training step's time
-goes, images a second by batch size, the data pipeline and the paper's protocol beside those with
-PyTorch's DataLoader (and no workers), how time grows, how a shared search speeds up with its
-workers, and each script's start-up time. What is compared, such as a network's passes and the peak,
-is measured in turn, so that a machine whose speed drifts bends it little. Run it alone.
+Prints the machine's peak speed in matrix products, each network's speed as a share of it, the
+operators that take a training step's time, images per second by batch size, the speed of the data
+pipeline and of the paper's protocol against PyTorch's DataLoader (without workers), how time grows
+with images, pixels and width, how a shared search scales with its workers, each script's start-up
+time, and peak memory. Measurements that are compared, such as a network's passes and the peak, are
+interleaved, so drift in the machine's speed hardly affects the comparison. Run nothing else at the
+same time.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_bench
 
 if __name__ == "__main__":
-    run_script(parse_bench, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_bench, __file__)  # answers --help and wrong flags before torch loads
 
 import os
 import statistics
@@ -56,7 +58,7 @@ SCRIPTS = sorted(
     path.name for path in ROOT.glob("*.py") if path.name not in ("models.py", "bench.py")
 )
 BATCHES = (1, 8, 32, 64, 128, 512)
-DATALOADER_IMAGES = 2560  # trained on in the comparisons with the DataLoader
+DATALOADER_IMAGES = 2560  # training images in the comparisons with the DataLoader
 IMAGES = (1_000, 10_000, 100_000)
 PIXELS = (28, 64, 128, 224)
 PRESET_OF = {
@@ -65,20 +67,20 @@ PRESET_OF = {
     "CellNet": "cnn-best",
     "ResNet18": "cnn-medmnist",
 }
-WORKERS, TRIALS, NAP = (1, 2, 4, 8), 32, 1.0  # of a search whose trials sleep so many seconds
+WORKERS, TRIALS, NAP = (1, 2, 4, 8), 32, 1.0  # for a search whose trials sleep NAP seconds
 WIDTHS = ((8, 16, 32), (16, 32, 64), (16, 64, 128), (32, 128, 256))
 SEED_0 = Fold(seed=0, fold=None, train=np.arange(0), held_out=None, scored=False)
 
 
 def main() -> None:
-    """Measure everything, one after the other, and write the results."""
+    """Run all measurements, one after another, and write the results."""
     args = parse_bench(__file__)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks of itself otherwise
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler logs to the console
     device = choose_device(args.device)
     run_folder.prepare(args.output, args.code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     keep_freed_memory()
-    torch.manual_seed(args.seed)  # of the weights, and of the images that are not real
+    torch.manual_seed(args.seed)  # for the weights and the random images
     found = {
         "dataset": dataset.describe(),
         "config": settings_of(args),
@@ -111,7 +113,7 @@ def main() -> None:
 
 
 def recipe_of(name: str, device: torch.device) -> Recipe:
-    """The recipe that a network's preset trains it with."""
+    """The recipe in a network's preset."""
     settings = Namespace(precision="auto")
     for key, value in load_preset(PRESETS / f"{PRESET_OF[name]}.toml").items():
         setattr(settings, key.replace("-", "_"), value)
@@ -120,7 +122,7 @@ def recipe_of(name: str, device: torch.device) -> Recipe:
 
 
 def train_and_score(name: str, recipe: Recipe, train: Labelled, held_out: Labelled) -> None:
-    """What model_cnn.py does for one model, without its run folder."""
+    """Train and score one model as model_cnn.py does, without a run folder."""
     size = train.images.shape[1]
     args = Namespace(model=name, size=size, widths=None, dropout=None)
     training = set_up(args, recipe, SEED_0, train)
@@ -130,7 +132,7 @@ def train_and_score(name: str, recipe: Recipe, train: Labelled, held_out: Labell
 
 
 def networks(args: Namespace, device: torch.device) -> list[dict]:
-    """Each network's operations, speed, share of the peak, operators, and images a second."""
+    """Each network's FLOP, speed, share of the peak, time by operator, and images per second."""
     rows = []
     for name in PRESET_OF:
         recipe = recipe_of(name, device)
@@ -149,14 +151,14 @@ def networks(args: Namespace, device: torch.device) -> list[dict]:
             )
         row["operators"] = step.operators(args.repeats)
         largest = [f"{op} {share:.0%}" for op, share in list(row["operators"].items())[:5]]
-        print(f"  the step's time goes to {', '.join(largest)}")
+        print(f"  a step's time goes to {', '.join(largest)}")
         row |= images_per_second(
             network, BATCHES, args.size, recipe, device, train_epoch, args.repeats
         )
         for what in ("trained", "predicted"):
             rates = row[f"{what}_images_per_second"].items()
             listed = ", ".join(f"{batch}: {rate:,.0f}" for batch, rate in rates)
-            print(f"  images {what} a second by batch size: {listed}")
+            print(f"  images {what} per second, by batch size: {listed}")
         rows.append(row)
     return rows
 
@@ -164,7 +166,7 @@ def networks(args: Namespace, device: torch.device) -> list[dict]:
 def beside_the_dataloader(
     args: Namespace, dataset: Dataset, device: torch.device, networks: list[dict]
 ) -> dict:
-    """The data pipeline and the paper's protocol beside those with PyTorch's DataLoader."""
+    """Time the data pipeline and the paper's protocol against PyTorch's DataLoader."""
     train = dataset.train
     split = Split(train.images[:DATALOADER_IMAGES], train.labels[:DATALOADER_IMAGES])
     recipe = recipe_of("CellNet", device)
@@ -172,8 +174,8 @@ def beside_the_dataloader(
     step = next(row["step"]["seconds"] for row in networks if row["name"] == "CellNet")
     batch["share_of_step"] = batch["our_seconds"] / step
     print(
-        "a batch: {dataloader_seconds:.4f} s with the DataLoader, {our_seconds:.4f} s here "
-        "(augmented), {ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(
+        "one batch: {dataloader_seconds:.4f} s with the DataLoader, {our_seconds:.4f} s here "
+        "(augmented): {ratio:.0f} times as fast, {share_of_step:.1%} of CellNet's step".format(
             **batch
         )
     )
@@ -184,14 +186,14 @@ def beside_the_dataloader(
     for name in ("Baseline", "ConvNet", "both"):
         print(
             f"the paper's protocol, {name}, {found['images']} images: "
-            "{dataloader_seconds:.2f} s with the DataLoader, {our_seconds:.2f} s here, {ratio:.1f} "
+            "{dataloader_seconds:.2f} s with the DataLoader, {our_seconds:.2f} s here: {ratio:.1f} "
             "times as fast".format(**found[name])
         )
     return {"batch": batch, "protocol": found}
 
 
 def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
-    """How a training step of CellNet grows with pixels and width, and an epoch with images."""
+    """Seconds of CellNet's training step by pixels and by widths, and of its epoch by images."""
     recipe = recipe_of("CellNet", device)
     small = WIDTHS[0]
 
@@ -207,7 +209,7 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
         train = Labelled(images, torch.randint(8, (count,), device=device))
         settings = Namespace(model="CellNet", size=28, widths=small, dropout=None)
         model, batches, optimizers, _ = set_up(settings, recipe, SEED_0, train)
-        work = partial(train_epoch, model, batches, optimizers, (), recipe)  # at one rate
+        work = partial(train_epoch, model, batches, optimizers, (), recipe)  # no schedulers
         return seconds(work, device, args.repeats)
 
     by_pixels = steps([(pixels, small) for pixels in PIXELS])
@@ -225,7 +227,7 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
 
 
 def start_up(args: Namespace) -> dict[str, float]:
-    """Seconds until each script has answered `--help`."""
+    """Seconds that each script takes to answer `--help`."""
     found = {}
     for script in SCRIPTS:
         times = []
@@ -236,12 +238,12 @@ def start_up(args: Namespace) -> dict[str, float]:
             times.append(time.perf_counter() - start)
         found[script] = statistics.median(times)
     listed = ", ".join(f"{script} {value:.2f} s" for script, value in found.items())
-    print(f"--help answers after: {listed}")
+    print(f"time to answer --help: {listed}")
     return found
 
 
 def shared_search() -> dict[int, float]:
-    """Seconds of a search by its number of workers, where a trial takes no processor."""
+    """Seconds of a search by number of workers; its trials sleep and use no processor time."""
     found = {workers: search_scaling.wall_seconds(workers, TRIALS, NAP) for workers in WORKERS}
     listed = ", ".join(f"{workers}: {value:.1f} s" for workers, value in found.items())
     print(f"a search of {TRIALS} trials that sleep {NAP:g} s, by number of workers: {listed}")
@@ -249,11 +251,11 @@ def shared_search() -> dict[int, float]:
 
 
 def peak_memory() -> dict[int, int | None]:
-    """MiB that a training on the CPU takes at most, by the size of the images."""
+    """Peak memory of training on the CPU, in MiB, by image size; None where it is unknown."""
     recipe = replace(recipe_of("CellNet", torch.device("cpu")), epochs=2)
     found = {size: memory.of_training(size, recipe, train_and_score) for size in PIXELS}
     listed = ", ".join(f"{size} px: {mib or 'unknown here'} MiB" for size, mib in found.items())
-    print(f"memory of training CellNet, the whole data set loaded: {listed}")
+    print(f"peak memory of training CellNet, with the whole data set loaded: {listed}")
     return found
 
 

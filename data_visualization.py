@@ -1,16 +1,16 @@
-"""Look at BloodMNIST: montages, class counts, examples, mean images, and an audit of duplicates.
+"""Explore BloodMNIST: montages, class counts, examples, mean images, and a duplicate audit.
 
     python data_visualization.py                        # writes to plots/data/
     python data_visualization.py --figure-format pdf    # for a paper
 
-The audit lists images that occur twice, exactly or nearly, within and across the splits.
+The audit lists exact and near duplicates, within and across the splits.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_data
 
 if __name__ == "__main__":
-    run_script(parse_data, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_data, __file__)  # answers --help and wrong flags before torch loads
 
 from argparse import Namespace
 from pathlib import Path
@@ -32,7 +32,7 @@ def main() -> None:
     table = dataset.count_table()
     for row in table:
         print("  {:20} {:>7} {:>7} {:>7} {:>7}".format(*row))
-    print("searching duplicates among all images ...", flush=True)
+    print("searching all images for duplicates ...", flush=True)
     found = audit(dataset, args.near_duplicate) | {"code": args.code.describe()}
 
     def fill(folder: Path) -> None:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def draw(folder: Path, args: Namespace, dataset: Dataset, found: dict) -> None:
-    """Every figure of the data, into `folder`."""
+    """Draw every figure of the data set into `folder`."""
 
     def path(name: str) -> Path:
         return folder / f"{name}.{args.figure_format}"

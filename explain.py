@@ -1,18 +1,19 @@
-"""Show what the released network sees: its errors, labels that look wrong, where it looks.
+"""Examine the released network: its worst errors, labels that look wrong, activation maps.
 
     python explain.py --overwrite    # writes plots/explain/; trains five models, ten minutes
-    python explain.py --folds 3      # in a folder of its own
+    python explain.py --folds 3      # in its own folder
 
-The errors are of the test split, each beside the training cells nearest to it in the network's
-features. Labels of train + validation are suspect where a model of which the image was held out
-gives another answer. The maps are illustrations: see the check that they change with the weights.
+The errors are on the test split; each is shown with the training images nearest to it in the
+network's feature space. A label of train + validation is suspect if the model that held the image
+out predicts another class. The maps are illustrations; a check shows how much they change when the
+network's weights are shuffled.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_explain
 
 if __name__ == "__main__":
-    run_script(parse_explain, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_explain, __file__)  # answers --help and wrong flags before torch loads
 
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
@@ -39,12 +40,12 @@ from bloodcells.training.record import Run
 from bloodcells.training.session import open_session
 from model_cnn import build, final_predictions, set_up, train_epoch
 
-SHOWN, NEIGHBOURS = 8, 5  # errors, and training cells beside each
-SUSPECTS = 40  # labels in the figure; the table has all
+SHOWN, NEIGHBOURS = 8, 5  # errors, and nearest training images of each
+SUSPECTS = 40  # suspect labels in the figure; the CSV file has all
 
 
 def main() -> None:
-    """Judge every label by a held-out model, then look into the released network."""
+    """Check every label against a held-out prediction, then examine the released network."""
     args = parse_explain(__file__)
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
@@ -85,7 +86,7 @@ def save(
     environment: dict,
     device: torch.device,
 ) -> None:
-    """Look into the released network, and write the folder `args.output`."""
+    """Examine the released network, and write the results to `args.output`."""
     wrong = errors(classifier, dataset, device)
     rows = one_a_class(dataset.test)
     maps = activation_maps(classifier.network, dataset.test, rows, device, args.seed)
@@ -115,18 +116,18 @@ def save(
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    print(f"{len(suspects)} labels of train + validation that held-out models contradict")
+    print(f"{len(suspects)} labels of train + validation contradict the held-out predictions")
     print(f"wrote {args.output}")
 
 
 def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> list[dict]:
-    """The most confident errors on test, with the training cells nearest to each."""
+    """The most confident errors on test, with the training images nearest to each."""
     train, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.test))
     probabilities = classifier.predict(test.to(device))[0].numpy()
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != dataset.test.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    whitened: Iterable[Any] = (  # in this space the classes' spread is a unit ball
+    whitened: Iterable[Any] = (  # here the covariance within classes is about the identity
         features(classifier.network, images.to(device)) @ classifier.whitening.cpu()
         for images in (test[worst], train)
     )
@@ -146,10 +147,11 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
 def suspect_labels(
     dataset: Dataset, pool: Pool, folds: Sequence[Fold], runs: Sequence[Run]
 ) -> list[dict]:
-    """Labels of train and validation that held-out models contradict, the least probable first.
+    """Labels of train + validation that contradict held-out predictions, least probable first.
 
-    Every image is judged by the model of the fold that held it out, and ranked by the probability
-    of its label: the self-confidence of Northcutt et al., "Confident Learning" (2021).
+    Each image is classified by the model that held it out. Labels are ranked by the probability
+    that this model gives them, the self-confidence of Northcutt et al., "Confident Learning"
+    (2021).
     """
     probabilities = np.empty(
         (len(pool), cast(np.ndarray, runs[0].val_probabilities).shape[1]), np.float32
@@ -172,7 +174,7 @@ def suspect_labels(
 
 
 def one_a_class(split: Split) -> np.ndarray:
-    """The row of the first image of each class."""
+    """The row of each class's first image."""
     return np.array([np.flatnonzero(split.labels == label)[0] for label in np.unique(split.labels)])
 
 

@@ -1,7 +1,7 @@
 """Train and score the paper's baseline, one linear layer on the pixels, by cross-validation.
 
-    python model_baseline.py --overwrite                            # honest protocol
-    python model_baseline.py --protocol as-published --overwrite    # the published protocol: leaks
+    python model_baseline.py --overwrite                           # honest protocol
+    python model_baseline.py --protocol as-published --overwrite   # as published: leaks test images
 
 Each fold's model is scored on its held-out fold after every epoch, and on the official test split
 once, at the end. Metrics, history, predictions and figures go to plots/baseline/ or
@@ -13,7 +13,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_baseline
 
 if __name__ == "__main__":
-    run_script(parse_baseline, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_baseline, __file__)  # answers --help and wrong flags before torch loads
 
 import torch
 from torch import nn
@@ -42,11 +42,11 @@ def main() -> None:
     recipe = Recipe.of(args)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
-    network = Baseline(image_size=args.size)  # one like those to be trained
+    network = Baseline(image_size=args.size)  # of the architecture to be trained
 
     with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)
-        for fold in session.unfinished():  # one model: a fold, or a seed of a protocol without
+        for fold in session.unfinished():  # one model per fold, or per seed if there are no folds
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             generator = seed_everything(fold)
             model = Baseline(image_size=args.size).to(device)
@@ -56,7 +56,7 @@ def main() -> None:
             for epoch in range(epochs_done + 1, recipe.epochs + 1):
                 row = train_epoch(model, batches, optimizer, recipe)
                 row |= score(model, held_out, recipe)
-                session.save(epoch, row)  # refuses a loss that is NaN or infinite
+                session.save(epoch, row)  # raises if the loss is NaN or infinite
 
             predictions = {}
             if held_out is not None:
@@ -69,7 +69,7 @@ def main() -> None:
                     model, test.images, precision=recipe.precision
                 )
             session.finish(fold, model, predictions)
-        if session.complete():  # no other process is still at work on a model
+        if session.complete():  # all models are trained, and this process writes the results
             save_results(args, dataset, network, session)
 
 

@@ -1,22 +1,22 @@
 """Train and score a convolutional network.
 
     python model_cnn.py --overwrite                            # the paper's CNN, five folds
-    python model_cnn.py --protocol as-published --overwrite    # the published protocol: leaks
-    python model_cnn.py --config cnn-best --overwrite          # the most accurate, five seeds
-    python model_cnn.py --epochs 10 --lr 5e-4                  # an experiment, in its own folder
+    python model_cnn.py --protocol as-published --overwrite    # as published: leaks test images
+    python model_cnn.py --config cnn-best --overwrite          # the best recipe, five seeds
+    python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 
 Each model is scored on its held-out images after every epoch, and on the official test split once,
 at the end. Metrics, history, predictions and figures go to plots/<preset>/. The first command
 reaches a test accuracy of 0.887 and takes 70 seconds on two cores of an AMD EPYC of 2024 (Zen 5).
-Ctrl-C stops after the batch and prints the command that resumes. docs/experiments.md shows four
-edits of this script.
+Ctrl-C stops after the current batch and prints the command that resumes. docs/experiments.md shows
+four edits of this script.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_cnn
 
 if __name__ == "__main__":
-    run_script(parse_cnn, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_cnn, __file__)  # answers --help and wrong flags before torch loads
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -52,26 +52,26 @@ def main() -> None:
     recipe = Recipe.of(args)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
-    network = build(args)  # one like those to be trained
+    network = build(args)  # of the architecture to be trained
 
     with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)
-        for fold in session.unfinished():  # one model: a fold, or a seed of a protocol without
+        for fold in session.unfinished():  # one model per fold, or per seed if there are no folds
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             model, batches, optimizers, schedulers = set_up(args, recipe, fold, train)
             epochs_done = session.restore(fold, model, batches, optimizers, schedulers)
             for epoch in range(epochs_done + 1, recipe.epochs + 1):
                 row = train_epoch(model, batches, optimizers, schedulers, recipe)
                 row |= score(model, held_out, recipe)
-                session.save(epoch, row)  # refuses a loss that is NaN or infinite
+                session.save(epoch, row)  # raises if the loss is NaN or infinite
             predictions = final_predictions(model, held_out, test if fold.scored else None, recipe)
             session.finish(fold, model, predictions)
-        if session.complete():  # no other process is still at work on a model
+        if session.complete():  # all models are trained, and this process writes the results
             save_results(args, dataset, network, session)
 
 
 def build(args: Namespace) -> nn.Module:
-    """A new network of models.py. Raises `UserError` for an option that it does not have."""
+    """A new network from models.py. Raises `UserError` for an option that it does not have."""
     try:
         return models.build(args.model, args.size, args.widths, args.dropout)
     except ValueError as error:
@@ -81,7 +81,7 @@ def build(args: Namespace) -> nn.Module:
 def set_up(
     args: Namespace, recipe: Recipe, fold: Fold, train: Labelled
 ) -> tuple[nn.Module, Batches, list[Optimizer], list[LRScheduler]]:
-    """A new model for a fold, with its batches, its optimizers and their schedulers."""
+    """A new model for a fold, with its batches, optimizers and schedulers."""
     generator = seed_everything(fold)
     model = build(args).to(  # type: ignore[call-overload]
         train.labels.device, memory_format=torch.channels_last
@@ -130,7 +130,7 @@ def train_epoch(
 def final_predictions(
     model: nn.Module, held_out: Labelled | None, test: Labelled | None, recipe: Recipe
 ) -> dict[str, Tensor]:
-    """Probabilities, (N, classes), of a trained model: its only predictions on the test split."""
+    """A trained model's probabilities, (N, classes): its only predictions on the test split."""
     views, precision, predictions = recipe.views, recipe.precision, {}
     if held_out is not None:
         predictions["val_labels"] = held_out.labels

@@ -1,20 +1,20 @@
-"""Search hyper-parameters on held-out images; the test split is never read.
+"""Hyper-parameter search on held-out images; the test split is never read.
 
-    python model_parameter_tuning.py                          # the paper's grid of 18 cells
+    python model_parameter_tuning.py                          # the paper's grid of 18 combinations
     python model_parameter_tuning.py --config tuning-best     # TPE around the best recipe
     python model_parameter_tuning.py --storage postgresql://user@host/database
 
-The preset's table [space] lists what to vary: `batch-size = [64, 128]` names values,
-`lr = {low = 1e-3, high = 1e-1, log = true}` a range. The same command continues a search that was
-stopped or killed; run at once on several machines with one --storage, it shares the trials among
-them. Writes plots/tuning/ with best.toml, a preset for model_cnn.py.
+The preset's table [space] lists what to vary: `batch-size = [64, 128]` gives values,
+`lr = {low = 1e-3, high = 1e-1, log = true}` a range. To continue a search that was stopped or
+killed, run the same command again. To share its trials among several machines, run the same command
+on each, with the same --storage. Writes plots/tuning/ with best.toml, a preset for model_cnn.py.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_search
 
 if __name__ == "__main__":
-    run_script(parse_search, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_search, __file__)  # answers --help and wrong flags before torch loads
 
 import time
 from argparse import Namespace
@@ -43,13 +43,13 @@ from bloodcells.training.device import choose_device, choose_precision, keep_fre
 from bloodcells.training.meter import DivergedError, refuse_divergence
 from model_cnn import set_up, train_epoch
 
-NOT_THE_SEARCH = (  # what may differ between workers and restarts of one study
+NOT_THE_SEARCH = (  # settings that may differ between workers and restarts of a study
     *(*PLACES, *NOT_SETTINGS, "device", "figure_format", "storage", "trials", "save_weights"),
 )
 
 
 def main() -> None:
-    """Take part in the search until all trials are done, and write what it found."""
+    """Run trials until all trials of the search are done, and write the results."""
     args, parser = parse_search(__file__)
     space = read_space(parser, args)
     trials = number_of_trials(args, space)
@@ -69,7 +69,7 @@ def main() -> None:
     database = Database(args.storage, default=args.output.resolve() / "study.db")
     study = database.study(args.output.resolve().name, identity)
     worker = Worker(database, study, trials, partial(prepare_trial, args, space, study))
-    print(f"{trials} trials of {len(folds)} models on {device}; study: {database}")
+    print(f"{trials} trials of up to {len(folds)} models on {device}; study: {database}")
     keep_freed_memory()
     objective = partial(held_out_score, search=search, images=pool.to(device), folds=folds)
     worker.run(objective, Console(trials, search))
@@ -83,14 +83,13 @@ def held_out_score(
 ) -> float:
     """The objective: train one model per fold with the trial's settings; higher is better.
 
-    Raises `optuna.TrialPruned` when the trial can't win, and `UserError` for settings that don't go
-    together.
+    Raises `optuna.TrialPruned` if the trial cannot win, and `UserError` for incompatible settings.
     """
-    args = search.settings(trial)  # the trial's values over the command line's
+    args = search.settings(trial)  # the trial's values override the command line's
     recipe = Recipe.of(args)
     models = list(
         trial.user_attrs.get("folds", [])
-    )  # of the interrupted trial that this one continues
+    )  # trained by the interrupted trial that this one continues
     for fold in folds[len(models) :]:
         if models and args.prune and search.hopeless(trial.study, models):
             raise optuna.TrialPruned
@@ -104,7 +103,7 @@ def held_out_score(
 def train_until_it_stops(
     args: Namespace, recipe: Recipe, fold: Fold, train: Labelled, held_out: Labelled | None
 ) -> dict:
-    """One model, until its held-out loss no longer falls; its history, one list per column."""
+    """Train one model with early stopping; returns its history, one list per column."""
     started = time.perf_counter()
     early = EarlyStopping(args.patience, args.threshold)
     history: dict[str, list[float]] = {name: [] for name in COLUMNS}
@@ -127,14 +126,14 @@ def train_until_it_stops(
 
 
 class Console:
-    """Prints one line per trial, with the time left."""
+    """Prints one line per trial, with an estimate of the time left."""
 
     def __init__(self, total: int, search: Search):
         self.total, self.search = total, search
         self.seconds: list[float] = []
 
     def __call__(self, trial: FrozenTrial, done: int) -> None:
-        """Print the trial that was just ended, the `done`-th."""
+        """Print the trial that has just ended, the `done`-th."""
         settings = ", ".join(f"{name} {value}" for name, value in trial.params.items())
         models = trial.user_attrs.get("folds", [])
         if "failed" in trial.user_attrs:

@@ -1,18 +1,18 @@
-"""Make a trained network ready for predict.py, and measure how far it can be trusted.
+"""Calibrate a trained network for predict.py, and measure how far it can be trusted.
 
     python model_release.py                         # writes weights/cnn-best.* and plots/release/
-    python model_release.py --run plots/my-run      # of another run with --save-weights
+    python model_release.py --run plots/my-run      # from another run folder with weights
 
-Temperatures, sets of classes and the bound on unlike images are fitted on validation, for every
-seed's model, and measured on test once. Released is the first seed's model, not the best one. Takes
-six minutes on two cores.
+For each seed's model, the temperature, the prediction sets and the out-of-distribution threshold
+are fitted on validation and scored once on test. The model of the first seed is released, not the
+best one. Takes six minutes on two cores.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_release
 
 if __name__ == "__main__":
-    run_script(parse_release, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_release, __file__)  # answers --help and wrong flags before torch loads
 
 import json
 from argparse import Namespace
@@ -43,11 +43,11 @@ from bloodcells.tracking.provenance import Code
 from bloodcells.tracking.run_folder import SavedRun, named
 from bloodcells.training.device import choose_device, keep_freed_memory
 
-NON_CELLS = 500  # of each kind
+NON_CELLS = 500  # out-of-distribution images of each kind
 
 
 def main() -> None:
-    """Calibrate every seed's model, measure it on test, and write the first one's weights."""
+    """Calibrate each seed's model, score it on test, and write the weights of the first."""
     args = parse_release(__file__)
 
     run = run_folder.read(run_folder.find(args.run))
@@ -89,38 +89,38 @@ def main() -> None:
 
 
 def check(run: SavedRun, dataset: dict) -> None:
-    """Raises `UserError` for a run that cannot be released."""
+    """Raise `UserError` if the models of a run folder cannot be released."""
     metrics = run.metrics
     if metrics["model"]["name"] != "CellNet" or metrics["config"].get("protocol") != "official":
-        raise UserError(f"--run {run.folder}: only CellNet of the official protocol is released")
+        raise UserError(f"--run {run.folder}: only CellNet of --protocol official is released")
     if not all(row.get("weights") for row in metrics["runs"]):
-        raise UserError(f"--run {run.folder}: it kept no weights; train it with --save-weights")
+        raise UserError(f"--run {run.folder}: it has no weights; train it with --save-weights")
     if metrics["config"]["views"] not in VIEWS:
-        raise UserError(f"--run {run.folder}: scored with --views other than 1 and 8")
+        raise UserError(f"--run {run.folder}: its --views is neither 1 nor 8")
     if edited := metrics.get("code", {}).get("edited"):
-        raise UserError(f"--run {run.folder}: of edited code, {named(edited)}: commit, train anew")
+        raise UserError(f"--run {run.folder}: its code is edited, {named(edited)}: commit, retrain")
     if metrics["dataset"] != dataset:
-        raise UserError(f"--run {run.folder}: it was trained on other data than {dataset['name']}")
+        raise UserError(f"--run {run.folder}: it was trained on data other than {dataset['name']}")
 
 
 def protect_weights(path: Path, code: Code) -> None:
-    """Raises `UserError` if edited code would replace weights that were not made by such."""
+    """Raise `UserError` if edited code would replace weights that edited code did not make."""
     card = path.with_suffix(".json")
     if not code.edited or not card.exists():
         return
     try:
         made = json.loads(card.read_text(encoding="utf-8"))["code"]["edited"]
     except (OSError, ValueError, LookupError, TypeError):
-        made = []  # no card of ours: not to be replaced either
+        made = []  # not a readable card: do not replace it either
     if not made:
         raise UserError(
-            f"--weights {path}: not made by edited code, and these files are edited: "
-            f"{named(code.edited)}; pass another file, or none"
+            f"--weights {path}: edited code did not make it, and these files are edited: "
+            f"{named(code.edited)}; pass another file, or omit the flag"
         )
 
 
 def load_member(run: SavedRun, name: str, train: Split, device: torch.device) -> Classifier:
-    """A seed's network, rounded to float16, and where its training cells lie."""
+    """A seed's network, rounded to float16, with its class centres in feature space."""
     network = cast(models.CellNet, load_network(run, name).half().float())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = bloodmnist.to_device(train, device)
@@ -129,7 +129,7 @@ def load_member(run: SavedRun, name: str, train: Split, device: torch.device) ->
 
 
 def make_card(run: SavedRun, member: dict, args: Namespace) -> dict:
-    """What `predict.py` must know of the weights, and where they come from."""
+    """What `predict.py` needs to know about the weights, and where they come from."""
     metrics = run.metrics
     return {
         "model": "CellNet",
@@ -157,13 +157,13 @@ def make_card(run: SavedRun, member: dict, args: Namespace) -> dict:
 
 
 def line(member: dict) -> str:
-    """A member's figures in a line."""
+    """The metrics of one seed's model, as one line."""
     after = member["views"][max(VIEWS)]["after"]
     return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
 
 
 def table(content: dict) -> str:
-    """The figures for the console."""
+    """The metrics as a table for the console."""
     lines = ["test images, mean over models, before and after the temperature:"]
     for number, part in content["views"].items():
         for name in part["before"]:

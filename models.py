@@ -1,4 +1,4 @@
-"""The network classes that all scripts share, and one name-to-class registry.
+"""The networks that all scripts share, and the registry of their names.
 
 Every class takes `in_channels`, `num_classes` and `image_size`, and maps a float tensor of shape
 (N, in_channels, image_size, image_size) to logits of shape (N, num_classes).
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """`nn.Dropout` that draws one random byte a value on the CPU; `p` is a multiple of 1/256.
+    """`nn.Dropout` with one random byte per value on the CPU; rounds `p` to a multiple of 1/256.
 
-    The CPU draws random numbers one after the other, which took a third of `ConvNet`'s training
-    time with `nn.Dropout`. Each 64-bit number drawn here serves eight values. Raises `ValueError`
-    for a `p` that is so near to 0 or 1 that it would drop none or all.
+    The CPU draws random numbers one after another, which with `nn.Dropout` took a third of
+    `ConvNet`'s training time. Here each 64-bit number serves eight values. Raises `ValueError` for
+    a `p` that rounds to 1, and for one above 0 that rounds to 0.
     """
 
     def __init__(self, p: float):
         super().__init__()
-        self.dropped = round(p * 256)  # of the 256 values of a byte
+        self.dropped = round(p * 256)  # how many of a byte's 256 values drop
         if self.dropped == 256 or (p and not self.dropped):
             raise ValueError(f"dropout {p:g}: pass 0, or 0.002 to 0.998: it is in steps of 1/256")
 
@@ -31,10 +31,10 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":  # GPUs draw in parallel
             return nn.functional.dropout(x, self.dropped / 256)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
-        words.random_(torch.iinfo(torch.int64).min, None)  # the whole range: all 64 bits vary
+        words.random_(torch.iinfo(torch.int64).min, None)  # the full range: all 64 bits are random
         kept = words.view(torch.uint8)[: x.numel()] >= self.dropped
         scaled = kept.to(x.dtype).mul_(256 / (256 - self.dropped))
-        return x * scaled.as_strided(x.size(), torch.empty_like(x).stride())  # x's memory order
+        return x * scaled.as_strided(x.size(), torch.empty_like(x).stride())  # x's memory format
 
     def extra_repr(self) -> str:
         return f"p={self.dropped / 256:g}"
@@ -54,8 +54,8 @@ class Baseline(nn.Module):
 class ConvNet(nn.Module):
     """The CNN of "Optimizing Blood Cell Classification with Convolutional Neural Networks".
 
-    607,688 parameters at 28 px RGB. Raises `ValueError` for images under 5 px, which leave
-    nothing after the pooling.
+    607,688 parameters at 28 px RGB. Raises `ValueError` for images under 5 px, of which nothing
+    is left after the second convolution.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ConvNet(nn.Module):
             raise ValueError(f"ConvNet needs images of at least 5 px, not {image_size}")
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 64, kernel_size=2),  # (N, 64, 27, 27) at 28 px
-            nn.MaxPool2d(2),  # (N, 64, 13, 13); before the ReLU: equal values, a quarter the work
+            nn.MaxPool2d(2),  # (N, 64, 13, 13); before the ReLU: same values, less work
             nn.ReLU(),
             Dropout(dropout),
             nn.Conv2d(64, 64, kernel_size=2),  # (N, 64, 12, 12)
@@ -90,7 +90,7 @@ class ConvNet(nn.Module):
 
 
 def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """A 3 x 3 convolution and its batch normalisation; a stride of 2 halves the sides."""
+    """A 3 x 3 convolution with batch normalisation; a stride of 2 halves height and width."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -98,7 +98,7 @@ def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity (He et al., 2016)."""
+    """A residual block: two convolutions and an identity shortcut (He et al., 2016)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -111,9 +111,9 @@ class Residual(nn.Module):
 class CellNet(nn.Module):
     """A small residual network that widens before it pools, so that little detail is lost.
 
-    `widths` are the channels of the stem, of the maps of 28 and 14 pixels, and of those of 14 and
-    7. Images of 64 pixels and more are first halved by strides, from the stem on, so that the
-    blocks always see about 14 and 7 pixels.
+    `widths` are the channels of the stem, of the first stage (feature maps of 28, then 14 pixels)
+    and of the second stage (14, then 7 pixels). For images of 64 pixels and more, strided
+    convolutions, beginning with the stem, first halve the size until it is about 28 pixels.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class CellNet(nn.Module):
         self.body.extend(
             [
                 conv(first, middle),
-                nn.MaxPool2d(2),  # (N, 64, 14, 14); before the ReLU: equal values, less work
+                nn.MaxPool2d(2),  # (N, 64, 14, 14); before the ReLU: same values, less work
                 nn.ReLU(),
                 Residual(middle),
                 conv(middle, last),
@@ -149,7 +149,7 @@ class CellNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer sees, (N, channels): each channel's strongest response anywhere."""
+        """The last layer's input, (N, channels): each channel's maximum over the feature map."""
         with torch.autocast(x.device.type, enabled=False):  # 3 channels are slow in bfloat16
             x = self.relu(self.stem(x.float()))
         return self.body(x).amax((2, 3))
@@ -161,12 +161,12 @@ class CellNet(nn.Module):
 class ResNet18(nn.Module):
     """MedMNIST v2's reference network: ResNet-18 (He et al., 2016) with a stem for small images.
 
-    11,172,936 parameters for RGB. Its first convolution keeps the size, and no pooling follows.
+    11,172,936 parameters for RGB. Its first convolution keeps the size, and no pooling follows it.
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 8, image_size: int = 28):
         super().__init__()
-        # takes a second to load, which whoever builds another network need not wait for
+        # imported here because it takes a second to load, and only this network needs it
         from torchvision.models.resnet import BasicBlock, ResNet
 
         self.network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes)
@@ -188,10 +188,10 @@ def build(
     widths: Sequence[int] | None = None,
     dropout: float | None = None,
 ) -> nn.Module:
-    """A new network of `MODELS`; `widths` and `dropout` of None mean its own.
+    """A new network from `MODELS`; None for `widths` or `dropout` means the network's default.
 
-    Raises `ValueError`, which begins with the argument's name, for an unknown network and for what
-    it does not let choose.
+    Raises `ValueError`, whose message begins with the argument's name, for an unknown network and
+    for an option that the network does not have.
     """
     if name not in MODELS:
         raise ValueError(f"model {name}: models.py has {', '.join(MODELS)}")
@@ -208,5 +208,5 @@ def build(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable parameters."""
+    """The number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,21 +1,22 @@
-"""Tell the kinds of blood cells in your own images, with the trained weights of weights/.
+"""Classify your own images of blood cells with the trained weights in weights/.
 
     python predict.py cell.png photographs/ 'slide 7/*.jpg'    # a table on standard output
     python predict.py --format csv --views 8 cells.npy > cells.csv
-    python predict.py --labelled sorted/        # folders named after the classes: a report too
-    python predict.py --export model.onnx       # the same as one file for ONNX runtimes
+    python predict.py --labelled sorted/        # folders named after the classes: adds a report
+    python predict.py --export model.onnx       # exports the model for ONNX runtimes
 
 Takes PNG, JPEG, TIFF, BMP and GIF files, .npy and .npz arrays, folders, globs, and - for one image
-on standard input. Photographs of 360 x 363 pixels are cropped and reduced as the training images
-were, and others whole, so show one cell in the middle. Results go to standard output, all else to
-standard error. Exit code 1: some image could not be used. Not for clinical use.
+on standard input. Photographs of 360 x 363 pixels are cropped and resized as the training images
+were; other images are used whole, so each should show one centred cell. Results go to standard
+output, everything else to standard error. Exit code 1: some image could not be used. Not for
+clinical use.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_predict
 
 if __name__ == "__main__":
-    run_script(parse_predict, __file__)  # --help and a wrong flag are answered before torch loads
+    run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
 
 import itertools
 import os
@@ -42,7 +43,7 @@ from bloodcells.training.device import choose_device
 
 @dataclass
 class Tally:
-    """What to tell at the end."""
+    """Counts and answers for the summary at the end."""
 
     images: int = 0
     unlike: int = 0
@@ -58,13 +59,13 @@ def main() -> None:
     model = load_classifier(args.weights, args.views, choose_device(args.device))
     if args.labelled:
         for name in names:
-            truth(name, model.classes)  # a wrong folder shows before any work
+            truth(name, model.classes)  # reports a wrong folder name before any work
     tally = Tally()
     cells = usable(user_images.read(names, model.size, args.crop), tally)
     if args.export is not None:
         images = [cell.pixels for cell in cells]
         if names and not images:
-            raise UserError("--export: none of the images can be used to check the file")
+            raise UserError("--export: none of the images can be used to check the exported file")
         print(onnx_export.export(model, args.export, cast(list[np.ndarray], images)))
     else:
         write(watched(classify(cells, model, args), tally), args.format)
@@ -75,21 +76,21 @@ def main() -> None:
 
 
 def truth(name: str, classes: list[str]) -> str:
-    """The class that the folder of an image is named after. Raises `UserError` for none."""
+    """The class that an image's folder is named after. Raises `UserError` if there is none."""
     if name == "-":
-        raise UserError("--labelled: standard input has no folder to name its class")
+        raise UserError("--labelled: standard input has no folder that names its class")
     folder = os.path.basename(os.path.dirname(os.path.abspath(name)))
     plain = folder.lower().replace("_", " ").replace("-", " ")
     wanted = "immature granulocyte" if plain == "ig" else plain.removesuffix("s")
     if wanted not in classes:
         raise UserError(
-            f"--labelled: {name}: its folder '{folder}' is none of the classes {', '.join(classes)}"
+            f"--labelled: {name}: folder '{folder}' is not one of the classes {', '.join(classes)}"
         )
     return wanted
 
 
 def usable(cells: Iterable[Cell], tally: Tally) -> Iterator[Cell]:
-    """The cells that have pixels; tells of the others, and of what is to note, as it goes."""
+    """The images that could be read; reports the others, and any notes, on standard error."""
     for cell in cells:
         if text := cell.problem or cell.note:
             tell(f"{printable(cell.name)}: {text}")
@@ -100,7 +101,7 @@ def usable(cells: Iterable[Cell], tally: Tally) -> Iterator[Cell]:
 
 
 def classify(cells: Iterator[Cell], model: Released, args: Namespace) -> Iterator[Row]:
-    """A row an image, a batch at a time."""
+    """One row per image, predicted in batches."""
     device = model.classifier.centres.device
     while batch := list(itertools.islice(cells, args.batch_size)):
         images = torch.from_numpy(
@@ -126,7 +127,7 @@ def classify(cells: Iterator[Cell], model: Released, args: Namespace) -> Iterato
 
 
 def watched(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
-    """The rows, counted as they pass; shows the progress unless they fill the terminal."""
+    """The rows, counted in `tally`; shows a progress bar unless they go to the terminal."""
     for row in tqdm(rows, unit=" images", disable=True if sys.stdout.isatty() else None):
         tally.images += 1
         tally.unlike += row["unlike_training"]
@@ -137,11 +138,11 @@ def watched(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
 
 
 def write(rows: Iterable[Row], form: str) -> None:
-    """Print the rows. Raises `UserError` if standard output takes no more."""
+    """Print the rows. Raises `UserError` if standard output cannot be written."""
     if sys.stdout is None:
         raise UserError("standard output is closed")
     try:
-        # for any file name
+        # so that any file name can be printed
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
         for line in getattr(output, f"as_{form}")(rows):
             print(line)
@@ -154,7 +155,7 @@ def write(rows: Iterable[Row], form: str) -> None:
 
 
 def tell_all(tally: Tally, classes: list[str]) -> None:
-    """What is to say of all images together."""
+    """Print the summary of all images on standard error."""
     if tally.truths:
         print(output.report(tally.truths, tally.answers, classes), file=sys.stderr)
     if tally.unlike:
@@ -165,7 +166,7 @@ def tell_all(tally: Tally, classes: list[str]) -> None:
 
 
 def tell(message: str) -> None:
-    """A line on standard error, above the progress bar if there is one."""
+    """Print a line on standard error, above the progress bar if there is one."""
     tqdm.write(f"predict.py: {message}", file=sys.stderr)
 
 

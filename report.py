@@ -1,21 +1,21 @@
-"""Write the tables of the documents, and a page of all runs, from the results in plots/.
+"""Write the tables of the documents, and the report page, from the results in plots/.
 
     python report.py            # prints the tables, rewrites the marked blocks of README.md,
                                 # MODEL_CARD.md and docs/, draws plots/ladder.png, and writes
                                 # plots/report.html
-    python report.py --check    # changes nothing; exit code 2 if a block is old
-    python report.py --compare plots/cnn-paper plots/mine    # these runs beside each other
-    python report.py --draw plots/mine --figure-format pdf   # a run's figures again, for a paper
+    python report.py --check    # changes nothing; exit code 2 if a block is out of date
+    python report.py --compare plots/cnn-paper plots/mine    # these experiments side by side
+    python report.py --draw plots/mine --figure-format pdf   # redraws the figures, for a paper
 
-Every figure is read from the JSON files and predictions.npz of finished runs. Runs of edited code
-are shown only where --compare names them.
+All numbers come from the JSON files and predictions.npz of finished experiments. Results of edited
+code are shown only by --compare.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_report
 
 if __name__ == "__main__":
-    run_script(parse_report, __file__)  # --help and a wrong flag come before matplotlib loads
+    run_script(parse_report, __file__)  # answers --help and wrong flags before matplotlib loads
 
 import json
 from contextlib import suppress
@@ -32,7 +32,7 @@ from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
 
-# Of each document: what stands between the markers of that name.
+# For each document, by the name of its markers: what writes the block between them.
 BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {"paper": paper_table, "headline": studies.headline},
     "MODEL_CARD.md": {"results": release.results, "robustness": release.robustness},
@@ -44,7 +44,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
 
 
 def main() -> None:
-    """Write the documents' tables, or compare or draw runs."""
+    """Write the documents' tables, or compare or redraw experiments."""
     args = parse_report(__file__)
     if args.compare:
         print(compare_runs([run_folder.read(run_folder.find(path)) for path in args.compare]))
@@ -53,8 +53,8 @@ def main() -> None:
         for path in args.draw:
             draw_again(run_folder.read(run_folder.find(path)), args.figure_format, args.data_root)
         return
-    if not args.check:  # shows what there is, even if a table below lacks a run
-        with suppress(UserError):  # the table of the same name says why below
+    if not args.check:  # shows what is there, even if results for a table are missing
+        with suppress(UserError):  # the table of the same name, below, gives the reason
             draw_ladder(args.plots)
         page = args.plots / "report.html"
         blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
@@ -75,9 +75,9 @@ def main() -> None:
 
 
 def write_code_list(path: Path, check: bool) -> None:
-    """The hashes of the committed code, for downloads without git. `check` writes nothing.
+    """Write the hashes of the committed code, for downloads without git.
 
-    Raises `UserError` where the list is old, if it is only checked.
+    With `check`, nothing is written; raises `UserError` if the list is out of date.
     """
     scripts = sorted(script.name for script in ROOT.glob("*.py"))
     content = {name: code for name in scripts if (code := provenance.committed_code(name))}
@@ -90,7 +90,7 @@ def write_code_list(path: Path, check: bool) -> None:
 
 
 def draw_ladder(plots: Path) -> None:
-    """Write ladder.png. Raises `UserError` if a run is missing or unfit."""
+    """Write ladder.png. Raises `UserError` if results are missing or unsuitable."""
     points = studies.ladder_points(plots)
     run_folder.write(
         plots, lambda folder: figures.ladder(folder / "ladder.png", points), last="ladder.png"
@@ -98,13 +98,13 @@ def draw_ladder(plots: Path) -> None:
 
 
 def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:
-    """A document's text with its blocks made anew. Raises `UserError` where that can't be done."""
+    """A document's text with its blocks regenerated. Raises `UserError` if that fails."""
     for name, make in blocks.items():
         try:
             block = make(plots)
         except KeyError as error:
             raise UserError(
-                f"{plots}: a run of the {name} table lacks {error}; make it again"
+                f"{plots}: a result for the {name} table lacks {error}; regenerate it"
             ) from error
         print(f"{block}\n")
         text = replace_block(text, name, block, document)
@@ -116,11 +116,11 @@ def read_document(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; --root names its folder") from error
+        raise UserError(f"{path}: cannot be read: {error}; pass its folder as --root") from error
 
 
 def replace_block(text: str, name: str, block: str, document: Path) -> str:
-    """`text` with what stands between the markers of that name replaced by `block`."""
+    """`text` with `block` between the markers of that name. Raises `UserError` without them."""
     begin, end = f"<!-- {name}: written by report.py -->", f"<!-- end of {name} -->"
     head, found_begin, rest = text.partition(begin)
     _, found_end, tail = rest.partition(end)

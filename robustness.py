@@ -1,18 +1,18 @@
-"""Measure accuracy on test images that are corrupted as microscopes, stains and files do it.
+"""Measure accuracy on test images corrupted as microscopes, stains and files do.
 
     python robustness.py                          # the paper's CNN and the best recipe, six minutes
-    python robustness.py --kinds defocus noise    # some corruptions only
+    python robustness.py --kinds defocus noise    # only these corruptions
 
-Reads the weights that model_cnn.py --save-weights left in the run folders, and changes no choice.
-The same images of the test split, with each corruption at five severities, go to every model of a
-run. Writes plots/robustness/.
+Reads the weights that model_cnn.py --save-weights wrote to the run folders. Every model classifies
+the same test images, with each corruption at five severities. No choice depends on the results.
+Writes plots/robustness/.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_robustness
 
 if __name__ == "__main__":
-    run_script(parse_robustness, __file__)  # --help and a wrong flag come before torch loads
+    run_script(parse_robustness, __file__)  # answers --help and wrong flags before torch loads
 
 from pathlib import Path
 
@@ -33,13 +33,13 @@ from bloodcells.training.device import choose_device, keep_freed_memory
 
 
 def main() -> None:
-    """Score each run's models on the test images, corrupted in every way."""
+    """Score the models of each run folder on the test images, under each corruption."""
     args = parse_robustness(__file__)
 
     unknown = [kind for kind in args.kinds or () if kind not in corruptions.CORRUPTIONS]
     if unknown:
         known = ", ".join(corruptions.CORRUPTIONS)
-        raise UserError(f"--kinds {unknown[0]}: no such corruption; there are {known}")
+        raise UserError(f"--kinds {unknown[0]}: no such corruption; the corruptions are {known}")
     kinds = args.kinds or list(corruptions.CORRUPTIONS)
     device = choose_device(args.device)
     record = environment(device.type, args.code)
@@ -49,7 +49,7 @@ def main() -> None:
     run_folder.prepare(args.output, code)
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     if len({run.folder.name for run in runs}) < len(runs):
-        raise UserError("--runs: two folders have the same name, which tells runs apart here")
+        raise UserError("--runs: two folders have the same name, by which they are told apart")
     keep_freed_memory()
     models = {run.folder.name: load_models(run, dataset.describe(), device) for run in runs}
     test = dataset.test.sample(args.images, args.seed)
@@ -91,14 +91,14 @@ def main() -> None:
 
 
 def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
-    """The networks of a run. Raises `UserError` if its weights are missing or of other data."""
+    """The networks of a run folder. Raises `UserError` for missing weights or other data."""
     if run.metrics["dataset"] != dataset:
-        raise UserError(f"--runs {run.folder}: trained on other data than {dataset['name']} here")
+        raise UserError(f"--runs {run.folder}: trained on data other than {dataset['name']} here")
     if run.metrics["leaks_test_images"]:
         raise UserError(f"--runs {run.folder}: trained on these test images")
     files = [str(row.get("weights")) for row in run.metrics["runs"]]
     if not all((run.folder / name).is_file() for name in files):
-        raise UserError(f"--runs {run.folder}: no weights there; train it with --save-weights")
+        raise UserError(f"--runs {run.folder}: it has no weights; train it with --save-weights")
     networks = (load_network(run, name) for name in files)
     return [
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -109,13 +109,13 @@ def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
 def accuracy(
     network: nn.Module, images: np.ndarray, labels: np.ndarray, device: torch.device
 ) -> float:
-    """The share of images that a network gets right in one view."""
+    """A network's accuracy on images, with one view."""
     probabilities = predict(network, torch.from_numpy(images).to(device))
     return float((probabilities.argmax(1).numpy() == labels).mean())
 
 
 def line(row: dict) -> str:
-    """A row for the console."""
+    """A row as text for the console."""
     means = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in row["accuracy"].items())
     what = f"{row['corruption']} {row['severity']}" if row["corruption"] else "as they are"
     return f"  {what:15} {means}"

@@ -1,4 +1,4 @@
-"""What the scripts share, in rooms named by the field's terms. Rooms import downwards only.
+"""What the scripts share, in layers named by the field's terms, which import downwards only.
 
 From the bottom: `tracking`, `cli`, `data`, `training`, `inference`, `evaluation`, `search`,
 `reporting`, `benchmarks`; the scripts stand above all of them, `models.py` below.

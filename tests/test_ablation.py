@@ -56,9 +56,9 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     assert "the variants are whole-recipe, no-focus" in fails("ablation.py", *flags, "--only", "x")
     for protocol in ("as-published", "official"):
         line = fails("ablation.py", *flags, "--protocol", protocol)
-        assert "only cross-validation leaves the test out" in line
+        assert "the ablation needs cross-validation" in line
     assert "only 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
     quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift"]
     outcome = run("ablation.py", *flags, *quick)
-    assert "no-shift: the recipe is like that already" in outcome.out
+    assert "no-shift: skipped, it changes nothing in this recipe" in outcome.out
     assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1

@@ -121,4 +121,4 @@ def test_weights_of_another_size(fails, tmp_path):
     assert "--released" in line
     assert "none.safetensors: " in line
     line = fails("explain.py", "--synthetic", "--protocol", "official", "--output", tmp_path)
-    assert "every label is to be held out once" in line
+    assert "only cross-validation holds out every image" in line

@@ -264,8 +264,8 @@ def test_study_of_another_search_is_left_alone(search, tmp_path):
     before = metrics(tmp_path / "out")
     outcome = search(text=GRID.replace("0.001", "0.002"))
     assert outcome.code == 2
-    assert "is of another search (other space)" in outcome.err
-    assert "other dataset" not in outcome.err
+    assert "belongs to another search (different space)" in outcome.err
+    assert "different dataset" not in outcome.err
     assert search("--patience", 4).code == 2
     assert metrics(tmp_path / "out") == before
     assert search().out.count("min left") == 0  # nothing left to do
@@ -341,4 +341,4 @@ def test_flag_that_the_search_varies_is_refused(fails, preset, tmp_path):
 @pytest.mark.parametrize("protocol", ["as-published", "train-and-validation"])
 def test_protocol_without_untouched_images_is_refused(fails, preset, tmp_path, protocol):
     line = fails(SCRIPT, "--config", preset(), "--protocol", protocol, "--output", tmp_path)
-    assert f"--protocol {protocol}: it leaves no untouched images to choose by" in line
+    assert f"--protocol {protocol}: a search needs cross-validation or official" in line

@@ -71,7 +71,7 @@ def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):
         return fails("model_release.py", "--run", folder, *target, *flags)
 
     assert "only CellNet" in complaint(quick_run, "--synthetic")
-    assert "no finished run" in complaint(tmp_path, "--synthetic")
+    assert "no finished experiment" in complaint(tmp_path, "--synthetic")
     other = tmp_path / "other"
     shutil.copytree(trained, other)
     (other / "weights-seed-1.safetensors").write_bytes(b"no weights")
@@ -79,7 +79,7 @@ def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):
     metrics = json.loads((other / "metrics.json").read_text())
     metrics["dataset"]["counts"]["train"] += 1
     (other / "metrics.json").write_text(json.dumps(metrics))
-    assert "trained on other data" in complaint(other, "--synthetic")
+    assert "trained on data other than" in complaint(other, "--synthetic")
     metrics["runs"][0]["weights"] = None
     (other / "metrics.json").write_text(json.dumps(metrics))
     assert "--save-weights" in complaint(other, "--synthetic")

@@ -179,7 +179,7 @@ def test_report_against_folder_names(predict, folder):
     min(folder.iterdir()).rename(folder / "plates")
     outcome = predict(folder, "--labelled")
     assert outcome.code == 2
-    assert "'plates' is none of the classes" in outcome.err
+    assert "'plates' is not one of the classes" in outcome.err
     assert outcome.out == ""
 
 
@@ -267,7 +267,7 @@ def test_weights_that_are_wrong(fails, weights, folder, tmp_path):
     cut.write_bytes(cut.read_bytes()[:500])
     assert "MD5" in complaint(cut)
     other = changed(weights, tmp_path / "other.safetensors", widths=[4, 8, 12])
-    assert "not a model that its card describes" in complaint(other)
+    assert "the weights do not match the card" in complaint(other)
     for wrong in (
         {"calibration": {}},
         {"widths": [4, 8]},
@@ -275,7 +275,9 @@ def test_weights_that_are_wrong(fails, weights, folder, tmp_path):
         {"classes": ["cell"]},
         {"farthest": "far"},
     ):
-        assert "not a model" in complaint(changed(weights, tmp_path / "b.safetensors", **wrong))
+        assert "do not match the card" in complaint(
+            changed(weights, tmp_path / "b.safetensors", **wrong)
+        )
     cut.with_suffix(".json").write_text("{")
     assert "cannot be read" in complaint(cut)
     state = load_file(weights)
@@ -285,7 +287,7 @@ def test_weights_that_are_wrong(fails, weights, folder, tmp_path):
     md5 = md5_of(lacking.read_bytes())
     card = json.loads(weights.with_suffix(".json").read_text())
     lacking.with_suffix(".json").write_text(json.dumps({**card, "md5": md5}))
-    assert "not a model that its card describes: 'centres'" in complaint(lacking)
+    assert "the weights do not match the card: 'centres'" in complaint(lacking)
 
 
 def test_reader_that_leaves_early(weights, tmp_path):

@@ -93,7 +93,7 @@ def test_tables_are_written_between_their_markers(run, plots, documents, readme)
     outcome = run("report.py", *documents)
     assert outcome.code == 0
     text = readme.read_text()
-    assert text.startswith("above\n<!-- paper: written by report.py -->\n| macro average |")
+    assert text.startswith("above\n<!-- paper: written by report.py -->\n| metric |")
     assert text.endswith("<!-- end of headline -->\nbelow\n")
     assert "\nold\n" not in text
     assert (plots / "ladder.png").stat().st_size > 10_000
@@ -122,14 +122,14 @@ def test_comparison_counts_images(plots):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda f: (f / "metrics.json").unlink(), "make it with python model_cnn.py"),
-        (lambda f: (f / "predictions.npz").unlink(), "no finished run there"),
-        (lambda f: (f / "metrics.json").write_text("{"), "the saved run is damaged"),
-        (lambda f: (f / "predictions.npz").write_bytes(b"PK"), "the saved run is damaged"),
-        (lambda f: change(f, dataset={"synthetic": True}), "never enters a table"),
-        (lambda f: change(f, code={"edited": ["models.py"]}), "a run of edited code never enters"),
+        (lambda f: (f / "metrics.json").unlink(), "run python model_cnn.py"),
+        (lambda f: (f / "predictions.npz").unlink(), "no finished experiment"),
+        (lambda f: (f / "metrics.json").write_text("{"), "the results are damaged"),
+        (lambda f: (f / "predictions.npz").write_bytes(b"PK"), "the results are damaged"),
+        (lambda f: change(f, dataset={"synthetic": True}), "never enter a table"),
+        (lambda f: change(f, code={"edited": ["models.py"]}), "results of edited code never enter"),
         (lambda f: change(f, config={"protocol": "as-published"}), "protocol is not cross-val"),
-        (lambda f: change(f, config={"epochs": 1}), "epochs is not 5 as the table demands"),
+        (lambda f: change(f, config={"epochs": 1}), "epochs is not 5, as the table requires"),
         (lambda f: change(f, config={"dihedral": True}), "dihedral is not False"),
         (lambda f: change(f, config={"model": "Baseline"}), "model is not ConvNet"),
         (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json lacks config"),
@@ -156,9 +156,9 @@ def test_a_run_without_a_metric_of_the_table(fails, plots, documents):
 def test_a_bad_card_leaves_the_readme(fails, plots, documents, readme):
     before = readme.read_text()
     change(plots / "robustness", runs={"cnn-best": {"epochs": 1}})
-    assert "epochs is not 24 as the table demands" in fails("report.py", *documents)
+    assert "epochs is not 24, as the table requires" in fails("report.py", *documents)
     (plots / "robustness" / "metrics.json").unlink()
-    assert "make it with python robustness.py" in fails("report.py", *documents)
+    assert "cannot be read; run python robustness.py" in fails("report.py", *documents)
     assert readme.read_text() == before
 
 
@@ -226,7 +226,7 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
         "100",
         "5.0",
     ]
-    assert "| the same on train + validation | " in studies.ladder(plots)
+    assert "| `cnn-best` on train + validation | " in studies.ladder(plots)
     best = next(p for p in studies.ladder_points(plots) if p["name"] == "best")
     assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
 
@@ -243,10 +243,10 @@ def test_ablation_table(plots):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda p: p.unlink(), "make it with python ablation.py"),
-        (lambda p: p.write_text("{"), "make it with python ablation.py"),
-        (lambda p: change(p.parent, p.name, dataset={"synthetic": True}), "never enters a table"),
-        (lambda p: change(p.parent, p.name, config={"epochs": 1}), "epochs is not 5 as the table"),
+        (lambda p: p.unlink(), "run python ablation.py"),
+        (lambda p: p.write_text("{"), "run python ablation.py"),
+        (lambda p: change(p.parent, p.name, dataset={"synthetic": True}), "never enter a table"),
+        (lambda p: change(p.parent, p.name, config={"epochs": 1}), "epochs is not 5, as the table"),
     ],
 )
 def test_unfit_ablation(plots, spoil, says):
@@ -269,23 +269,23 @@ def test_search_table_shows_what_was_measured(plots):
     few = [c["accuracy"] for c in cells if 0 < len(c["accuracy"]) < 5]
     needed = min((sum(best) - sum(values)) / (5 - len(values)) for values in few)
     assert f"it would have needed {needed:.3f} or more" in search_table.search(plots)
-    assert row.endswith("| 0.915 at 50 epochs, the best |")
+    assert row.endswith("| 0.915 at 50 epochs (best) |")
     change(folder, cells=cells[1:])
-    with pytest.raises(UserError, match="not all cells are there"):
+    with pytest.raises(UserError, match="some combinations are missing"):
         search_table.search(plots)
 
 
 def test_trust_table_shows_what_was_measured(plots):
     found = json.loads((plots / "release" / "metrics.json").read_text())
     change(plots / "release", dataset={"synthetic": True})
-    with pytest.raises(UserError, match="never enters a table"):
+    with pytest.raises(UserError, match="never enter a table"):
         release_tables.trust(plots)
     found["views"]["8"]["after"]["nll"] = {"mean": 0.01234, "std": 0.001}
     (plots / "release" / "metrics.json").write_text(json.dumps(found))
     row = next(line for line in release_tables.trust(plots).splitlines() if "log loss" in line)
     assert row.endswith("→ 0.0123 ± 0.0010 |")
     (plots / "release" / "metrics.json").unlink()
-    with pytest.raises(UserError, match=r"make it with python model_release\.py"):
+    with pytest.raises(UserError, match=r"run python model_release\.py"):
         release_tables.trust(plots)
 
 
@@ -350,7 +350,7 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     lines = outcome.out.splitlines()
     metrics = json.loads((plots / "cnn-paper" / "metrics.json").read_text())
     held_out = np.mean([row["val"]["accuracy"] for row in metrics["runs"]])
-    assert lines[2].startswith(f"cnn-paper  {held_out:.4f} ± ")
+    assert lines[2].startswith(f"cnn-paper   {held_out:.4f} ± ")
     assert f"{metrics['test']['accuracy']['mean']:.4f} ± " in lines[2]
     assert "lr: 0.001 | 0.5" in lines
     assert any(x.startswith("cnn-paper: edited since commit ") and "models.py" in x for x in lines)
@@ -359,9 +359,9 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
         *["  0 : 0, p = 1"] * 2,
     ]
     line = fails("report.py", "--compare", plots / "baseline", plots / "nothing")
-    assert "no finished run there" in line
+    assert "no finished experiment" in line
     line = fails("report.py", "--compare", plots / "baseline", quick_run)
-    assert "on other data than" in line
+    assert "on different data from" in line
     line = fails("report.py", "--compare", plots / "baseline", "--check")
     assert "not allowed with" in line
 
@@ -378,7 +378,7 @@ def test_speed_table_shows_what_was_measured(plots):
     assert " | 4.56 | 12.3 | 79% | 1,234 (batches of 8) | " in text
     assert "runs 7.8 times as fast" in text
     path.unlink()
-    with pytest.raises(UserError, match=r"make it with python bench\.py"):
+    with pytest.raises(UserError, match=r"run python bench\.py"):
         speed(plots)
 
 
@@ -395,5 +395,5 @@ def test_figures_are_drawn_again_from_a_run_s_files(run, fails, quick_run, tmp_p
     text = (folder / "confusion_matrix.svg").read_text()
     assert "generated images: not a result" in text
     change(folder, dataset={"counts": {"train": 1, "val": 1, "test": 1}})
-    assert "of other data than what is here" in fails("report.py", "--draw", folder)
+    assert "made from another data set than the one here" in fails("report.py", "--draw", folder)
     assert "does nothing without --draw" in fails("report.py", "--figure-format", "svg")

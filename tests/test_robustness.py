@@ -47,10 +47,10 @@ def test_unchanged_images_score_as_the_run_itself(run, trained, tmp_path):
 def test_bad_input(fails, trained, quick_run, tmp_path):
     flags = ("--synthetic", "--device", "cpu", "--output", tmp_path / "out")
     line = fails("robustness.py", *flags, "--runs", trained, "--kinds", "rain")
-    assert "--kinds rain: no such corruption; there are defocus" in line
+    assert "--kinds rain: no such corruption; the corruptions are defocus" in line
     assert "train it with --save-weights" in fails("robustness.py", *flags, "--runs", quick_run)
     missing = tmp_path / "missing"
-    assert "no finished run there" in fails("robustness.py", *flags, "--runs", missing)
+    assert "no finished experiment" in fails("robustness.py", *flags, "--runs", missing)
     broken = shutil.copytree(trained, tmp_path / "broken")
     (broken / "weights-seed-0-fold-0.safetensors").write_bytes(b"x" * 100)
     assert "not this run's weights" in fails("robustness.py", *flags, "--runs", broken)
@@ -61,4 +61,4 @@ def test_bad_input(fails, trained, quick_run, tmp_path):
     metrics["leaks_test_images"] = False
     metrics["dataset"]["md5"] = "other"
     (broken / "metrics.json").write_text(json.dumps(metrics))
-    assert "trained on other data" in fails("robustness.py", *flags, "--runs", broken)
+    assert "trained on data other than" in fails("robustness.py", *flags, "--runs", broken)

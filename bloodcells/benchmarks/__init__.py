@@ -1,1 +1,1 @@
-"""How fast a machine computes, and where the time and the memory go."""
+"""Speed and memory: how fast a machine computes, and where time and memory go."""

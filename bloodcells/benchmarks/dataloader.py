@@ -1,7 +1,7 @@
-"""The paper's two models as they are commonly written, and our speed beside that.
+"""The paper's two models as they are usually written, to compare our speed with.
 
-An image at a time goes through PIL and `torchvision.transforms`, a `DataLoader` without workers
-makes the batches, and the layers are torch's own in their usual order. For `bench.py` alone.
+Images go through PIL and `torchvision.transforms` one at a time, a `DataLoader` without workers
+makes the batches, and the layers are torch's own in their usual order. Only `bench.py` uses this.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def network(name: str, side: int) -> nn.Module:
 def train_and_predict(
     name: str, train: Split, held_out: Split, batch_size: int, device: str
 ) -> float:
-    """Seconds of one epoch on `train` and of the predictions for `held_out`."""
+    """Seconds to train for one epoch on `train` and predict `held_out`."""
     start = time.perf_counter()
     model = network(name, train.images.shape[1]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -75,7 +75,7 @@ def train_and_predict(
 
 
 def batches(split: Split, batch_size: int) -> float:
-    """Seconds a batch that the `DataLoader` alone takes."""
+    """Seconds per batch of the `DataLoader` alone."""
     start = time.perf_counter()
     loader = DataLoader(Images(split), batch_size=batch_size, shuffle=True)
     for _ in loader:
@@ -84,7 +84,7 @@ def batches(split: Split, batch_size: int) -> float:
 
 
 def compare_batches(split: Split, recipe: Recipe, device: torch.device, repeats: int) -> dict:
-    """Seconds of a batch from a `DataLoader`, and from ours, augmented as the recipe says."""
+    """Seconds per batch of a `DataLoader`, and of our `Batches` with the recipe's augmentation."""
     generator = torch.Generator().manual_seed(0)
     ours = Batches(*bloodmnist.to_device(split, device), recipe, generator)
 
@@ -95,7 +95,7 @@ def compare_batches(split: Split, recipe: Recipe, device: torch.device, repeats:
         return (time.perf_counter() - start) / len(ours)
 
     pairs = [(batches(split, recipe.batch_size), our_seconds()) for _ in range(repeats + 1)]
-    return ratio(pairs[1:])  # the first warms up
+    return ratio(pairs[1:])  # the first pair is a warm-up
 
 
 def compare_protocol(
@@ -106,10 +106,10 @@ def compare_protocol(
     repeats: int,
     train_ours: Callable[[str, Recipe, Labelled, Labelled], object],
 ) -> dict:
-    """The paper's protocol on fewer images, with a `DataLoader` and ours, in turn.
+    """Time the paper's protocol on fewer images, with a `DataLoader` and our way in turn.
 
-    As there, for each 4 images of an epoch 1 is held out and 1/4 is tested. `train_ours` takes a
-    network's name, the recipe, and the images to train on and to score.
+    As in the protocol, 4 training images of an epoch go with 1 held-out image and 1/4 test image.
+    `train_ours` takes a network's name, the recipe, and the images to train on and to score.
     """
     recipe = replace(recipe, epochs=1)
     images = min(images, len(pool) * 16 // 21)
@@ -123,7 +123,7 @@ def compare_protocol(
         train_ours(name, recipe, *tensors)
         return time.perf_counter() - start
 
-    # in a process of its own, whose memory is managed as usual too
+    # in a process of its own, so that its memory is managed as usual too
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
 
@@ -141,7 +141,7 @@ def compare_protocol(
 
 
 def ratio(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """Medians of the seconds, a `DataLoader`'s and ours, and of their ratios, measured in turn."""
+    """Medians of a `DataLoader`'s seconds, of ours, and of their ratios, from pairs of the two."""
     return {
         "dataloader_seconds": statistics.median(theirs for theirs, _ in pairs),
         "our_seconds": statistics.median(ours for _, ours in pairs),

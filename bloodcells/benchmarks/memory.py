@@ -1,4 +1,4 @@
-"""How much memory a process has held at most, and a training, by the size of its images."""
+"""Peak memory of a process, and of training by image size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bloodcells.data import bloodmnist, download
 from bloodcells.data.bloodmnist import Labelled
 from bloodcells.training.device import keep_freed_memory
 
-COUNTS = {"train": 11_959, "val": 1_712, "test": 3_421}  # BloodMNIST's
-Train = Callable[[str, Recipe, Labelled, Labelled], object]  # as in `dataloader`
+COUNTS = {"train": 11_959, "val": 1_712, "test": 3_421}  # images in BloodMNIST's splits
+Train = Callable[[str, Recipe, Labelled, Labelled], object]  # as `train_ours` in `dataloader`
 
-TRAINED = 256  # two batches; all images are loaded
+TRAINED = 256  # images, two batches; all images are loaded
 
 
 def peak() -> int | None:
-    """MiB that this process has held at most; None where the system does not say."""
+    """Peak memory of this process in MiB; None where the system does not report it."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux; getrusage would count the process that started this one too
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
@@ -40,7 +40,7 @@ def peak() -> int | None:
 def of_training(
     size: int, recipe: Recipe, train: Train, counts: dict[str, int] = COUNTS
 ) -> int | None:
-    """MiB that training CellNet takes on the CPU, the data set read from a generated file."""
+    """Peak memory in MiB of training CellNet on the CPU, with a generated data file."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / download.file_name(size)
@@ -50,7 +50,7 @@ def of_training(
 
 
 def arrays(size: int, counts: dict[str, int]) -> dict[str, np.ndarray]:
-    """A file's content as medmnist stores it, all black."""
+    """The arrays of a data file as medmnist stores it, with black images."""
     found = {}
     for name, count in counts.items():
         found[f"{name}_images"] = np.zeros((count, size, size, 3), np.uint8)
@@ -59,7 +59,7 @@ def arrays(size: int, counts: dict[str, int]) -> dict[str, np.ndarray]:
 
 
 def train_a_little(path: Path, size: int, recipe: Recipe, train: Train) -> int | None:
-    """Load a file, train on two batches of it, and tell the peak."""
+    """Load a file, train on two batches of it, and return the peak memory in MiB."""
     keep_freed_memory()
     splits = [bloodmnist.read_split(path, name, size) for name in bloodmnist.SPLITS]
     cpu, rows = torch.device("cpu"), np.arange(TRAINED)

@@ -1,4 +1,4 @@
-"""A search whose trials only sleep: what the sharing of trials costs, on any number of cores."""
+"""A search whose trials only sleep: the overhead of sharing them, on any number of cores."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def work(
     seconds: float,
     begun: Callable[[int], None] = lambda slot: None,
 ) -> list[FrozenTrial]:
-    """Take part in a study of `total` trials; returns all of them when the last one is done.
+    """Work on a study of `total` trials; returns all of them when the last one is done.
 
-    `url` and `folder` say where the study is; `begun` takes the number of each trial begun here.
+    The study is at `url`, or else in `folder`. `begun` is called with the slot of each trial that
+    starts here.
     """
-    shared_study.POLL = 0.1  # these trials are shorter than those that it is made for
+    shared_study.POLL = 0.1  # these trials are shorter than real ones
     database = shared_study.Database(url, default=folder / "study.db")
     study = database.study("sleep", {"version": 1})
 
@@ -45,9 +46,9 @@ def work(
 
 
 def wall_seconds(workers: int, total: int, seconds: float) -> float:
-    """From the first trial's begin to the last one's end, with so many processes on one file."""
+    """Seconds from the first trial's start to the last one's end, with `workers` processes."""
     spawn = multiprocessing.get_context("spawn")
-    together = spawn.Barrier(workers)  # torch takes seconds to load
+    together = spawn.Barrier(workers)  # all start together: torch takes seconds to load
     with tempfile.TemporaryDirectory() as folder:
         settings = together, Path(folder), total, seconds
         others = [spawn.Process(target=work_at_once, args=settings) for _ in range(workers - 1)]
@@ -62,7 +63,7 @@ def wall_seconds(workers: int, total: int, seconds: float) -> float:
 
 
 def work_at_once(together: Barrier, folder: Path, total: int, seconds: float) -> list[FrozenTrial]:
-    """`work` on a file, begun when all are ready."""
+    """`work` on a database file, started when all workers are ready."""
     together.wait(timeout=120)
-    with contextlib.redirect_stdout(None):  # each tells that it waits for the others
+    with contextlib.redirect_stdout(None):  # hides the line that says a worker waits
         return work(None, folder, total, seconds)

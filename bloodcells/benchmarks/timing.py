@@ -1,4 +1,4 @@
-"""How near a network's training step comes to the machine's limit, and where its time goes."""
+"""How close a network's training step comes to peak speed, and where its time goes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bloodcells.evaluation.prediction import predict
 from bloodcells.training.device import autocast, matrix_product, seconds_in_turn
 from bloodcells.training.optim import make_optimizers
 
-TrainEpoch = Callable[..., object]  # model_cnn.train_epoch, or one that takes the same
+TrainEpoch = Callable[..., object]  # model_cnn.train_epoch, or one with the same arguments
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """`seconds_in_turn` of one work."""
+    """`seconds_in_turn` for a single function."""
     return seconds_in_turn([work], device, repeats)[0]
 
 
 class OneBatch:
-    """A batch of random images, which stands for the batches of an epoch."""
+    """A single batch of random images, in place of an epoch's `Batches`."""
 
     def __init__(self, count: int, size: int, device: torch.device):
         images = torch.randn(count, 3, size, size, device=device)
@@ -37,7 +37,7 @@ class OneBatch:
         yield self.images, self.labels
 
     def record(self, losses: Tensor) -> None:
-        """Batches of an epoch take the losses."""
+        """Ignore the losses, which `Batches` would record."""
 
 
 class Step:
@@ -52,7 +52,7 @@ class Step:
         device: torch.device,
         train: TrainEpoch,
     ):
-        """`count` images of `size` pixels; `train` is what trains an epoch, here of one step."""
+        """`count` images of `size` pixels; `train` trains for one epoch, which is one step here."""
         self.model: nn.Module = model.to(  # type: ignore[call-overload]
             device, memory_format=torch.channels_last
         ).train()
@@ -61,31 +61,31 @@ class Step:
         self.optimizers = make_optimizers(self.model, recipe)
 
     def forward(self) -> Tensor:
-        """The loss, without a gradient's being asked for."""
+        """The forward pass alone: the loss."""
         with autocast(self.device, self.recipe.precision):
             logits = self.model(self.batch.images).float()
         return nn.functional.cross_entropy(logits, self.batch.labels)
 
     def backward(self) -> None:
-        """The gradients, the forward pass that they need included."""
+        """The forward and backward passes: the gradients."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         self.forward().backward()
 
     def step(self) -> None:
-        """A whole training step, by the function that trains."""
+        """A whole training step, by the training function itself."""
         self.train(self.model, self.batch, self.optimizers, (), self.recipe)
 
     def gflop(self, part: Callable[[], object]) -> float:
-        """Operations of `part` in matrix products and convolutions, in units of 10^9."""
+        """GFLOP of `part`: 10^9 operations in its matrix products and convolutions."""
         with FlopCounterMode(display=False) as counter:
             part()
         return counter.get_total_flops() / 1e9
 
     def speed(self, repeats: int) -> dict:
-        """Operations and seconds of the forward pass, the backward pass and the whole step.
+        """GFLOP and seconds of the forward pass, the backward pass and the whole step.
 
-        `peak_gflops` is the speed of matrix products in the same minute.
+        `peak_gflops` is the speed of matrix products, measured in turn with them.
         """
         product, product_gflop = matrix_product(self.recipe.precision, self.device)
         works = (self.forward, self.backward, self.step, product)
@@ -99,7 +99,7 @@ class Step:
         }
 
     def operators(self, repeats: int) -> dict[str, float]:
-        """The share of a step's time that each of torch's operators takes, largest first."""
+        """Each torch operator's share of a step's time, largest first."""
         kinds = [ProfilerActivity.CPU]
         kinds += [ProfilerActivity.CUDA] * (self.device.type == "cuda")
         self.step()
@@ -125,7 +125,7 @@ def images_per_second(
     train: TrainEpoch,
     repeats: int,
 ) -> dict[str, dict[int, float]]:
-    """How many a network is trained on, and predicts, by the size of the batch."""
+    """Images per second in training and in prediction, by batch size."""
     trained, predicted = {}, {}
     for count in counts:
         step = Step(model, count, size, recipe, device, train)

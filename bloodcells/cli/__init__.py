@@ -1,1 +1,1 @@
-"""The command line: arguments, presets, recipes. Light, so that `--help` answers at once."""
+"""The command line: flags, presets, recipes. Quick to import, so `--help` answers at once."""

@@ -1,6 +1,6 @@
 """What all scripts share on the command line: flags, one-line errors, exit codes.
 
-Only the standard library is imported here, so that `--help` and a mistyped flag answer at once.
+Only the standard library is imported here, so that `--help` and wrong flags are answered at once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from bloodcells.cli.types import whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
-STARTED = time.perf_counter()  # about when the script did
+STARTED = time.perf_counter()  # close to the start of the script
 SIZES = (28, 64, 128, 224)
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
-PLACES = ("config", "output", "data_root")  # settings of one machine
-WORK = ("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed")  # of one moment
-NOT_SETTINGS = ("started", "code")  # that `parse` adds
-# settings that leave the results as they are, or that the folder's name shows in words
+PLACES = ("config", "output", "data_root")  # settings for one machine
+WORK = ("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed")  # for one command
+NOT_SETTINGS = ("started", "code")  # attributes that `parse` adds
+# settings that do not affect the results, or that `run_name` treats separately
 NOT_RESULTS = (
     *(*PLACES, *WORK, "device", "figure_format", "save_weights", "weights"),
     *("synthetic", "protocol", "storage", "trials"),
@@ -38,17 +38,17 @@ P = ParamSpec("P")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the docstring's lines and ends each flag's help with the default, where it has one."""
+    """Keeps the docstring's line breaks, and ends each flag's help with its default, if any."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are one line, without the usage block.
+    """An `ArgumentParser` whose errors are one line, without the usage message.
 
-    It describes itself by the docstring of the file `script`. `tables` names the TOML tables that
-    its presets may hold; they are passed on as they are.
+    Its description is the docstring of the file `script`. `tables` names the TOML tables that its
+    presets may contain; they are passed on unchanged.
     """
 
     tables: tuple[str, ...] = ()
@@ -61,12 +61,12 @@ class Parser(argparse.ArgumentParser):
         self.script = script
 
     def error(self, message: str) -> NoReturn:
-        """Complain by an exception, which `run_script` shows."""
+        """Raise `UserError`, which `run_script` prints."""
         raise UserError(message)
 
 
 def make_parser(script: str, preset: str) -> Parser:
-    """A parser with the flags common to all scripts; `script` is the file that it is for.
+    """A parser with the flags that most scripts share; `script` is the script's own file.
 
     `preset` names the file of `.config/` that sets the defaults when `--config` is not given.
     """
@@ -76,14 +76,14 @@ def make_parser(script: str, preset: str) -> Parser:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="folder of bloodmnist.npz; without it: $MEDMNIST_ROOT, ~/.medmnist, then a download",
+        help="folder of bloodmnist.npz (default: $MEDMNIST_ROOT, ~/.medmnist, then a download)",
     )
     data.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
     data.add_argument(
         "--synthetic",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="use a small generated set instead of BloodMNIST (demos and tests only)",
+        help="use a few generated images instead of BloodMNIST (demos and tests only)",
     )
     run = parser.add_argument_group("run")
     run.add_argument(
@@ -93,7 +93,7 @@ def make_parser(script: str, preset: str) -> Parser:
         help="preset that sets the defaults: a file, or a name from .config/",
     )
     run.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder to write to (default: plots/<run>)"
+        "--output", type=Path, metavar="DIR", help="run folder to write to (default: plots/<run>)"
     )
     add_device_flag(run)
     run.add_argument(
@@ -104,25 +104,25 @@ def make_parser(script: str, preset: str) -> Parser:
 
 
 def add_device_flag(group: argparse._ActionsContainer) -> None:
-    """Add the flag that says where to compute."""
+    """Add the flag that selects the device."""
     group.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="compute device"
     )
 
 
 def add_figure_flag(group: argparse._ActionsContainer) -> None:
-    """Add the flag that says how figures are stored."""
+    """Add the flag that sets the file type of figures."""
     group.add_argument(
         "--figure-format", choices=("png", "pdf", "svg"), default="png", help="figure file type"
     )
 
 
 def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line over the preset's defaults; the command line wins.
+    """Parse the command line, which overrides the preset's defaults.
 
-    Of the result, `code` is the code that the script runs, `provenance.Code`, and `started` the
-    clock, `time.perf_counter()`, at the script's start.
-    Raises `UserError` for an unknown flag, value, preset file or preset key.
+    Two attributes are added: `code`, the script's `provenance.Code`, and `started`, the value of
+    `time.perf_counter()` at its start. Raises `UserError` for an unknown flag, value, preset file
+    or preset key, and for a flag that the protocol ignores.
     """
     first = Parser(add_help=False)
     first.add_argument("--config", default=parser.get_default("config"))
@@ -142,10 +142,10 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
 
 
 def run_name(parser: Parser, args: argparse.Namespace) -> str:
-    """The run's folder name under `plots/`: the preset, then whatever departs from it.
+    """The name of the run folder under `plots/`: the preset, then the settings that differ from it.
 
-    So an experiment on the command line, or of edited code, never takes the folder of the preset's
-    own run.
+    So an experiment with other settings, or with edited code, never writes to the preset's own
+    folder.
     """
     parts = [args.config.stem]
     for key, value in vars(args).items():
@@ -156,7 +156,7 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
         else:
             text = value.name if isinstance(value, Path) else str(value)
         parts.append(f"{key.replace('_', '-')}-{text}")
-    # these two take away a run's worth, so they show even if the preset itself sets them
+    # these two invalidate the results, so they show even if the preset itself sets them
     protocol, usual = getattr(args, "protocol", None), parser.get_default("protocol")
     parts += [protocol] * (protocol != usual or protocol == "as-published")
     parts += ["synthetic"] * args.synthetic
@@ -164,22 +164,22 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
 
 
 def warning(args: argparse.Namespace) -> str | None:
-    """What every figure of the run must say, lest it be taken for a result."""
+    """The warning that every figure must show so as not to be taken for a result, if any."""
     warnings = [SYNTHETIC] * args.synthetic
     warnings += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
     return "; ".join(warnings) or None
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """Every setting that the results depend on; as TOML it is a preset of the same run."""
+    """The settings to record with the results; as TOML, a preset that repeats the experiment."""
     left_out = (*PLACES, *WORK, *NOT_SETTINGS)
     return {k: v for k, v in sorted(vars(args).items()) if k not in left_out}
 
 
 def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Call a script's function, and exit where it does not succeed.
+    """Call a script's main function; if it fails, exit with a code.
 
-    Exit codes: 2 a user's mistake, 130 Ctrl-C, 141 a reader of our output that has left.
+    Exit codes: 2, a user's mistake; 130, Ctrl-C; 141, the reader of standard output closed it.
     """
     try:
         main(*args, **kwargs)
@@ -190,11 +190,11 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'interrupted: no result was written'}", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output, say `head`, has left
+    except BrokenPipeError:  # the reader of our output, such as `head`, closed it
         discard_output()
         sys.exit(141)
 
 
 def discard_output() -> None:
-    """Let go of what standard output did not take, lest Python complain of it at exit."""
+    """Discard unwritten standard output, so that Python does not report it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

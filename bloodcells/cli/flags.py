@@ -21,14 +21,14 @@ def add_training_flags(parser: Parser) -> None:
         default="cross-validation",
         help="cross-validation: folds of train + validation; as-published: folds of all three "
         "splits pooled, which leaks test images; official: the official splits; "
-        "train-and-validation: both trained on, nothing held out",
+        "train-and-validation: train on both, hold nothing out",
     )
     group.add_argument("--folds", type=whole_number(2, 20), default=5, help="number of folds")
     group.add_argument(
         "--runs",
         type=whole_number(1, 100),
         default=5,
-        help="number of seeds, where there are no folds",
+        help="number of seeds, for protocols without folds",
     )
     for part in fields(Recipe):
         if part.name in OF_TRAINING:
@@ -37,7 +37,7 @@ def add_training_flags(parser: Parser) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="auto: bfloat16 where the device computes it natively",
+        help="auto: bfloat16 if the device supports it natively, else float32",
     )
     group.add_argument(
         "--save-weights",
@@ -48,27 +48,27 @@ def add_training_flags(parser: Parser) -> None:
 
 
 def add_work_flags(parser: Parser, spread: bool = True) -> None:
-    """Add the flags of a run that may be stopped and continued, and if `spread` shared."""
+    """Add the flags for resuming an experiment and, if `spread`, for sharing it."""
     group = parser.add_argument_group("work")
-    group.add_argument("--resume", action="store_true", help="resume the unfinished run")
-    group.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+    group.add_argument("--resume", action="store_true", help="resume the unfinished experiment")
+    group.add_argument("--overwrite", action="store_true", help="replace the folder's experiment")
     group.add_argument(
         "--checkpoint-every", type=whole_number(1, 10**6), default=1, metavar="EPOCHS",
-        help="write a checkpoint every so many epochs",
+        help="epochs between checkpoints",
     )  # fmt: skip
     if not spread:
         return
     group.add_argument(
         "--only-fold", type=whole_number(0, 100), metavar="K", help="train only this fold; other "
-        "processes may train the rest in the same folder",
+        "processes may train the others in the same folder",
     )  # fmt: skip
     group.add_argument(
-        "--only-seed", type=whole_number(0, 2**32 - 1), metavar="N", help="the same for one seed"
+        "--only-seed", type=whole_number(0, 2**32 - 1), metavar="N", help="train only this seed"
     )
 
 
 def add_recipe_flags(parser: Parser) -> None:
-    """Add the flags of what goes beyond the paper's recipe."""
+    """Add the flags of the settings that go beyond the paper's recipe."""
     group = parser.add_argument_group("recipe")
     for part in fields(Recipe):
         if part.metadata and part.name not in OF_TRAINING:
@@ -76,9 +76,9 @@ def add_recipe_flags(parser: Parser) -> None:
 
 
 def add_network_flags(parser: Parser) -> None:
-    """Add the flags of what `models.build` takes."""
+    """Add the flags for the arguments of `models.build`."""
     group = parser.add_argument_group("network")
-    group.add_argument("--model", default="ConvNet", help="class of models.py to train")
+    group.add_argument("--model", default="ConvNet", help="class in models.py to train")
     group.add_argument(
         "--widths", type=whole_number(1, 4096), nargs=3, metavar="N", help="CellNet's channels"
     )

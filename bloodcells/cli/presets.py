@@ -1,4 +1,4 @@
-"""Presets: TOML files that set the defaults of a script's flags, one perhaps over another."""
+"""Presets: TOML files that set the defaults of a script's flags, each perhaps based on another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ PRESETS = ROOT / ".config"
 
 
 def preset_path(name: str, asked: str) -> Path:
-    """The file of a preset given as a path or as a name from `.config/`; `asked` says where."""
+    """The file of a preset, which `name` gives as a path or as a name from `.config/`.
+
+    `asked` says which flag or key names it. Raises `UserError` if there is no such file.
+    """
     for path in (PRESETS / f"{name}.toml", Path(name)):
         if os.path.isfile(path):
             return path
@@ -25,9 +28,9 @@ def preset_path(name: str, asked: str) -> Path:
 
 
 def layers(path: Path) -> dict[Path, dict]:
-    """A preset's file and content, then those of the preset that its key `base` names, and so on.
+    """The content of a preset by file, then that of its base, of the base's base, and so on.
 
-    Raises `UserError` for a file that cannot be read, and for a circle.
+    Raises `UserError` for a file that cannot be read, and for a cycle of bases.
     """
     found: dict[Path, dict] = {}
     while path not in found:
@@ -44,21 +47,21 @@ def layers(path: Path) -> dict[Path, dict]:
 
 
 def load_preset(path: Path) -> dict:
-    """A preset's keys and values over those of its base."""
+    """A preset's keys and values; they override those of its bases."""
     return {k: v for layer in reversed(layers(path).values()) for k, v in layer.items()}
 
 
 def read_preset(parser: argparse.ArgumentParser, path: Path, tables: Sequence[str] = ()) -> dict:
-    """The defaults that a preset sets: its settings, and of `tables` those it has, as they are."""
+    """The defaults that a preset sets: its settings, parsed, and its `tables`, unchanged."""
     preset = load_preset(path)
     as_they_are = {name: preset.pop(name) for name in tables if name in preset}
     return {**read_settings(parser, preset, path), **as_they_are}
 
 
 def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | str) -> dict:
-    """Settings as the flags of the same names read them; `path` says where they stand.
+    """Settings, parsed by the flags of the same names; `path` says where they come from.
 
-    Raises `UserError` for an unknown name and for a value that the flag does not take.
+    Raises `UserError` for an unknown name, and for a value that the flag does not accept.
     """
     flags = vars(parser.parse_args([])).keys() - {"config", "output"}
     as_flags = []

@@ -1,4 +1,4 @@
-"""How a model is trained: one record, whose fields are flags, defaults and help texts at once."""
+"""How a model is trained: one record, whose fields define flags, defaults and help texts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from bloodcells.cli.types import fraction, positive, whole_number
 from bloodcells.errors import UserError
 
-SEEDED = ("official", "train-and-validation")  # protocols of several seeds; the others have folds
-ALL_AT_THE_END = 0.1  # share of the steps, the last ones, whose passes are over all images
+SEEDED = ("official", "train-and-validation")  # protocols with several seeds; the others have folds
+ALL_AT_THE_END = 0.1  # share of the steps, at the end, without focus
 
 
 def setting(
@@ -19,7 +19,7 @@ def setting(
     of: Callable[[str], object] | tuple | type[bool],
     help: str,
 ) -> Any:
-    """A field that is a flag too: its values are read by a function, or are one of several."""
+    """A field that is also a flag; `of` is a parser, a tuple of the choices, or `bool`."""
     return field(default=default, metadata={"of": of, "help": help})
 
 
@@ -35,43 +35,43 @@ class Recipe:
     )
     filter_lr: float = setting(0.05, positive, help="learning rate of Muon")
     weight_decay: float = setting(
-        0.0, fraction, help="weight decay of AdamW, on matrices and on the filters that see pixels"
+        0.0, fraction, help="weight decay of AdamW, on matrices and on the first layer's filters"
     )
     schedule: str = setting(
         "constant",
         ("constant", "triangle", "steps"),
-        help="of the learning rates; triangle: up during the warm-up, then down to zero; steps: a "
-        "tenth from one half of the steps on, a hundredth from three quarters on",
+        help="learning-rate schedule; triangle: linear warm-up, then linear decay to zero; steps: "
+        "divided by 10 after half of the steps, by 100 after three quarters",
     )
-    warmup: float = setting(0.2, fraction, help="warm-up, as a share of the steps")
+    warmup: float = setting(0.2, fraction, help="length of the warm-up, as a share of the steps")
     label_smoothing: float = setting(0.0, fraction, help="label smoothing of the loss")
     dihedral: bool = setting(
         False, bool, help="show each training image in its eight rotations and reflections, in turn"
     )
     shift: int = setting(
-        0, whole_number(0, 14), help="largest shift, in pixels of 28, mirrored at the border"
+        0, whole_number(0, 14), help="largest random shift in pixels at size 28, mirror-padded"
     )
     cutout: int = setting(
-        0, whole_number(0, 28), help="side of a square set to mid-grey, in pixels of 28; 0: none"
+        0, whole_number(0, 28), help="side of a mid-grey square, in pixels at size 28; 0: none"
     )
     focus: float = setting(
         0.0,
         fraction,
-        help="share of the images in a pass after the warm-up, half of them the hardest; 0: all",
+        help="share of the images to train on after the warm-up, half of them the hardest; 0: all",
     )
     views: int = setting(
-        1, (1, 2, 4, 8), help="rotations and reflections that a prediction averages over"
+        1, (1, 2, 4, 8), help="test-time augmentation: rotations and reflections to average over"
     )
-    precision: str = "float32"  # or "bfloat16"; the flag's "auto" is resolved before
+    precision: str = "float32"  # or "bfloat16"; "auto" is resolved before
 
     def __post_init__(self) -> None:
-        """Refuse a setting that would do nothing: two runs that differ in it would be the same."""
+        """Refuse a setting that has no effect: runs that differ only in it would be identical."""
         if self.focus and self.epochs < 2:
-            raise UserError("--focus does nothing in one epoch: the first pass is over all images")
+            raise UserError("--focus does nothing in one epoch: the first pass covers all images")
         if self.focus and self.warmup >= 1 - ALL_AT_THE_END:
             raise UserError(
-                f"--focus does nothing with --warmup {self.warmup:g}: until then, and in the last "
-                f"{ALL_AT_THE_END:.0%} of the steps, a pass is over all images"
+                f"--focus does nothing with --warmup {self.warmup:g}: in warm-up, and in the last "
+                f"{ALL_AT_THE_END:.0%} of the steps, a pass covers all images"
             )
         partners = {
             "filter_lr": ("optimizer", "muon"),
@@ -93,7 +93,7 @@ class Recipe:
 
 
 def add_flag(group: argparse._ArgumentGroup, part: Field) -> None:
-    """The flag of a field of `Recipe`."""
+    """Add the flag of a field of `Recipe`."""
     flag, of = "--" + part.name.replace("_", "-"), part.metadata["of"]
     how: dict[str, Any] = {"default": part.default, "help": part.metadata["help"]}
     if of is bool:

@@ -1,7 +1,7 @@
-"""The command line of each script, parsed; `script` is always the script's own file.
+"""Parsers for the command line of each script; `script` is always the script's own file.
 
-They stand here, where nothing slow is imported, so that a script can answer `--help` and a mistake
-before it loads torch. All raise `UserError`.
+Nothing slow is imported here, so that a script answers `--help` and reports mistakes before it
+loads torch. All raise `UserError`.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def parse_ablation(script: str) -> Namespace:
         "--replicates",
         type=whole_number(2, 20),
         default=3,
-        help="number of folds to train on, of --folds",
+        help="number of folds to use, out of --folds",
     )
     parser.add_argument(
         "--only", metavar="VARIANT", help="train only this variant and the whole recipe"
     )
     args = parse(parser)
     if args.protocol != "cross-validation":
-        raise UserError(f"--protocol {args.protocol}: only cross-validation leaves the test out")
+        raise UserError(f"--protocol {args.protocol}: the ablation needs cross-validation")
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")
     return args
@@ -83,16 +83,16 @@ def parse_explain(script: str) -> Namespace:
         type=Path,
         default=Path("weights/cnn-best.safetensors"),
         metavar="FILE",
-        help="released weights to look into",
+        help="released weights to examine",
     )
     args = parse(parser)
     if args.protocol != "cross-validation":
-        raise UserError(f"--protocol {args.protocol}: every label is to be held out once")
+        raise UserError(f"--protocol {args.protocol}: only cross-validation holds out every image")
     return args
 
 
 def search_parser(script: str, preset: str = "tuning") -> Parser:
-    """The parser of model_parameter_tuning.py; what it varies is the table [space] of a preset."""
+    """The parser of model_parameter_tuning.py; a preset's table [space] lists what to vary."""
     parser = make_parser(script, preset)
     parser.tables = ("space",)
     add_training_flags(parser)
@@ -100,10 +100,10 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
     add_network_flags(parser)
     group = parser.add_argument_group("search")
     group.add_argument(
-        "--search", choices=("grid", "tpe"), default="grid", help="all cells, or Optuna's TPE"
+        "--search", choices=("grid", "tpe"), default="grid", help="all combinations or Optuna's TPE"
     )
     group.add_argument(
-        "--trials", type=whole_number(1, 10**6), help="number of trials of --search tpe"
+        "--trials", type=whole_number(1, 10**6), help="number of trials for --search tpe"
     )
     group.add_argument(
         "--objective",
@@ -115,19 +115,19 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
         "--patience",
         type=whole_number(0, 10**6),
         default=5,
-        help="epochs without a better held-out loss before training stops; 0: never",
+        help="early stopping: epochs without a lower held-out loss before training stops; 0: off",
     )
     group.add_argument(
         "--threshold",
         type=fraction,
         default=0.01,
-        help="relative decrease that makes a loss better",
+        help="relative decrease from which a loss counts as lower",
     )
     group.add_argument(
         "--prune",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="end a trial that trails the best by more than --prune-margin",
+        help="end a trial that is worse than the best by more than --prune-margin",
     )
     group.add_argument(
         "--prune-margin",
@@ -138,7 +138,7 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
     group.add_argument(
         "--storage",
         metavar="URL",
-        help="database of the study, shared by all workers (default: study.db in the folder)",
+        help="database of the study, shared by all workers (default: study.db in --output)",
     )
     return parser
 
@@ -148,9 +148,9 @@ def parse_search(script: str) -> tuple[Namespace, Parser]:
     parser = search_parser(script)
     args = parse(parser)
     if args.protocol not in ("cross-validation", "official"):
-        raise UserError(f"--protocol {args.protocol}: it leaves no untouched images to choose by")
+        raise UserError(f"--protocol {args.protocol}: a search needs cross-validation or official")
     if (args.trials is None) == (args.search == "tpe"):
-        raise UserError("--trials: how many for --search tpe, none for the grid, which has its own")
+        raise UserError("--trials: needed for --search tpe; the grid has a number of its own")
     return args, parser
 
 
@@ -193,18 +193,18 @@ def parse_robustness(script: str) -> Namespace:
     parser = make_parser(script, preset="robustness")
     group = parser.add_argument_group("robustness")
     group.add_argument(
-        "--runs", nargs="+", type=Path, metavar="DIR", help="folders of runs with saved weights"
+        "--runs", nargs="+", type=Path, metavar="DIR", help="run folders with saved weights"
     )
     group.add_argument("--kinds", nargs="+", metavar="NAME", help="corruptions (default: all)")
     group.add_argument(
         "--images",
         type=whole_number(1, 10**9),
         default=1000,
-        help="number of test images, classes in proportion",
+        help="number of test images, stratified by class",
     )
     args = parse(parser)
     if not args.runs:
-        raise UserError("--runs: name the folders of runs whose weights were saved")
+        raise UserError("--runs: name run folders with saved weights")
     return args
 
 
@@ -217,7 +217,7 @@ def parse_release(script: str) -> Namespace:
         type=Path,
         default=Path("plots/cnn-best"),
         metavar="DIR",
-        help="folder of the trained run",
+        help="run folder of the trained models",
     )
     group.add_argument(
         "--weights",
@@ -229,10 +229,10 @@ def parse_release(script: str) -> Namespace:
         "--false-alarms",
         type=fraction,
         default=0.01,
-        help="share of the validation images that may be called unlike the training images",
+        help="share of the validation images that may be flagged as unlike the training images",
     )
     args = parse(parser)
-    name = args.code.named(args.run.name)  # edited code leaves the released weights alone
+    name = args.code.named(args.run.name)  # edited code does not replace the released weights
     args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
     if args.weights.suffix != ".safetensors":
         raise UserError(f"--weights {args.weights}: the name must end in .safetensors")
@@ -242,13 +242,13 @@ def parse_release(script: str) -> Namespace:
 def parse_architecture(script: str) -> Namespace:
     """The command line of architecture.py."""
     parser = Parser(script)
-    parser.add_argument("--model", help="class of models.py (default: all)")
+    parser.add_argument("--model", help="class in models.py (default: all)")
     parser.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder to write to (default: plots/architecture, with the settings that differ)",
+        help="folder to write to (default: plots/architecture, plus settings that differ)",
     )
     add_figure_flag(parser)
     args = parser.parse_args()

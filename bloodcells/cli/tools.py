@@ -1,4 +1,4 @@
-"""The command lines of the scripts that make no run: predict.py and report.py."""
+"""Parsers for the scripts that have no run folder of their own: predict.py and report.py."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ def parse_predict(script: str) -> Namespace:
         type=int,
         choices=(1, 8),
         default=1,
-        help="rotations and reflections to average over; 8 is surer and takes 8 times as long",
+        help="rotations and reflections to average over; 8: more accurate, 8 times as slow",
     )
     parser.add_argument(
         "--crop",
         type=crop,
         default="auto",
         metavar="{auto,whole,N}",
-        help="keep the middle N x N pixels, or the whole image; auto: crop photographs of the "
-        "data set's size, 360 x 363",
+        help="N: the middle N x N pixels; whole: the whole image; auto: crop photographs of the "
+        "data set's original size, 360 x 363",
     )
     parser.add_argument(
         "--abstain-below",
         type=fraction,
         default=0.0,
         metavar="P",
-        help="answer only with at least this probability",
+        help="name no class if its probability is below this",
     )
     parser.add_argument(
         "--sets",
         choices=("0.95", "0.99"),
-        help="add the set of classes that should hold the truth in that share of images",
+        help="add a prediction set, which should hold the true class for this share of images",
     )
     parser.add_argument(
         "--labelled",
         action="store_true",
-        help="each image's folder names its class: report the accuracy",
+        help="report the accuracy; each image's folder is named after its class",
     )
     parser.add_argument(
         "--export",
         type=Path,
         metavar="FILE.onnx",
-        help="write the model as ONNX instead, checked on the images of PATH or on drawn cells",
+        help="write the model as ONNX instead, checked on PATH or on generated images",
     )
     parser.add_argument(
         "--weights",
         type=Path,
         default=ROOT / "weights" / "cnn-best.safetensors",
         metavar="FILE",
-        help="trained weights, with their .json beside them",
+        help="trained weights, with the .json file of the same name",
     )
     add_device_flag(parser)
     parser.add_argument(
@@ -77,7 +77,7 @@ def parse_predict(script: str) -> Namespace:
 
 
 def crop(text: str) -> str:
-    """A parser type: "auto", "whole", or a side in pixels."""
+    """An argparse type: "auto", "whole", or a side in pixels."""
     if text not in ("auto", "whole"):
         whole_number(14, 10**5)(text)
     return text
@@ -87,7 +87,7 @@ def parse_report(script: str) -> Namespace:
     """The command line of report.py."""
     parser = Parser(script)
     parser.add_argument(
-        "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder of run folders"
+        "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder with run folders"
     )
     parser.add_argument(
         "--root", type=Path, default=ROOT, metavar="DIR", help="folder of the documents to rewrite"
@@ -100,11 +100,11 @@ def parse_report(script: str) -> Namespace:
     )
     how.add_argument(
         "--compare", nargs="+", type=Path, metavar="RUN",
-        help="print these run folders beside each other instead, those of edited code too",
+        help="compare these run folders instead, side by side; edited code is allowed",
     )  # fmt: skip
     how.add_argument(
         "--draw", nargs="+", type=Path, metavar="RUN",
-        help="draw the figures of these training runs anew instead, from their files",
+        help="redraw the figures of these run folders instead, from their files",
     )  # fmt: skip
     parser.add_argument(
         "--data-root", type=Path, metavar="DIR", help="folder of the data file, for --draw"

@@ -1,4 +1,4 @@
-"""What the flags' values may be."""
+"""Argparse types: each parses and checks the value of a flag."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """A parser type: an integer of `low` to `high`."""
+    """An argparse type: an integer from `low` to `high`, inclusive."""
 
     def convert(text: str) -> int:
         try:
@@ -23,7 +23,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(text: str) -> float:
-    """A float; NaN for what is none."""
+    """A float; NaN if the text is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -31,7 +31,7 @@ def number(text: str) -> float:
 
 
 def positive(text: str) -> float:
-    """A parser type: a finite number above zero."""
+    """An argparse type: a finite number above zero."""
     value = number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
@@ -39,7 +39,7 @@ def positive(text: str) -> float:
 
 
 def fraction(text: str) -> float:
-    """A parser type: a number of 0 to 1, 1 left out."""
+    """An argparse type: a number from 0 to below 1."""
     value = number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")

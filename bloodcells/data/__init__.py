@@ -1,1 +1,1 @@
-"""Images: BloodMNIST, its folds, generated and corrupted ones, and those of users."""
+"""Images: BloodMNIST and its folds, generated and corrupted images, and a user's own."""

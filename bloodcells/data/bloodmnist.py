@@ -1,7 +1,7 @@
 """BloodMNIST in memory: load, split into folds, normalise.
 
-Yang et al., "MedMNIST v2", Scientific Data 2023; images of Acevedo et al., Data in Brief 2020,
-CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image.
+Yang et al., "MedMNIST v2", Scientific Data 2023, made from the images of Acevedo et al., Data in
+Brief 2020, CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Split:
         return len(self.labels)
 
     def class_counts(self) -> np.ndarray:
-        """Images of each class, int64 (classes,)."""
+        """The number of images in each class, int64 (classes,)."""
         return np.bincount(self.labels, minlength=len(CLASS_NAMES))
 
     def of_class(self, label: int) -> np.ndarray:
@@ -51,9 +51,9 @@ class Split:
         return self.images[self.labels == label]
 
     def sample(self, count: int, seed: int) -> Split:
-        """At most `count` of the images at random, in their order, the classes in proportion."""
+        """A stratified random sample of at most `count` images, in their original order."""
         order = np.random.default_rng(seed).permutation(len(self))
-        place = np.empty(len(self))  # of an image within its class, 0 to 1
+        place = np.empty(len(self))  # of an image in a random order of its class, 0 to 1
         for label, size in enumerate(self.class_counts()):
             place[order[self.labels[order] == label]] = (np.arange(size) + 0.5) / size
         rows = np.sort(order[np.argsort(place[order], kind="stable")[:count]])
@@ -62,7 +62,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three official splits, or a generated set in their place."""
+    """The three official splits, or generated ones in their place."""
 
     train: Split
     val: Split
@@ -73,11 +73,11 @@ class Dataset:
     synthetic: bool
 
     def splits(self) -> dict[str, Split]:
-        """The splits by their names, in the order of `SPLITS`."""
+        """The splits by name, in the order of `SPLITS`."""
         return {name: getattr(self, name) for name in SPLITS}
 
     def count_table(self) -> list[list]:
-        """Images by class and split, as rows of cells: a header, the classes, the totals."""
+        """Image counts by class and split, as table rows: a header, the classes, the totals."""
         columns = [split.class_counts() for split in self.splits().values()]
         columns.append(cast(np.ndarray, sum(columns)))
         rows = zip(CLASS_NAMES, *columns, strict=True)
@@ -96,7 +96,7 @@ class Dataset:
 
 
 class Pool:
-    """Splits one after the other, without a copy of their images; `labels` is int64 (N,)."""
+    """Several splits as one, without copying their images; `labels` is int64 (N,)."""
 
     def __init__(self, *splits: Split):
         self.splits = splits
@@ -124,7 +124,7 @@ class Labelled(NamedTuple):
     @overload
     def choose(self, rows: np.ndarray | None) -> Labelled | None: ...
     def choose(self, rows: np.ndarray | None) -> Labelled | None:
-        """Those of some rows of a pool; None for None."""
+        """The given rows of a pool's images and labels; None if `rows` is None."""
         if rows is None:
             return None
         chosen = torch.from_numpy(rows)
@@ -132,14 +132,14 @@ class Labelled(NamedTuple):
 
 
 class Images:
-    """Rows of several image tensors, uint8 (N, H, W, 3), that are copied only when they are read.
+    """Rows of several image tensors, uint8 (N, H, W, 3), copied only when they are indexed.
 
-    At 224 pixels the data set takes 2.6 GB, so nothing of it should be held twice. Index it with a
-    slice or a tensor of rows, as a tensor's first axis.
+    At 224 pixels the data set takes 2.6 GB, so no image should be held twice. Index with a slice or
+    a tensor of rows, like the first axis of a tensor.
     """
 
     def __init__(self, parts: Sequence[Tensor], rows: Tensor | None = None):
-        """`rows`, int64 (N,), count through all parts; without them, all rows."""
+        """`rows`, int64 (N,), number the images of all parts in order; None selects all."""
         self.parts, self.device = parts, parts[0].device
         ends = list(itertools.accumulate(map(len, parts)))
         self.bounds = list(zip([0, *ends], ends, strict=False))
@@ -150,7 +150,7 @@ class Images:
         return len(self.rows)
 
     def choose(self, rows: Tensor) -> Images:
-        """Those of some rows, of as few parts as they are in."""
+        """The chosen ones of these rows; keeps a single part if they all lie in one."""
         rows = self.rows[rows.to(self.device)]
         for part, (begin, end) in zip(self.parts, self.bounds, strict=True):
             if ((rows >= begin) & (rows < end)).all():
@@ -169,9 +169,9 @@ class Images:
 
 
 def load(data_root: Path | None = None, size: int = 28, synthetic: bool = False) -> Dataset:
-    """Load the data set of `size` pixels, downloading it if this machine has no copy.
+    """Load the images of `size` pixels, downloading the file if this machine has no copy.
 
-    Raises `UserError` if the file is wrong or cannot be had.
+    Raises `UserError` if the file is wrong or cannot be obtained.
     """
     if synthetic:
         splits = {name: Split(*arrays) for name, arrays in synthetic_cells.make(size).items()}
@@ -184,7 +184,7 @@ def load(data_root: Path | None = None, size: int = 28, synthetic: bool = False)
 
 
 def read_split(path: Path, name: str, size: int) -> Split:
-    """One split of a verified file, through medmnist."""
+    """Read one split of a verified file, with medmnist."""
     import medmnist
 
     split = medmnist.BloodMNIST(split=name, root=str(path.parent), size=size)
@@ -192,7 +192,7 @@ def read_split(path: Path, name: str, size: int) -> Split:
 
 
 def checked_split(path: Path, images: np.ndarray, labels: np.ndarray, size: int) -> Split:
-    """A `Split` of arrays as medmnist stores them, labels (N, 1). Raises `UserError`."""
+    """Make a `Split` of medmnist's arrays, labels (N, 1). Raises `UserError` if they are wrong."""
     if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
         raise UserError(f"{path}: images are {images.dtype} {images.shape}, not {size} px RGB")
     if labels.shape != (len(images), 1):
@@ -210,8 +210,8 @@ def to_device(split: Split, device: torch.device) -> Labelled:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1: mean 0.5 and std 0.5 of 0..1.
+    """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1: mean 0.5, std 0.5 on 0..1.
 
-    The result keeps the pixels' order in memory (`channels_last`), which convolutions like best.
+    The result keeps the memory order of the pixels (`channels_last`), the fastest for convolutions.
     """
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

@@ -1,8 +1,8 @@
-"""What microscopes, stains and files do to an image, at five severities.
+"""Image corruptions by microscopes, stains and file formats, at five severities.
 
-Lengths are for images of 28 pixels and grow with the side. After Hendrycks and Dietterich,
+Lengths are in pixels of a 28-pixel image and scale with its side. After Hendrycks and Dietterich,
 "Benchmarking Neural Network Robustness to Common Corruptions" (2019), and Di Salvo et al.,
-"MedMNIST-C" (2024), with their strengths chosen anew for one stained cell an image.
+"MedMNIST-C" (2024), with strengths chosen anew for images of one stained cell.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from skimage.color import bex_from_rgb, rgb_from_bex
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Generator = np.random.Generator
-# float images (N, H, W, 3) of 0..255, the strength of the severity, a generator
+# takes float images (N, H, W, 3) in 0..255, the strength at a severity, a random generator
 Corruption = Callable[[np.ndarray, float, Generator], np.ndarray]
 
 
 def defocus(images: np.ndarray, radius: float, rng: Generator) -> np.ndarray:
-    """Each point spread over a disk."""
+    """Defocus blur: each point spread over a disk."""
     return blurred(images, disk(radius * images.shape[1] / 28))
 
 
 def disk(radius: float) -> np.ndarray:
-    """A disk of that radius in pixels as a kernel, its rim antialiased."""
+    """A disk of `radius` pixels as a convolution kernel, its rim antialiased."""
     reach = int(np.ceil(radius))
     axis = np.arange(-reach, reach + 1)
     return np.clip(radius + 0.5 - np.hypot(axis[:, None], axis), 0, 1)
 
 
 def motion(images: np.ndarray, length: float, rng: Generator) -> np.ndarray:
-    """Each point drawn out along one of four directions."""
+    """Motion blur along one of four directions, drawn for each image."""
     size = 2 * round(length * images.shape[1] / 28 / 2) + 1
     line = np.zeros((size, size))
     line[size // 2] = 1
@@ -47,20 +47,20 @@ def motion(images: np.ndarray, length: float, rng: Generator) -> np.ndarray:
 
 
 def blurred(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Images convolved with a kernel, which is scaled to a sum of one."""
+    """Images convolved with `kernel`, scaled to a sum of one."""
     return convolve(images, (kernel / kernel.sum())[None, :, :, None], mode="nearest")
 
 
 def stain(images: np.ndarray, strength: float, rng: Generator) -> np.ndarray:
-    """More or less of Giemsa's two dyes, by colour deconvolution (Ruifrok and Johnston, 2001)."""
+    """Giemsa's two dyes, each stronger or weaker (deconvolution of Ruifrok and Johnston, 2001)."""
     dyes = -np.log(np.maximum(images, 1) / 255) @ bex_from_rgb
     factors = np.exp(rng.choice([-strength, strength], (len(images), 1, 1, 3)))
-    factors[..., 2] = 1  # what the two dyes do not account for
+    factors[..., 2] = 1  # the residual that the two dyes do not explain
     return 255 * np.exp(-(dyes * factors) @ rgb_from_bex)
 
 
 def colour_shift(images: np.ndarray, strength: float, rng: Generator) -> np.ndarray:
-    """Another white balance: each channel brighter or darker."""
+    """A shifted white balance: each channel brighter or darker."""
     return images * np.exp(rng.choice([-strength, strength], (len(images), 1, 1, 3)))
 
 
@@ -70,13 +70,13 @@ def brightness(images: np.ndarray, strength: float, rng: Generator) -> np.ndarra
 
 
 def contrast(images: np.ndarray, kept: float, rng: Generator) -> np.ndarray:
-    """Less contrast: nearer to the image's mean."""
+    """Lower contrast: all pixels moved towards the image's mean."""
     mean = images.mean(axis=(1, 2, 3), keepdims=True)
     return mean + kept * (images - mean)
 
 
 def jpeg(images: np.ndarray, quality: float, rng: Generator) -> np.ndarray:
-    """A JPEG file of that quality."""
+    """JPEG compression at the given quality."""
     result = []
     for image in to_bytes(images):
         file = io.BytesIO()
@@ -86,7 +86,7 @@ def jpeg(images: np.ndarray, quality: float, rng: Generator) -> np.ndarray:
 
 
 def pixelation(images: np.ndarray, share: float, rng: Generator) -> np.ndarray:
-    """Fewer pixels a side, shown as larger ones."""
+    """Fewer, larger pixels: `share` of the original number along each side."""
     side = images.shape[1]
     few = round(share * side)
     result = []
@@ -114,7 +114,7 @@ def spotted(
     inner: float,
     rim: float,
 ) -> np.ndarray:
-    """So many disks an image at random places, grey `inner`, half a pixel of `rim` around."""
+    """Images with `count` random disks of grey level `inner`, edged with half a pixel of `rim`."""
     images, side = images.copy(), images.shape[1]
     axis = np.arange(side)
     for _ in range(count):
@@ -128,11 +128,11 @@ def spotted(
 
 
 def noise(images: np.ndarray, deviation: float, rng: Generator) -> np.ndarray:
-    """Independent normal noise, in grey levels."""
+    """Independent Gaussian noise of standard deviation `deviation`, in grey levels."""
     return images + rng.normal(0, deviation, images.shape)
 
 
-CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {  # by strength
+CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {  # strength at each severity
     "defocus": (defocus, (0.7, 0.9, 1.2, 1.6, 2.0)),
     "motion": (motion, (2, 4, 6, 8, 10)),
     "stain": (stain, (0.1, 0.2, 0.3, 0.45, 0.6)),
@@ -148,14 +148,14 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {  # by strength
 
 
 def corrupt(images: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
-    """uint8 images (N, H, W, 3) with the corruption; the same for the same seed.
+    """Corrupt uint8 images (N, H, W, 3); the same seed gives the same result.
 
     Raises `KeyError` for an unknown name and `IndexError` for a severity outside 1..5.
     """
     change, strengths = CORRUPTIONS[name]
     if severity not in SEVERITIES:
         raise IndexError(severity)
-    # without the severity: an image gets worse in its own direction, and its spots stay
+    # seeded without the severity: an image keeps its directions and spots at all severities
     rng = np.random.default_rng([seed, list(CORRUPTIONS).index(name)])
     return to_bytes(change(images.astype(np.float64), strengths[severity - 1], rng))
 
@@ -163,7 +163,7 @@ def corrupt(images: np.ndarray, name: str, severity: int, seed: int) -> np.ndarr
 def versions(
     images: np.ndarray, names: list[str], seed: int
 ) -> Iterator[tuple[str | None, int, np.ndarray]]:
-    """The images as they are (None, severity 0), then with each corruption at each severity."""
+    """Yield (name, severity, images): clean (None, 0), then each corruption at each severity."""
     yield None, 0, images
     for name in names:
         for severity in SEVERITIES:

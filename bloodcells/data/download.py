@@ -1,7 +1,7 @@
-"""Find the BloodMNIST file on this machine, or download it; either way its MD5 is checked.
+"""Find the BloodMNIST file on this machine, or download it; either way, check its MD5.
 
-Search order: `--data-root`, `$MEDMNIST_ROOT`, medmnist's default folder. Then the official address
-through medmnist, then a package-index mirror for networks that let nothing else through.
+Search order: `--data-root`, `$MEDMNIST_ROOT`, medmnist's default folder. Downloads come from the
+official address through medmnist or, where only a package index can be reached, from a wheel.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ MIRROR_WHEEL = "kosmos-core==0.6.2"
 MIRROR_PYTHON = "3.13"
 MIRROR_MEMBER = "kosmos/ml/datasets/data/bloodmnist.npz"
 MIRROR_TIMEOUT = 900  # seconds
-MD5 = partial(hashlib.md5, usedforsecurity=False)  # a checksum: allowed where MD5 is banned
+MD5 = partial(hashlib.md5, usedforsecurity=False)  # a checksum only: allowed where MD5 is banned
 SOCKET_TIMEOUT = 30  # seconds without an answer before the official address counts as down
 
 
 def medmnist() -> ModuleType:
-    """The package, imported as late as this: importing it makes a folder in the user's home."""
+    """The package, imported only when needed: importing it creates a folder in the user's home."""
     import medmnist
 
     return medmnist
 
 
 def file_name(size: int) -> str:
-    """The name of medmnist for the file of images of `size` pixels."""
+    """The name that medmnist gives to the file of `size`-pixel images."""
     return "bloodmnist.npz" if size == 28 else f"bloodmnist_{size}.npz"
 
 
 def official(key: str, size: int) -> str:
-    """What medmnist names as the file's `key`: "url" or "MD5"."""
+    """The file's official `key`, "url" or "MD5", according to medmnist."""
     return medmnist().INFO["bloodmnist"][key if size == 28 else f"{key}_{size}"]
 
 
 def find_or_download(data_root: Path | None, size: int) -> tuple[Path, str]:
     """The verified data file and a phrase that says where it came from.
 
-    Raises `UserError` if a file that is found is not the official one, or if nothing serves.
+    Raises `UserError` if a file is found but is not the official one, or if no download works.
     """
     folders = search_folders(data_root)
     for origin, folder in folders:
@@ -92,7 +92,7 @@ def verify(path: Path, size: int) -> None:
             status.st_ino,
         ]
         mark.append(official("MD5", size))
-        # Windows keeps no time of change that a program cannot set back
+        # Windows has no change time that programs cannot reset
         if os.name != "nt" and read_checks().get(str(path.resolve())) == mark:
             return
         wrong = difference(path, size)
@@ -117,7 +117,7 @@ def difference(path: Path, size: int) -> str | None:
 
 
 def diagnose(path: Path, size: int) -> str:
-    """In a few words, why a file with the wrong MD5 may be wrong."""
+    """In a few words, the likely fault of a file whose MD5 is wrong."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for split, count in medmnist().INFO["bloodmnist"]["n_samples"].items():
@@ -140,13 +140,13 @@ def diagnose(path: Path, size: int) -> str:
 
 
 def checks_file() -> Path:
-    """Where the checks that passed are remembered."""
+    """The file in which passed checks are remembered."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "bloodmnist" / "verified.json"
 
 
 def read_checks() -> dict[str, list]:
-    """The checks that passed, by path; empty if they cannot be read."""
+    """The passed checks by path; empty if they cannot be read."""
     try:
         checks = json.loads(checks_file().read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
@@ -155,7 +155,7 @@ def read_checks() -> dict[str, list]:
 
 
 def remember_check(path: Path, mark: list) -> None:
-    """Add a check that passed, where the cache can be written."""
+    """Remember a passed check, if the cache can be written."""
     checks = {**read_checks(), str(path.resolve()): mark}
     try:
         file = checks_file()
@@ -168,7 +168,7 @@ def remember_check(path: Path, mark: list) -> None:
 
 
 def download(target: Path, size: int) -> str:
-    """Put the official file at `target`, whole or not at all; returns the source that served."""
+    """Download the official file to `target`, whole or not at all; returns the source used."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bloodmnist-") as folder:
@@ -183,7 +183,7 @@ def download(target: Path, size: int) -> str:
 
 
 def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
-    """Try the sources in turn; the first that serves leaves its file in `folder`."""
+    """Try the sources in turn; returns the first official file, in `folder`, and its source."""
     causes: list[str] = []
     first: Exception | None = None
     sources = [("the official address", from_official), ("the mirror", from_mirror)]
@@ -226,7 +226,7 @@ def from_official(folder: Path, size: int) -> Path:
 
 
 def from_mirror(folder: Path, size: int) -> Path:
-    """Take the file out of a wheel that pip downloads. Raises `RuntimeError`."""
+    """Extract the file from a wheel that pip downloads. Raises `RuntimeError`."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
     command += ["--disable-pip-version-check", "--retries", "1", "--dest", str(folder)]
     command += ["--only-binary=:all:", "--python-version", MIRROR_PYTHON, MIRROR_WHEEL]
@@ -234,7 +234,7 @@ def from_mirror(folder: Path, size: int) -> Path:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=MIRROR_TIMEOUT)
         (wheel,) = folder.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            archive.getinfo(MIRROR_MEMBER).filename = file_name(size)  # no folders of the wheel's
+            archive.getinfo(MIRROR_MEMBER).filename = file_name(size)  # without the wheel's folders
             return Path(archive.extract(MIRROR_MEMBER, folder))
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip().splitlines() or ["pip failed"]

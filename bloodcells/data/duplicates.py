@@ -9,7 +9,7 @@ import numpy as np
 
 from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
 
-TRANSFORMS = [  # of the pair's first image, in the order of `turn`
+TRANSFORMS = [  # of a pair's first image, by the number that `turn` takes
     f"{mirror}rotated {angle}" for mirror in ("", "mirrored, ") for angle in (0, 90, 180, 270)
 ]
 BLOCK = 2048  # images compared with all others at once
@@ -20,7 +20,7 @@ def audit(dataset: Dataset, threshold: float) -> dict:
 
     Near duplicates are pairs whose root-mean-square difference, in grey levels over pixels and
     channels, is at most `threshold` under the best of the eight rotations and reflections. Exact
-    duplicates are not listed among them again.
+    duplicates are not repeated among them.
     """
     splits = dataset.splits()
     images = np.concatenate([split.images for split in splits.values()])
@@ -63,7 +63,7 @@ def differ(group: list[dict], key: str) -> bool:
 
 
 def test_twins(exact: list[list[dict]], near: list[dict]) -> set[int]:
-    """Test images with an exact or near duplicate among the training or validation images."""
+    """Indices of test images with an exact or near duplicate in training or validation."""
     groups = [*exact, *(pair["images"] for pair in near)]
     return {
         record["index"]
@@ -75,7 +75,7 @@ def test_twins(exact: list[list[dict]], near: list[dict]) -> set[int]:
 
 
 def exact_groups(images: np.ndarray) -> list[list[int]]:
-    """Groups of indices of images, (N, ...), that are equal byte for byte."""
+    """Groups of indices of byte-identical images, among (N, ...)."""
     groups = defaultdict(list)
     for index, image in enumerate(images):
         groups[hashlib.sha256(image.tobytes()).digest()].append(index)
@@ -83,17 +83,17 @@ def exact_groups(images: np.ndarray) -> list[list[int]]:
 
 
 def turn(images: np.ndarray, transform: int) -> np.ndarray:
-    """Images (N, H, W, 3) turned by transform % 4 right angles, mirrored first if 4 or more."""
+    """Rotate images (N, H, W, 3) by `transform` % 4 right angles, mirrored first if it is >= 4."""
     if transform >= 4:
         images = images[:, :, ::-1]
     return np.rot90(images, transform % 4, axes=(1, 2))
 
 
 def near_pairs(images: np.ndarray, threshold: float) -> list[tuple[int, int, int, float]]:
-    """Pairs (i, j, transform, RMS) with i < j and RMS <= threshold, nearest first, less equal ones.
+    """Near-duplicate pairs (i, j, transform, RMS), i < j, RMS <= threshold, nearest first.
 
-    Averaging over square blocks never raises the root-mean-square difference, so images that
-    differ by more after averaging to 7 x 7 or 8 x 8 need no closer look: none is missed.
+    Exact duplicates are left out. Averaging over square blocks never raises the RMS difference, so
+    a pair above the threshold at 7 x 7 or 8 x 8 pixels is above it at full size: none is missed.
     """
     count, side = len(images), images.shape[1]
     blocks = 8 if side % 8 == 0 else 7
@@ -101,7 +101,7 @@ def near_pairs(images: np.ndarray, threshold: float) -> list[tuple[int, int, int
     coarse = images.reshape(count, blocks, step, blocks, step, 3).mean((2, 4), dtype=np.float32)
     flat = coarse.reshape(count, -1)
     square = (flat**2).sum(1)
-    limit = threshold**2 * flat.shape[1] * 1.0001 + 1  # room for rounding
+    limit = threshold**2 * flat.shape[1] * 1.0001 + 1  # margin for rounding
     best: dict[tuple[int, int], tuple[float, int]] = {}
     for transform in range(8):
         turned = turn(coarse, transform).reshape(count, -1)

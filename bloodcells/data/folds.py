@@ -1,4 +1,4 @@
-"""Which images each model of a command trains on, holds out, and is scored on."""
+"""Which images each model of an experiment trains on, holds out, and is scored on."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Fold:
     """One model to train: its seed, and the rows of a pool that it trains on and holds out."""
 
     seed: int
-    fold: int | None  # its number; None where the protocol has several seeds and no folds
+    fold: int | None  # its number; None if the protocol has seeds instead
     train: np.ndarray
-    held_out: np.ndarray | None  # None where all are trained on
-    scored: bool  # whether it reads the test split
-    variant: str = ""  # of the recipe, where a command compares several
+    held_out: np.ndarray | None  # None if nothing is held out
+    scored: bool  # whether it is scored on the test split
+    variant: str = ""  # of the recipe, if the experiment compares several
 
     @property
     def name(self) -> str:
-        """seed-0 or seed-0-fold-2, after the variant if there is one."""
+        """Such as seed-0 or seed-0-fold-2, with the variant in front if there is one."""
         name = f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
         return f"{self.variant}-{name}" if self.variant else name
 
@@ -38,10 +38,10 @@ def make_folds(
     """The pool of images, and the models to train on it. Raises `UserError` for too many folds.
 
     "cross-validation": stratified folds of train + validation. "as-published": the published
-    code's plain folds of all three splits, so that most test images are trained on; the last
-    fold's model alone reads the test split. "official": train on train, hold out validation,
-    `runs` seeds from `seed` on. "train-and-validation": the same, but train on both; no choice
-    can be made by it.
+    code's plain folds of all three splits, so that most test images are trained on; only the last
+    fold's model is scored on the test split. "official": train on train and hold out validation,
+    with `runs` seeds starting at `seed`. "train-and-validation": the same seeds, but train on both
+    splits, so that no choice can be based on it.
     """
     pool = Pool(dataset.train, dataset.val)
     if protocol in SEEDED:
@@ -59,7 +59,7 @@ def make_folds(
 
 
 def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Rows:
-    """Seeded folds with the classes in equal proportion. Raises `UserError` for too many."""
+    """Seeded, stratified folds. Raises `UserError` if a class has fewer images than folds."""
     smallest = np.bincount(labels, minlength=len(CLASS_NAMES)).min()
     if folds > smallest:
         raise UserError(f"--folds {folds}: the smallest class has only {smallest} images")
@@ -68,7 +68,7 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Rows:
 
 
 def plain_folds(labels: np.ndarray, folds: int, seed: int) -> Rows:
-    """Seeded folds that do not look at the classes. Raises `UserError` for too many."""
+    """Seeded folds, not stratified. Raises `UserError` if there are more folds than images."""
     if folds > len(labels):
         raise UserError(f"--folds {folds}: there are only {len(labels)} images")
     return list(KFold(folds, shuffle=True, random_state=seed).split(labels))

@@ -1,4 +1,4 @@
-"""Images that are no cells: what a classifier should call unlike its training images."""
+"""Out-of-distribution images, without blood cells, which a classifier should flag."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from bloodcells.data.user_images import prepare
 
 
 def blank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """One random colour an image, with the faint noise of a camera."""
+    """A uniform field of random colour, with faint camera noise."""
     colour = rng.uniform(0, 255, (count, 1, 1, 3))
     return to_bytes(colour + rng.normal(0, 3, (count, size, size, 3)))
 
 
 def noise(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Every value drawn alone."""
+    """Every value drawn independently from 0..255."""
     return rng.integers(0, 256, (count, size, size, 3), np.uint8)
 
 
 def clouds(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Noise whose amplitude falls as one over the frequency, as in natural images."""
+    """Noise of amplitude inversely proportional to frequency, as in natural images."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
     spectrum = np.fft.fft2(rng.normal(size=(count, 3, size, size)))
     waves = np.fft.ifft2(spectrum / np.maximum(frequency, 1 / size)).real
@@ -33,7 +33,7 @@ def clouds(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
 
 
 def photograph(rng: np.random.Generator, count: int, size: int, name: str) -> np.ndarray:
-    """Squares of 60 to 400 pixels from one of scikit-learn's two sample photographs."""
+    """Square crops, 60 to 400 pixels wide, of one of scikit-learn's two sample photographs."""
     whole = Image.fromarray(load_sample_image(name))
     images = []
     for side in rng.integers(60, 401, count):
@@ -45,7 +45,7 @@ def photograph(rng: np.random.Generator, count: int, size: int, name: str) -> np
 
 
 def digits(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Handwritten digits, dark on white, from scikit-learn's set, enlarged four times."""
+    """Handwritten digits from scikit-learn, dark on white, enlarged four times."""
     chosen = rng.choice(load_digits().images, count)
     large = to_bytes(255 - chosen * 15.9).repeat(4, axis=1).repeat(4, axis=2)
     return np.stack([prepare(Image.fromarray(i).convert("RGB"), size, "whole") for i in large])

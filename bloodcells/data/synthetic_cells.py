@@ -1,7 +1,7 @@
 """A generated stand-in for BloodMNIST: eight drawn cell types, for offline demos and tests.
 
 Each cell is a few soft-edged ellipses (cytoplasm, nucleus lobes, granules) on a background of red
-cells. The drawing is our own and only loosely like a stained smear: results on it mean nothing.
+blood cells. The drawings resemble a stained smear only loosely: results on them mean nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Shape = tuple[float, float, float, float]  # centre x, centre y, radius x, radiu
 
 @dataclass(frozen=True)
 class CellType:
-    """How a class is drawn; lengths are fractions of the image side, measured from its middle."""
+    """How a class is drawn; lengths are fractions of the image side, positions from its centre."""
 
     radius: float
     cytoplasm: Colour
@@ -57,10 +57,10 @@ def make(size: int = 28, seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarra
 
 
 def draw_cell(cell: CellType, size: int, rng: np.random.Generator) -> np.ndarray:
-    """One image, uint8 (size, size, 3), of a randomly turned, moved, scaled and tinted cell."""
+    """One image, uint8 (size, size, 3), of a randomly rotated, shifted, scaled and tinted cell."""
     image = np.empty((size, size, 3))
     image[:] = BACKGROUND
-    for angle in rng.uniform(0, 2 * np.pi, 3):  # red cells look in from the rim
+    for angle in rng.uniform(0, 2 * np.pi, 3):  # red blood cells, partly in view at the border
         paint(image, 0.52 * np.exp(1j * angle), 0.16, 0.16, 0, PINK)
 
     middle = complex(*rng.normal(0, 0.03, 2))
@@ -82,9 +82,9 @@ def draw_cell(cell: CellType, size: int, rng: np.random.Generator) -> np.ndarray
 def paint(
     image: np.ndarray, at: complex, radius_x: float, radius_y: float, angle: float, colour: Colour
 ) -> None:
-    """Blend an ellipse, turned by `angle`, into `image`; its edge is about a pixel of 28 wide.
+    """Blend an ellipse, rotated by `angle`, into `image`; its soft edge is about 1/28 wide.
 
-    `at` is its middle, x + iy: with complex numbers for points, a turn is a product.
+    `at` is its centre, x + iy: points are complex numbers, so a rotation is a product.
     """
     reach = max(radius_x, radius_y) + 1 / 28
     rows, columns = (

@@ -1,8 +1,8 @@
 """A user's images, prepared as the official images were: what `predict.py` feeds to the network.
 
 The official images were made from photographs of 360 x 363 pixels (Acevedo et al., 2020): the
-middle 200 x 200, a bilinear antialiased resize, then a JPEG round trip at the final size, quality
-75 with 4:2:0 chroma. A network trained on such pixels expects their 8 x 8 blocks and
+middle 200 x 200 pixels, a bilinear antialiased resize, then JPEG compression at the final size,
+quality 75 with 4:2:0 chroma. A network trained on such pixels expects their 8 x 8 blocks and
 half-resolution colour, so every step is repeated here.
 """
 
@@ -27,13 +27,13 @@ QUALITY = 75
 ARRAYS = (".npy", ".npz")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", *ARRAYS)
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
-MOST_PIXELS = 50_000_000  # refused before decoding: no photograph of one cell has more
-MOST_BYTES = 2**32  # of an array in an .npz, which must be unpacked whole
+MOST_PIXELS = 50_000_000  # limit, checked before decoding; no photograph of one cell has more
+MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whole
 STANDARD_INPUT = "-"
 
 
 class BadImageError(Exception):
-    """An image that cannot be used, and why; the others can."""
+    """Why one image cannot be used; the others are still read."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Cell:
     """One image, ready for the network, or the reason why it cannot be used."""
 
     file: str
-    name: str  # the same; in an array file, with the image's number in brackets
+    name: str  # the file; for an array file, followed by the image's index in brackets
     pixels: np.ndarray | None = None  # uint8 (size, size, 3)
-    note: str | None = None  # what the user should know of how it was read
+    note: str | None = None  # how it was read, if the user should know
     problem: str | None = None  # why there are no pixels
 
 
 def find(arguments: list[str]) -> list[str]:
-    """The files that paths, folders (searched to all depths) and globs name, in order, once each.
+    """The files named by paths, folders (searched recursively) and globs, in order, once each.
 
-    Raises `UserError` for one that names nothing.
+    Raises `UserError` for an argument that matches nothing.
     """
     found: dict[str, None] = {}  # a dict keeps the order and drops repetitions
     for argument in arguments:
@@ -69,7 +69,7 @@ def find(arguments: list[str]) -> list[str]:
 
 
 def in_folder(folder: str) -> list[str]:
-    """The image files under a folder, hidden ones left out, sorted. Raises `UserError`."""
+    """The image files under a folder, sorted, without hidden ones. Raises `UserError`."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}")
@@ -83,7 +83,7 @@ def in_folder(folder: str) -> list[str]:
 
 
 def read(names: list[str], size: int, crop: str) -> Iterator[Cell]:
-    """The images of the files, prepared; one that cannot be used comes with its `problem`."""
+    """Read and prepare the files' images; one that cannot be used comes with its `problem`."""
     for name in names:
         try:
             if name != STANDARD_INPUT and not os.path.isfile(name):
@@ -98,21 +98,21 @@ def read(names: list[str], size: int, crop: str) -> Iterator[Cell]:
 
 
 def standard_input() -> io.BytesIO:
-    """All of standard input. Raises `BadImageError`."""
+    """Read all of standard input. Raises `BadImageError`."""
     try:
         content = sys.stdin.buffer.read(4 * MOST_PIXELS + 1)
-    except (OSError, ValueError, AttributeError) as error:  # closed in one way or another
+    except (OSError, ValueError, AttributeError) as error:  # closed or missing
         raise BadImageError("standard input cannot be read") from error
     if len(content) > 4 * MOST_PIXELS:
-        raise BadImageError("more bytes than an image of one cell has")
+        raise BadImageError("too many bytes for an image of one cell")
     return io.BytesIO(content)
 
 
 def read_image(source: str | io.BytesIO, size: int, crop: str) -> tuple[np.ndarray, str | None]:
-    """An image file as uint8 (size, size, 3), and a note on it. Raises `BadImageError`."""
+    """Read an image file as uint8 (size, size, 3), with a note or None. Raises `BadImageError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of much that does not touch the pixels
+            warnings.simplefilter("ignore")  # most of what Pillow warns of leaves the pixels intact
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise BadImageError(
@@ -130,7 +130,7 @@ def read_image(source: str | io.BytesIO, size: int, crop: str) -> tuple[np.ndarr
         raise BadImageError("not an image that can be read") from error
     except PermissionError as error:
         raise BadImageError("permission denied") from error
-    except Exception as error:  # Pillow's decoders raise one of many kinds for a damaged file
+    except Exception as error:  # Pillow raises exceptions of many kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"damaged: {reason[:200]}") from error
 
@@ -141,7 +141,7 @@ def is_animated(image: Image.Image) -> bool:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as 8-bit RGB, transparency over white. Raises `BadImageError` for bad values."""
+    """Any mode to 8-bit RGB, transparency to white. Raises `BadImageError` for bad values."""
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit or floating-point grey
         values = np.asarray(image)
         image = Image.fromarray(to_bytes(values, full_scale(values)))
@@ -152,16 +152,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def prepare(image: Image.Image, size: int, crop: str) -> np.ndarray:
-    """An RGB image as uint8 (size, size, 3), by the steps that made the official images.
+    """Prepare an RGB image as uint8 (size, size, 3), by the steps that made the official images.
 
-    `crop` is "auto", "whole", or the side in pixels of the middle square to keep. "auto" keeps the
-    data set's part of a photograph of `FIELD` size and the whole of any other. An image of the
-    final size is taken as it is. What is not square is widened by the colour along its border.
-    Raises `BadImageError` for less than half the final size.
+    `crop` is "auto", "whole", or the side in pixels of the middle square to keep. "auto" crops a
+    photograph of `FIELD` size as the data set does and keeps any other image whole. An image of
+    the final size is left unchanged. A non-square image is padded with its border's colour.
+    Raises `BadImageError` if the shorter side is under half the final size.
     """
     if crop == "auto" and image.size == FIELD:
         image = image.crop(FIELD_BOX)
-    elif crop == "auto" and image.size == FIELD[::-1]:  # a photograph turned by a quarter
+    elif crop == "auto" and image.size == FIELD[::-1]:  # a photograph rotated by 90 degrees
         left, top, right, bottom = FIELD_BOX
         image = image.crop((top, left, bottom, right))
     elif crop not in ("auto", "whole"):
@@ -169,7 +169,7 @@ def prepare(image: Image.Image, size: int, crop: str) -> np.ndarray:
     if image.size == (size, size):
         return np.asarray(image)
     if min(image.size) < size / 2:
-        raise BadImageError(f"{image.width} x {image.height} pixels: too few to tell a cell")
+        raise BadImageError(f"{image.width} x {image.height} pixels: too few to recognise a cell")
     image = fit(image, size)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0")
@@ -178,7 +178,7 @@ def prepare(image: Image.Image, size: int, crop: str) -> np.ndarray:
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """Reduced or enlarged to `size` along its longer side, the rest in its border's colour."""
+    """Resize to `size` along the longer side, and pad to a square with the border's colour."""
     scale = size / max(image.size)
     sides = [max(1, round(side * scale)) for side in image.size]
     reduced = image.resize(sides, Image.Resampling.BILINEAR)
@@ -190,7 +190,7 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 
 
 def middle(image: Image.Image, side: int) -> Image.Image:
-    """The middle square of that side. Raises `BadImageError` for a smaller image."""
+    """The middle square of `side` pixels. Raises `BadImageError` for a smaller image."""
     if min(image.size) < side:
         raise BadImageError(f"{image.width} x {image.height} pixels: smaller than --crop {side}")
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -207,7 +207,7 @@ def border_colour(image: Image.Image) -> tuple[int, ...]:
 def read_arrays(name: str, size: int, crop: str) -> Iterator[Cell]:
     """The images of a .npy or .npz file: (N, H, W, 3), (N, H, W), or one image without N.
 
-    Of an .npz, the arrays with "image" in their names, or all where none has it. Raises
+    Of an .npz, reads the arrays with "image" in their names, or all if no name has it. Raises
     `BadImageError` for a file that cannot be read.
     """
     for label, load in arrays_of(name):
@@ -217,7 +217,7 @@ def read_arrays(name: str, size: int, crop: str) -> Iterator[Cell]:
         except BadImageError as error:
             yield Cell(name, label, problem=str(error))
             continue
-        except Exception:  # a damaged array raises one of many kinds
+        except Exception:  # a damaged array raises exceptions of many kinds
             yield Cell(name, label, problem="not an array of numbers that can be read")
             continue
         for number, pixels in enumerate(stack):
@@ -229,10 +229,10 @@ def read_arrays(name: str, size: int, crop: str) -> Iterator[Cell]:
 
 
 def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-    """A name for each array to take from the file, and a function that loads it."""
+    """The name of each array to read from the file, and a function that loads it."""
     try:
         loaded = np.load(name, allow_pickle=False, mmap_mode="r")
-    except Exception as error:  # a damaged file raises one of many kinds
+    except Exception as error:  # a damaged file raises exceptions of many kinds
         raise BadImageError("not an array file that can be read") from error
     if isinstance(loaded, np.ndarray):
         yield name, lambda: loaded
@@ -253,7 +253,7 @@ def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
 
 
 def to_stack(array: np.ndarray) -> np.ndarray:
-    """An array of images as (N, H, W, C) of its own type. Raises `BadImageError`."""
+    """Reshape an array of images to (N, H, W, C), keeping its dtype. Raises `BadImageError`."""
     shape = array.shape
     if array.ndim == 2 or (array.ndim == 3 and shape[-1] in (1, 3, 4)):
         array = array[None]
@@ -262,12 +262,12 @@ def to_stack(array: np.ndarray) -> np.ndarray:
     if array.ndim != 4 or array.shape[-1] not in (1, 3, 4) or 0 in shape:
         raise BadImageError(f"shape {shape} is not (N, H, W, 3), (N, H, W), or one image of these")
     if array.dtype.kind not in "uif":
-        raise BadImageError(f"holds {array.dtype}, not numbers")
+        raise BadImageError(f"holds {array.dtype}, not real numbers")
     return array
 
 
 def prepare_array(pixels: np.ndarray, full: int, size: int, crop: str) -> np.ndarray:
-    """One image of an array, (H, W, C), as uint8 (size, size, 3). Raises `BadImageError`."""
+    """Prepare one image of an array, (H, W, C): uint8 (size, size, 3). Raises `BadImageError`."""
     height, width, channels = pixels.shape
     if height * width > MOST_PIXELS:
         raise BadImageError(f"{width} x {height} pixels: too many for one cell")
@@ -277,9 +277,9 @@ def prepare_array(pixels: np.ndarray, full: int, size: int, crop: str) -> np.nda
 
 
 def full_scale(values: np.ndarray) -> int:
-    """What stands for full brightness: 255, 4095 or 65535, or 1 of floating-point values.
+    """The value of full brightness: 255, 4095 or 65535; in floating point 1 or 255.
 
-    It is the least of these that no value exceeds, so all images of one array should be given.
+    It is the smallest of these that no value exceeds, so pass all images of an array at once.
     """
     if values.dtype == np.uint8:
         return 255
@@ -289,10 +289,10 @@ def full_scale(values: np.ndarray) -> int:
 
 
 def to_bytes(values: np.ndarray, full: int) -> np.ndarray:
-    """Values of 0..full as uint8. Raises `BadImageError` for others, and for what is no number."""
+    """Scale 0..full to uint8. Raises `BadImageError` for values outside it, NaN or infinite."""
     if values.dtype == np.uint8:
         return values
-    low, high = values.min(), values.max()  # not a number if any value is none
+    low, high = values.min(), values.max()  # NaN if any value is NaN
     if not 0 <= low <= high <= full:
         raise BadImageError(f"values of {low:g} to {high:g} instead of 0 to {full}")
     return np.rint(values * (255 / full)).astype(np.uint8)

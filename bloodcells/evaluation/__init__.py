@@ -1,1 +1,1 @@
-"""Predictions and what they are worth: metrics, calibration, uncertainty, activation maps."""
+"""Predictions and their evaluation: metrics, calibration, uncertainty, activation maps."""

@@ -1,6 +1,7 @@
-"""How far probabilities can be trusted: calibration, abstention, sets of classes, from arrays.
+"""How far probabilities can be trusted: calibration, abstention, prediction sets.
 
-Labels are int (N,), probabilities float (N, classes). What is fitted is fitted on validation.
+Labels are int (N,), probabilities float (N, classes). All fits are on validation. A prediction set
+holds the classes that should include the true one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ TINY = np.finfo(np.float32).tiny
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities made sharper (below 1) or flatter (above 1): softmax(log p / temperature)."""
+    """Probabilities sharpened (below 1) or flattened (above 1): softmax(log p / temperature)."""
     return softmax(np.log(np.maximum(probabilities, TINY)) / temperature, axis=-1)
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature of the least log loss (Guo et al., "On Calibration", 2017)."""
+    """The temperature that minimises log loss (Guo et al., "On Calibration", 2017)."""
 
     def loss(log_temperature: float) -> float:
         return log_loss(labels, apply_temperature(probabilities, np.exp(log_temperature)))
@@ -28,7 +29,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def true_class(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The probability given to the true class, (N,)."""
+    """The probability of the true class, (N,)."""
     return probabilities[np.arange(len(labels)), labels]
 
 
@@ -38,15 +39,16 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean squared distance to the one-hot truth, 0 (best) to 2."""
+    """Brier score: mean squared distance to the one-hot label, 0 (best) to 2."""
     truth = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - truth) ** 2).sum(1).mean())
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[dict]:
-    """The images, mean confidence and accuracy of each bin of the top class's probability.
+    """Image count, mean confidence and accuracy of each bin of confidence.
 
-    The bins are `BINS` of equal width; empty ones are left out.
+    Confidence is the top class's probability. The `BINS` bins have equal width; empty ones are left
+    out.
     """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -61,14 +63,14 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[dict]:
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over the bins, weighted by their images."""
+    """Mean absolute gap between confidence and accuracy over bins, weighted by image count."""
     bins = reliability(labels, probabilities)
     gaps = sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in bins)
     return gaps / len(labels)
 
 
 def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of images answered, the surest first, and the error among them, (N,) each."""
+    """Coverage, most confident images first, and the error rate among those covered; (N,) each."""
     order = np.argsort(-probabilities.max(1), kind="stable")
     wrong = (probabilities.argmax(1) != labels)[order]
     answered = np.arange(1, len(labels) + 1)
@@ -81,7 +83,7 @@ def aurc(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Every figure of this module that needs no fit."""
+    """Every metric of this module that needs no fit."""
     return {
         "accuracy": float((probabilities.argmax(1) == labels).mean()),
         "ece": expected_calibration_error(labels, probabilities),
@@ -92,12 +94,12 @@ def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def set_threshold(labels: np.ndarray, probabilities: np.ndarray, level: float) -> float:
-    """The least probability of a class in a set that is to hold the truth with chance `level`.
+    """The least probability with which a class enters a prediction set of coverage `level`.
 
-    The promise is exact for images alike to these that no fit has seen, and nearly so if only a
-    temperature was fitted on them. Split conformal prediction with the score 1 - p(true)
-    (Sadinle et al., "Least Ambiguous Set-Valued Classifiers", 2019). Zero, and so all classes,
-    where the images are too few to promise that level by less.
+    Split conformal prediction with the score 1 - p(true) (Sadinle et al., "Least Ambiguous
+    Set-Valued Classifiers", 2019). The coverage is guaranteed on images like these if nothing was
+    fitted on these, and nearly guaranteed if only a temperature was. With too few images for the
+    guarantee, the threshold is zero, and every set holds all classes.
     """
     probability = np.sort(true_class(labels, probabilities))[::-1]
     rank = int(np.ceil((len(labels) + 1) * level))
@@ -105,7 +107,7 @@ def set_threshold(labels: np.ndarray, probabilities: np.ndarray, level: float) -
 
 
 def set_scores(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict:
-    """How many sets hold the truth and how large they are, overall and by class."""
+    """Coverage and size of the prediction sets, overall and by class."""
     sets = probabilities >= threshold
     covered, size = true_class(labels, sets), sets.sum(1)
     classes = range(probabilities.shape[1])

@@ -1,4 +1,4 @@
-"""Where in an image a CellNet finds its class: class activation maps, and a check of them."""
+"""Class activation maps: where in an image a CellNet finds its class, and a check of the maps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from bloodcells.data.bloodmnist import Split, normalise
 def activation_maps(
     network: models.CellNet, split: Split, rows: np.ndarray, device: torch.device, seed: int
 ) -> list[dict]:
-    """For each row its class's map, float (h, w), and that of a network with shuffled weights.
+    """For each row, the map of its class, float (h, w), and the same with shuffled weights.
 
     A map that shows what was learnt must change with the weights (Adebayo et al., "Sanity Checks
-    for Saliency Maps", 2018); `correlation` is Spearman's, of the two; None if a map is constant.
+    for Saliency Maps", 2018). `correlation` is Spearman's between the two maps, or None if one is
+    constant.
     """
     images = torch.from_numpy(split.images[rows]).to(device)
     labels = torch.from_numpy(split.labels[rows]).to(device)
@@ -39,7 +40,7 @@ def activation_maps(
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Spearman's; None if one is constant."""
+    """Spearman's rank correlation of two maps; None if one is constant."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     return float(spearmanr(one.ravel(), other.ravel()).statistic)
@@ -47,12 +48,11 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 
 @torch.inference_mode()
 def class_maps(network: models.CellNet, images: Tensor, labels: Tensor) -> Tensor:
-    """(N, h, w): how much each place of uint8 `images` (N, H, W, 3) speaks for its label (N,).
+    """How much each location of uint8 `images` (N, H, W, 3) supports its label (N,): (N, h, w).
 
-    After Zhou et al., "Learning Deep Features for Discriminative Localization" (2016), for a
-    network that takes the strongest place of each channel instead of the mean: only that place
-    counts, weighted as the classifier weighs the channel. So a map adds up to the label's logit but
-    for its bias.
+    After Zhou et al., "Learning Deep Features for Discriminative Localization" (2016), adapted to
+    global max pooling: in each channel only the location of the maximum counts, multiplied by the
+    classifier's weight for that channel. So a map sums to the label's logit without the bias.
     """
     found = []
     hook = network.body.register_forward_hook(lambda module, inputs, output: found.append(output))
@@ -62,12 +62,12 @@ def class_maps(network: models.CellNet, images: Tensor, labels: Tensor) -> Tenso
         hook.remove()
     last = found[0]
     strongest = last == last.amax((2, 3), keepdim=True)
-    shares = strongest / strongest.sum((2, 3), keepdim=True)  # of places that are equally strong
+    shares = strongest / strongest.sum((2, 3), keepdim=True)  # ties share equally
     return torch.einsum("nchw,nc->nhw", last * shares, network.classifier.weight[labels])
 
 
 def shuffled(network: models.CellNet, seed: int) -> models.CellNet:
-    """The network with the values of each weight in random order."""
+    """A copy of the network with the values of each parameter tensor in random order."""
     generator = torch.Generator().manual_seed(seed)
     other = copy.deepcopy(network)
     for weight in other.parameters():

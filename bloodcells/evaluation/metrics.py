@@ -1,7 +1,8 @@
 """Metrics, intervals and paired tests, from saved arrays of probabilities and labels.
 
-Averages over classes are macro averages. `std` is the spread over runs (n - 1); `low` and `high`
-bound the 95 % interval of test sampling. The two answer different questions and are kept apart.
+Averages over classes are macro averages. `std` is the standard deviation over runs (n - 1), which
+shows the effect of other seeds or folds; `low` and `high` bound the 95 % interval of test sampling,
+which shows the effect of other test images.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def weighted_scores(
 ) -> dict[str, np.ndarray]:
     """Every metric, (B,), under B weightings of the images, `weights` (B, N).
 
-    A bootstrap resample is a weighting by how often each image was drawn, so that all resamples
-    are scored by a few matrix products. A class without images is left out of the averages.
+    A bootstrap resample weights each image by how often it was drawn, so that a few matrix products
+    score all resamples. A class without images is left out of the averages.
     """
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(1)
@@ -69,7 +70,7 @@ def weighted_scores(
 def weighted_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, (B,), of a score (N,) under weightings (B, N); NaN if undefined.
 
-    It is the chance that a positive outranks a negative, a tie counting one half.
+    It is the probability that a positive outranks a negative; a tie counts one half.
     """
     above = np.subtract.outer(score[positive], score[~positive])
     wins = (np.sign(above) + 1) / 2  # (positives, negatives): 1, a tie 1/2, or 0
@@ -83,8 +84,8 @@ def weighted_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -
 def summarise(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> dict[str, dict]:
     """{metric: {mean, std, low, high}} over runs: labels (N,), probabilities (runs, N, classes).
 
-    The interval is the percentile bootstrap (Efron 1979) over test images of the mean over runs:
-    all runs see the same resample. `std` is None for a single run.
+    The interval is the percentile bootstrap (Efron 1979) of the mean over runs: the test images are
+    resampled, and all runs share each resample. `std` is None for a single run.
     """
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), RESAMPLES)
@@ -105,7 +106,7 @@ def summarise(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> d
 
 
 def per_class(labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> list[dict]:
-    """A row a class: precision, recall and F1 as means over runs, and the recall's interval.
+    """One row per class: precision, recall and F1 as means over runs, and the recall's interval.
 
     As in the macro averages, a class that a run never predicts has precision 0 in that run.
     """
@@ -140,7 +141,7 @@ def class_scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Images by truth (row) and prediction (column), float (classes, classes), mean over runs."""
+    """Images by true (row) and predicted (column) class, run means: float (classes, classes)."""
     classes = probabilities.shape[2]
     cells = labels * classes + probabilities.argmax(2)  # (runs, N)
     counts = np.bincount(cells.ravel(), minlength=classes**2).reshape(classes, classes)
@@ -148,7 +149,7 @@ def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
 
 
 def wilson_interval(hits: float, count: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927), fit for small counts and shares near one.
+    """95 % interval of a proportion (Wilson 1927), valid for small counts and shares near one.
 
     `hits` may be a mean over runs; each run sees the same `count` images.
     """
@@ -162,15 +163,15 @@ def wilson_interval(hits: float, count: int) -> tuple[float, float]:
 
 
 def majority_floor(train_labels: np.ndarray, test_labels: np.ndarray) -> float:
-    """Test accuracy of always naming the most frequent training class."""
+    """Test accuracy of always predicting the most frequent training class."""
     return float((test_labels == np.bincount(train_labels).argmax()).mean())
 
 
 def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
     """McNemar's exact test of two models' predictions (N,) on the same images.
 
-    Returns how many images only the first and only the second got right, and the two-sided p of
-    that split if both were equally good.
+    Returns how many images only the first and only the second model got right, and the two-sided
+    p-value of that split, under the hypothesis that both are equally good.
     """
     only_first = int(((first == labels) & (second != labels)).sum())
     only_second = int(((first != labels) & (second == labels)).sum())

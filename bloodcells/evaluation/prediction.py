@@ -24,7 +24,8 @@ def predict(
 ) -> Tensor:
     """Class probabilities, float32 (N, classes) on the CPU, of uint8 images (N, H, W, 3).
 
-    With `views` above 1, their mean over the first `views` of the rotations and reflections.
+    With `views` above 1, test-time augmentation: the mean over the first `views` of the rotations
+    and reflections.
     """
     model.eval()
     total: Tensor | int = 0
@@ -38,15 +39,15 @@ def predict(
 
 
 def score(model: nn.Module, held_out: Labelled | None, recipe: Recipe) -> dict[str, float]:
-    """The held-out columns of an epoch's row: `val_loss` and `val_accuracy`, of one view.
+    """`val_loss` and `val_accuracy` with one view: the held-out columns of an epoch's row.
 
-    Empty where nothing is held out.
+    Empty if nothing is held out.
     """
     if held_out is None:
         return {}
     probabilities = predict(model, held_out.images, precision=recipe.precision)
     labels = held_out.labels.cpu()
-    # batch normalisation has other statistics in each process; the first one's count
+    # batch-norm statistics differ between processes: all take the first process's scores
     loss, accuracy = distributed.from_first(lambda: loss_and_accuracy(probabilities, labels))
     return {"val_loss": loss, "val_accuracy": accuracy}
 

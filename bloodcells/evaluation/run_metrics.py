@@ -1,4 +1,4 @@
-"""The figures of a command's models: what `metrics.json` says of their predictions."""
+"""The metrics of an experiment's runs, as `metrics.json` holds them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from bloodcells.training.record import Run
 
 
 def gather_predictions(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:
-    """The probabilities of `predictions.npz`, (runs, N, classes), of the runs that read test."""
+    """The arrays of `predictions.npz`: test probabilities, (runs, N, classes), of the scored runs.
+
+    With several views also those of one view; under "official" also the validation probabilities
+    and labels.
+    """
     scored = [run for run in runs if run.test_probabilities is not None]
     arrays = {
         "probabilities": np.stack(
@@ -36,7 +40,7 @@ def gather_predictions(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarr
 def score_runs(
     runs: Sequence[Run], arrays: dict[str, np.ndarray], dataset: Dataset, protocol: str
 ) -> dict:
-    """The entries of `metrics.json` that are scores; `arrays` are those of `predictions.npz`."""
+    """The entries of `metrics.json` that hold metrics; `arrays` are those of `predictions.npz`."""
     labels, tested = dataset.test.labels, arrays["probabilities"]
     content = {
         "leaks_test_images": protocol == "as-published",
@@ -54,7 +58,7 @@ def score_runs(
 
 
 def score_run(run: Run, test_labels: np.ndarray) -> dict:
-    """A row of the `runs` of `metrics.json`."""
+    """One run's row in the `runs` of `metrics.json`."""
     val, test = run.val_probabilities, run.test_probabilities
     return {
         "seed": run.seed,

@@ -1,7 +1,7 @@
-"""How far a released network can be trusted: fitted on validation, measured on test.
+"""How far a released network can be trusted: calibrated on validation, measured on test.
 
-A member is one seed's model. Its figures are those of `calibration.py`, before and after its
-temperature, and how often it calls images unlike its training cells.
+A member is one seed's model. Its metrics are those of `calibration.py`, before and after its
+temperature, and the share of images that it flags as unlike its training images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bloodcells.evaluation import calibration, metrics
 from bloodcells.inference.classifier import LEVELS, VIEWS, Classifier
 from bloodcells.tracking.run_folder import SavedRun
 
-CELLS = "test cells"
+CELLS = "test images"
 
 
 def measure(
@@ -22,8 +22,8 @@ def measure(
 ) -> dict:
     """Fit on validation, for each number of views, and score on test.
 
-    `strange` are images of no cells by kind; at most the share `false_alarms` of the validation
-    cells is to be called unlike the training cells.
+    `strange` holds out-of-distribution images by kind. The bound on the distance is set to flag at
+    most the share `false_alarms` of the validation images as unlike the training images.
     """
     member: dict = {"views": {}}
     for classifier.views in VIEWS:
@@ -40,7 +40,7 @@ def measure(
 
 
 def predict(classifier: Classifier, images: np.ndarray) -> list[np.ndarray]:
-    """Probabilities, (N, classes), and squared distances, (N,)."""
+    """Probabilities, (N, classes), and squared distances, (N,), of uint8 images."""
     device = classifier.centres.device
     return [part.numpy() for part in classifier.predict(torch.from_numpy(images).to(device))]
 
@@ -48,7 +48,7 @@ def predict(classifier: Classifier, images: np.ndarray) -> list[np.ndarray]:
 def fit_and_score(
     val_labels: np.ndarray, val: np.ndarray, test_labels: np.ndarray, test: np.ndarray
 ) -> dict:
-    """Temperature and sets' thresholds from validation probabilities, and their worth on test."""
+    """Fit the temperature and the set thresholds on validation, and score them on test."""
     temperature = calibration.fit_temperature(val_labels, val)
     sharp_val, sharp = (calibration.apply_temperature(p, temperature) for p in (val, test))
     sets = {x: calibration.set_threshold(val_labels, sharp_val, float(x)) for x in LEVELS}
@@ -63,7 +63,7 @@ def fit_and_score(
 
 
 def summary(run: SavedRun, members: list[dict]) -> dict:
-    """The figures of all members: mean and spread of each."""
+    """The mean and standard deviation of each metric over members."""
     views = {}
     for number in VIEWS:
         parts = [member["views"][number] for member in members]
@@ -102,7 +102,7 @@ def spread(values: list) -> dict:
 
 
 def rounding(run: SavedRun, members: list[dict]) -> dict:
-    """What float16 weights change: the run's predictions, of all views, against the members'."""
+    """What float16 weights change: the experiment's saved predictions against the members'."""
     with np.load(run.folder / "predictions.npz") as saved:
         pairs = {
             "val": (saved["val_labels"], saved["val_probabilities"]),
@@ -111,7 +111,7 @@ def rounding(run: SavedRun, members: list[dict]) -> dict:
     views = run.metrics["config"]["views"]
     result = {}
     for split, (labels, before) in pairs.items():
-        key = "before" if split == "test" else split  # before the temperature, that is
+        key = "before" if split == "test" else split  # before temperature scaling
         after = np.stack([member["views"][views]["probabilities"][key] for member in members])
         changed = before.argmax(2) != after.argmax(2)
         tests = [

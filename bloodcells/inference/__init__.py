@@ -1,1 +1,1 @@
-"""The released classifier, and what it answers."""
+"""The released classifier, its predictions, and its export."""

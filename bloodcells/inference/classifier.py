@@ -1,7 +1,7 @@
 """A trained network ready for use: raw images in, calibrated probabilities out.
 
-It lives in two files of `weights/`: the tensors (safetensors, float16) and, beside them under the
-same name, a JSON card with the classes, the calibration and where the training came from.
+It is stored in two files of `weights/`: the tensors (safetensors, float16) and, under the same
+name, a JSON card with the classes, the calibration and the origin of the weights.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
 from bloodcells.training.augmentation import view
 
-LEVELS = ("0.95", "0.99")  # of the sets of classes
-VIEWS = (1, 8)  # a card has a calibration for each
+LEVELS = ("0.95", "0.99")  # coverage of the prediction sets
+VIEWS = (1, 8)  # numbers of views; a card has a calibration for each
 
 
 class Classifier(nn.Module):
-    """Calibrated class probabilities of raw images, and how far each is from the training cells.
+    """Calibrated class probabilities of raw images, and each one's distance to the training images.
 
-    The distance is Mahalanobis's, squared, from the network's features to the nearest class mean,
-    under one covariance for all classes (Lee et al., "A Simple Unified Framework for Detecting
-    Out-of-Distribution Samples", 2018). It is of the image as it is, also with more `views`.
+    The distance is the squared Mahalanobis distance from the image's features to the nearest class
+    mean, with one covariance for all classes (Lee et al., "A Simple Unified Framework for Detecting
+    Out-of-Distribution Samples", 2018). It is taken from the unchanged image, whatever `views` is.
     """
 
     def __init__(self, network: models.CellNet, centres: Tensor, whitening: Tensor):
@@ -48,7 +48,7 @@ class Classifier(nn.Module):
         self.views, self.temperature = 1, 1.0
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (N, H, H, 3) to probabilities (N, classes) and squared distances (N,)."""
+        """uint8 images (N, H, H, 3) to probabilities (N, classes) and squared distances (N,)."""
         features = self.network.features(normalise(images))
         distance = (features @ self.whitening)[:, None] - self.centres
         total = self.network.classifier(features).softmax(1)
@@ -59,7 +59,7 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor, batch_size: int = 128) -> tuple[Tensor, Tensor]:
-        """The same for any number of images, a batch at a time; results on the CPU."""
+        """`forward` for any number of images, in batches; results on the CPU."""
         parts = [self(part) for part in images.split(batch_size)]
         return cast(
             tuple[Tensor, Tensor],
@@ -69,36 +69,36 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Released:
-    """A classifier and what its card says of it, for one number of views."""
+    """A classifier and the entries of its card, for one number of views."""
 
     classifier: Classifier
     classes: list[str]
     size: int  # side of the images that it takes, in pixels
-    sets: dict[str, float]  # by level, "0.95": least probability of a class in the set
-    farthest: float  # squared distance above which an image is unlike the training cells
+    sets: dict[str, float]  # by coverage, "0.95": least probability of a class in the set
+    farthest: float  # squared distance above which an image is unlike the training images
 
 
 @torch.inference_mode()
 def features(network: models.CellNet, images: Tensor, batch_size: int = 128) -> Tensor:
-    """What the last layer sees of uint8 images (N, H, H, 3): float32 (N, d) on the CPU."""
+    """The last layer's input for uint8 images (N, H, H, 3): float32 (N, d) on the CPU."""
     parts = [network.features(normalise(part)) for part in images.split(batch_size)]
     return torch.cat(parts).cpu()
 
 
 def space_of(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """`Classifier`'s `centres` and `whitening` for training features (N, d) of labels (N,)."""
+    """`Classifier`'s `centres` and `whitening` from training features (N, d) and labels (N,)."""
     features = features.double()
     means = torch.stack([features[labels == c].mean(0) for c in labels.unique()])
     spread = features - means[labels]
     covariance = spread.T @ spread / len(features)
-    # a channel that never varies has no inverse; a thousandth of the mean variance bounds it
+    # a thousandth of the mean variance, so that a constant channel leaves it invertible
     covariance += torch.eye(len(covariance)) * covariance.trace() / len(covariance) * 1e-3
     whitening = torch.linalg.cholesky(torch.linalg.inv(covariance))
     return (means @ whitening).float(), whitening.float()
 
 
 def save_classifier(path: Path, classifier: Classifier, card: dict) -> None:
-    """Write the tensors to `path` and the card, completed by their MD5, beside them.
+    """Write the tensors to `path`, and the card, with their MD5 added, beside it.
 
     Raises `UserError` if they cannot be written.
     """
@@ -107,7 +107,7 @@ def save_classifier(path: Path, classifier: Classifier, card: dict) -> None:
         for name, value in classifier.state_dict().items()
     }
     tensors = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
-    card = {**card, "md5": md5_of(tensors)}  # `load_classifier` refuses the one without the other
+    card = {**card, "md5": md5_of(tensors)}  # `load_classifier` refuses a mismatched pair
     run_folder.write_whole(path, tensors)
     text = json.dumps(card, indent=2, allow_nan=False) + "\n"
     run_folder.write_whole(path.with_suffix(".json"), text.encode())
@@ -116,7 +116,7 @@ def save_classifier(path: Path, classifier: Classifier, card: dict) -> None:
 def load_classifier(
     path: Path, views: int, device: torch.device, flag: str = "--weights"
 ) -> Released:
-    """Read weights and card. Raises `UserError` if they are missing, damaged or do not fit."""
+    """Read weights and card. Raises `UserError` if they are missing, damaged or do not match."""
     try:
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         tensors = path.read_bytes()
@@ -126,7 +126,7 @@ def load_classifier(
         raise UserError(f"{flag} {path}: cannot be read: {error}") from error
     try:
         if md5_of(tensors) != card["md5"]:
-            raise UserError(f"{flag} {path}: damaged, its MD5 is not {card['md5']}; fetch anew")
+            raise UserError(f"{flag} {path}: damaged: its MD5 is not {card['md5']}; fetch it again")
         state = safetensors.torch.load(tensors)
         network = models.build(card["model"], card["size"], card["widths"])
         classifier = Classifier(cast(models.CellNet, network), state["centres"], state["whitening"])
@@ -143,19 +143,19 @@ def load_classifier(
             farthest=float(card["farthest"]),
         )
         blank = torch.zeros(1, model.size, model.size, 3, dtype=torch.uint8, device=device)
-        probabilities, _ = classifier.predict(blank)  # tells whether all of it fits together
+        probabilities, _ = classifier.predict(blank)  # fails unless weights and card match
         if probabilities.shape[1] != len(model.classes):
             raise ValueError(f"{len(model.classes)} classes, {probabilities.shape[1]} answers")
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory; pass --device cpu") from error
     except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{flag} {path}: not a model that its card describes: {reason}") from error
+        raise UserError(f"{flag} {path}: the weights do not match the card: {reason}") from error
     return model
 
 
 def load_network(run: SavedRun, weights: str) -> nn.Module:
-    """A model of a finished run, from its file of weights of that name. Raises `UserError`."""
+    """A model of a finished experiment, from its weights file `weights`. Raises `UserError`."""
     name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
     model = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
     try:
@@ -171,7 +171,7 @@ def md5_of(content: bytes) -> str:
 
 
 def fuse(module: nn.Module) -> None:
-    """Take each batch normalisation that follows a convolution into its weights."""
+    """Fold each batch normalisation into the weights of the convolution before it."""
     for name, child in module.named_children():
         if isinstance(child, nn.Sequential) and [type(part) for part in child] == [
             nn.Conv2d,

@@ -18,14 +18,14 @@ TOLERANCE = 1e-4
 
 
 def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
-    """Write `path` and compare it with torch on `images`, or on drawn cells where there are none.
+    """Write `path` and compare it with torch on `images`, or on generated images if none are given.
 
-    Its input `images` is uint8 (N, H, H, 3); its outputs are `OUTPUTS`, those of `Classifier`.
-    Returns what was compared, in a line. Raises `UserError` if the file cannot be written or
-    answers otherwise than torch.
+    The file's input `images` is uint8 (N, H, H, 3); its outputs `OUTPUTS` are those of
+    `Classifier`. Returns one line on the comparison. Raises `UserError` if the file cannot be
+    written or its outputs differ from torch's.
     """
     if not path.name or path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"--export {path}: not a file in a folder that exists")
+        raise UserError(f"--export {path}: not a file name in an existing folder")
     if images:
         pixels, kind = np.stack(images), "images"
     else:
@@ -49,11 +49,11 @@ def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
 
 
 def write(classifier: torch.nn.Module, path: Path, size: int) -> None:
-    """Export with a batch size that is left open."""
+    """Export with a variable batch size."""
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about its own exporter
+        warnings.simplefilter("ignore")  # torch warns about its own exporter
         torch.onnx.export(
             classifier,
             (example,),
@@ -68,11 +68,11 @@ def write(classifier: torch.nn.Module, path: Path, size: int) -> None:
 
 
 def compare(classifier: Classifier, path: Path, images: torch.Tensor) -> tuple[float, int]:
-    """The largest difference, and on how many images the labels are the same.
+    """The largest difference, and the number of images with the same predicted class.
 
-    A relative difference of the distances counts as well as an absolute one of the probabilities.
+    The difference is absolute for probabilities and relative for distances.
     """
-    import onnxruntime  # takes half a second, which who only predicts need not wait for
+    import onnxruntime  # takes half a second to load, so only the export loads it
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     largest, agreed = 0.0, 0

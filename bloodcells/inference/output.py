@@ -1,4 +1,4 @@
-"""The rows of `predict.py` as text: a table, CSV or JSON, and a report against the truth."""
+"""The rows of `predict.py` as a table, CSV or JSON, and a report against the true classes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-Row = (
-    dict  # path, label, probability, probabilities (by class), unlike_training; perhaps set, truth
-)
+Row = dict  # path, label, probability, probabilities (by class), unlike_training; maybe set, truth
 ABSTAINED = "abstained"
 
 
 def as_table(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows as an aligned table, a line each after the heads."""
+    """Rows as an aligned table: a header line, then one line per row."""
     yield f"{'class':20} {'p':>6}  {'second':20} {'p':>6}    path"
     for row in rows:
         (_, _), (second, p) = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:2]
@@ -28,7 +26,7 @@ def as_table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def as_csv(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows as CSV, the probabilities in columns of their own."""
+    """Rows as CSV, with one column for each class's probability."""
     for number, row in enumerate(rows):
         flat = {**row, **row["probabilities"]}
         del flat["probabilities"]
@@ -40,14 +38,14 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def csv_line(values: Iterable) -> str:
-    """One line of CSV, without its end."""
+    """One line of CSV, without the line ending."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(values)  # so that \r and \n are quoted
     return line.getvalue().removesuffix("\r\n")
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows as one JSON list, a line each."""
+    """Rows as one JSON list, one row per line."""
     comma = "["
     for row in rows:
         yield f"{comma}{json.dumps(row)}"
@@ -56,14 +54,14 @@ def as_json(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def printable(name: str) -> str:
-    """A name on one line: control characters escaped."""
+    """A name on one line, with control characters escaped."""
     return "".join(c if c.isprintable() or ord(c) > 0xD7FF else repr(c)[1:-1] for c in name)
 
 
 def report(truths: list[str], answers: list[str], classes: list[str]) -> str:
     """Accuracy, recall by class and confusion matrix of the answers.
 
-    An answer may be `ABSTAINED`: it counts in the recall, as a miss, and not in the accuracy.
+    The answer `ABSTAINED` counts as a miss in the recall, and is left out of the accuracy.
     """
     columns = [*classes, *([ABSTAINED] if ABSTAINED in answers else [])]
     counts = Counter(zip(truths, answers, strict=True))

@@ -1,1 +1,1 @@
-"""Results for readers: run folders, tables, figures, one page of all."""
+"""Presentation of results: run folders, tables, figures, and one page with everything."""

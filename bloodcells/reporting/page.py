@@ -1,6 +1,6 @@
-"""All finished runs under plots/ as one self-contained HTML page.
+"""All finished experiments under plots/ as one self-contained HTML page.
 
-Nothing is fetched by it: pictures are inside, and a policy in its head forbids every request.
+It fetches nothing: images are embedded, and a content security policy forbids every request.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ SCORES = {
 }
 TITLES = {  # of the tables
     "paper": "The paper's experiment",
-    "headline": "The headline figures",
+    "headline": "Headline results",
     "speed": "How fast networks train",
     "ladder": "All recipes",
-    "ablation": "What each part of the recipe gives",
+    "ablation": "What each part of the recipe contributes",
     "trust": "How far to trust a probability",
     "search": "The paper's search",
     "results": "The best recipe, class by class",
     "robustness": "Accuracy on corrupted images",
 }
-STUDIES = {  # folder: title, command, what its figures were made on
+STUDIES = {  # folder: title, command, the data of its figures
     "data": ("The data", "python data_visualization.py", "all three splits"),
-    "architecture": ("The networks", "python architecture.py", "no data"),
+    "architecture": ("The networks", "python architecture.py", "none"),
     "ablation": (
-        "What each part gives",
+        "What each part contributes",
         "python ablation.py --overwrite",
-        "held-out train + validation",
+        "held-out images of train + validation",
     ),
     "tuning-best": (
-        "Search about the best recipe",
+        "Search around the best recipe",
         "python model_parameter_tuning.py --config tuning-best",
-        "held-out train + validation",
+        "held-out images of train + validation",
     ),
     "tuning": (
         "Hyper-parameter search",
         "python model_parameter_tuning.py",
-        "held-out train + validation",
+        "held-out images of train + validation",
     ),
-    "release": ("How far to trust a probability", "python model_release.py", "test"),
-    "robustness": ("Corrupted images", "python robustness.py", "test"),
+    "release": ("How far to trust a probability", "python model_release.py", "test split"),
+    "robustness": ("Corrupted images", "python robustness.py", "test split"),
     "explain": (
         "Errors, labels, maps",
         "python explain.py --overwrite",
-        "test; held-out train + validation",
+        "test split; held-out images of train + validation",
     ),
-    "bench": ("Speed", "make bench", "no accuracy is measured"),
+    "bench": ("Speed", "make bench", "timing only"),
 }
 RESULTS = {"data": "audit.json", "ablation": "ablation.json", "bench": "bench.json"}
 UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -72,10 +72,10 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
-    """Write the page; returns what had to be left out, a line each.
+    """Write the page; returns what was left out and why, one line each.
 
-    `blocks` make the documents' tables, as Markdown, from `plots`. Raises `UserError` if no run is
-    left, or the page cannot be written.
+    `blocks` make the documents' tables, as Markdown, from `plots`. Raises `UserError` if there is
+    no finished experiment, or if the page cannot be written.
     """
     runs, left_out = read_runs(plots)
     tables = []
@@ -85,7 +85,7 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
         except UNFIT as error:
             left_out.append(f"table {name}: {error}")
     if not runs:
-        raise UserError(f"--plots {plots}: no finished run there: {'; '.join(left_out)}")
+        raise UserError(f"--plots {plots}: no finished experiment there: {'; '.join(left_out)}")
     studies = []
     for name, about in STUDIES.items():
         if not (plots / name).is_dir():
@@ -108,24 +108,24 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
         studies=studies,
         left_out=left_out,
     )
-    # a name may hold half a character, which no encoding takes
+    # a name may hold half a surrogate pair, which cannot be encoded
     run_folder.write_whole(path, page.encode(errors="xmlcharrefreplace"))
     return left_out
 
 
 def script_hash(page: str) -> str:
-    """What the page's policy must name for its script to run."""
+    """The hash with which the page's content security policy allows its script."""
     script = page.partition("<script>")[2].partition("</script>")[0]
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def inline(text: str) -> Markup:
-    """Text in HTML, `code` between backticks."""
+    """Text as HTML, with `code` where it has backticks."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
-    """The training runs that can be shown, and why others cannot."""
+    """The training experiments that can be shown, and why the others cannot."""
     runs, left_out = [], []
     for folder in sorted(path for path in plots.glob("*") if path.is_dir()):
         if folder.name in STUDIES:
@@ -144,23 +144,23 @@ def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
 
 
 def read_result(path: Path) -> dict:
-    """A result file. Raises `UserError` if it is missing, of generated images or edited code."""
+    """Read a result file. Raises `UserError` if missing, of generated images or edited code."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"not finished, it has no {path.name}") from error
+        raise UserError(f"not finished, as it has no {path.name}") from error
     if found.get("dataset", {}).get("synthetic"):
-        raise UserError("made of generated images: not a result")
+        raise UserError("made from generated images: not a result")
     if edited := found.get("code", {}).get("edited"):
         raise UserError(
-            f"edited code made it ({run_folder.named(edited)}): see report.py --compare"
+            f"made by edited code ({run_folder.named(edited)}): see report.py --compare"
         )
     return found
 
 
 def overview(runs: list[tuple[Path, dict]]) -> dict:
-    """The table of all runs."""
-    heads = ["run", "network", "parameters", "models", *SCORES.values(), "s a model"]
+    """The table of all training experiments."""
+    heads = ["experiment", "network", "parameters", "models", *SCORES.values(), "s per model"]
     rows = []
     for folder, metrics in runs:
         seconds = statistics.median(run["train_seconds"] for run in metrics["runs"])
@@ -175,7 +175,7 @@ def overview(runs: list[tuple[Path, dict]]) -> dict:
                 f"{seconds:.0f}",
             ]
         )
-    return {"caption": "All runs on the test split", "heads": heads, "rows": rows}
+    return {"caption": "All training experiments on the test split", "heads": heads, "rows": rows}
 
 
 def score(value: dict) -> str:
@@ -185,7 +185,7 @@ def score(value: dict) -> str:
 
 
 def run_section(folder: Path, metrics: dict) -> dict:
-    """A run: the command that repeats it, its classes, settings, machine and figures."""
+    """An experiment: the command that repeats it, classes, settings, machine and figures."""
     script = "model_cnn.py" if "model" in metrics["config"] else "model_baseline.py"
     place = f"plots/{folder.name}"
     classes = [
@@ -203,7 +203,7 @@ def run_section(folder: Path, metrics: dict) -> dict:
         "leaks": LEAKS if metrics["leaks_test_images"] else "",
         "command": f"python {script} --config {place}/config.toml --output {place} --overwrite",
         "classes": {
-            "caption": "Classes, test split",
+            "caption": "By class, test split",
             "heads": ["class", "images", "precision", "recall", "F1"],
             "rows": classes,
         },
@@ -217,13 +217,13 @@ def run_section(folder: Path, metrics: dict) -> dict:
 
 
 def study(folder: Path, title: str, command: str, split: str) -> dict:
-    """A study: its command, and its figures."""
+    """A study: its title, command, data and figures."""
     about = {"id": anchor(folder), "title": title, "command": command, "split": split}
     return about | {"figures": figures(folder, split)}
 
 
 def figures(folder: Path, split: str) -> list[dict]:
-    """The folder's pictures, to be inside the page."""
+    """The folder's figures, to be embedded in the page."""
     shown = []
     for path in sorted(folder.glob("*.png")):
         content = path.read_bytes()
@@ -235,7 +235,7 @@ def figures(folder: Path, split: str) -> list[dict]:
                 "width": width,
                 "height": height,
                 "of": folder.name,
-                "words": f"{path.stem.replace('_', ' ')}, on: {made_on}",
+                "words": f"{path.stem.replace('_', ' ')}; data: {made_on}",
             }
         )
     return shown

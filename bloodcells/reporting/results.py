@@ -28,7 +28,7 @@ def save_results(
 ) -> None:
     """Score a complete session's models, write the run folder `args.output`, print its table.
 
-    `network` is one like those that were trained.
+    `network` is any network of the trained architecture.
     """
     runs, labels = session.runs, dataset.test.labels
     arrays = gather_predictions(runs, args.protocol)
@@ -56,7 +56,7 @@ def save_results(
                 (folder / name).write_bytes(save(run.weights))
         draw(folder, args.figure_format, content, history, dataset.test, arrays["probabilities"])
         if (seconds := session.seconds()) is not None:
-            content["command_seconds"] = seconds  # all but the last file
+            content["command_seconds"] = seconds  # excludes writing the last file
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json", stale="weights-*.safetensors")
@@ -72,7 +72,7 @@ def draw(
     test: Split,
     tested: np.ndarray,
 ) -> None:
-    """A run's figures; `tested` holds the test probabilities, (runs, N, classes)."""
+    """Draw an experiment's figures; `tested`: test probabilities, (runs, N, classes)."""
 
     def path(name: str) -> Path:
         return folder / f"{name}.{suffix}"
@@ -88,14 +88,14 @@ def draw(
 
 
 def draw_again(run: SavedRun, suffix: str, data_root: Path | None) -> None:
-    """Draw a finished run's figures anew, from its files and the test images.
+    """Redraw a finished experiment's figures from its files and the test images.
 
-    Raises `UserError` if they are damaged, or not of the data that is here.
+    Raises `UserError` if the files are damaged, or if the data set here is another.
     """
     size, synthetic = run.metrics["dataset"]["size"], run.metrics["dataset"]["synthetic"]
     dataset = bloodmnist.load(data_root, size, synthetic)
     if dataset.describe() != run.metrics["dataset"]:
-        raise UserError(f"{run.folder}: of other data than what is here")
+        raise UserError(f"{run.folder}: made from another data set than the one here")
     with (run.folder / "history.csv").open(encoding="utf-8", newline="") as file:
         rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
@@ -107,19 +107,19 @@ def draw_again(run: SavedRun, suffix: str, data_root: Path | None) -> None:
 
 
 def table(content: dict) -> str:
-    """The run's test metrics and its classes, for the console."""
+    """The test metrics, overall and by class, for the console."""
     runs = sum(run["test"] is not None for run in content["runs"])
     lines = [
         f"{content['model']['name']} on {content['dataset']['counts']['test']:,} test images, "
         f"{runs} run{'s' * (runs > 1)}: mean, standard deviation over runs, "
-        "95 % interval of test sampling"
+        "95 % bootstrap interval over test images"
     ]
     lines += [summary_line(name, value) for name, value in content["test"].items()]
     for part, words in (("test_one_view", "one view"), ("test_ensemble", "all models")):
         if part in content:
             lines.append(summary_line(f"accuracy, {words}", content[part]["accuracy"]))
     floor = content["test_majority_class_accuracy"]
-    lines.append(f"  {'majority class':22} {floor:.4f}  (accuracy of always naming it)")
+    lines.append(f"  {'majority class':22} {floor:.4f}  (accuracy of always predicting it)")
     lines.append(f"  {'class':20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
     for row in content["test_per_class"]:
         lines.append(
@@ -134,6 +134,6 @@ def table(content: dict) -> str:
 
 
 def summary_line(name: str, value: dict) -> str:
-    """One metric's mean, spread and interval, aligned."""
+    """One metric's mean, standard deviation and interval, aligned."""
     spread = "" if value["std"] is None else f"+- {value['std']:.4f}"
     return f"  {name:22} {value['mean']:.4f}  {spread:9}  [{value['low']:.4f}, {value['high']:.4f}]"

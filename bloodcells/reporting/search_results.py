@@ -1,4 +1,4 @@
-"""What a finished search leaves: trials.csv, best.toml, metrics.json and figures."""
+"""The files of a finished search: trials.csv, best.toml, metrics.json and figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bloodcells.search.space import Choice
 from bloodcells.search.trials import Search, best_cell, plain_seconds, seconds
 from bloodcells.tracking import run_folder
 
-# settings of a machine, and of the search, which model_cnn.py does not know
+# settings of the machine, and those of the search, which model_cnn.py does not have
 MACHINE = {*PLACES, *NOT_SETTINGS, "device", "storage"}
 SEARCH = {
     "search",
@@ -39,7 +39,7 @@ def save_search(
     trials: list[FrozenTrial],
     importances: dict[str, float],
 ) -> None:
-    """Write the folder `args.output` and print the best trials.
+    """Write the folder `args.output` and print the best cells.
 
     Raises `UserError` if no trial produced a result.
     """
@@ -94,8 +94,8 @@ def best_settings(
 ) -> dict:
     """The best cell as a preset of model_cnn.py.
 
-    At a constant rate, its epochs are those that its models trained, in median, before they were
-    stopped early: model_cnn.py does not stop. Another schedule runs to its end.
+    At a constant learning rate, `epochs` is the median number of epochs that its models trained
+    before early stopping, which model_cnn.py does not have. Any other schedule runs to its end.
     """
     settings = vars(search.settings(by_number[best["trial"]]))
     if settings["schedule"] == "constant":
@@ -106,7 +106,7 @@ def best_settings(
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """PED-ANOVA's importance of each parameter; empty where the trials are too few or alike."""
+    """PED-ANOVA importance of each parameter; empty if the trials are too few or too alike."""
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
         with warnings.catch_warnings():
@@ -119,11 +119,11 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()} if enough else {}
 
 
-FEWEST = 4  # complete trials, for importances to say anything
+FEWEST = 4  # complete trials; with fewer, importances mean nothing
 
 
 def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
-    """A header and a row a cell; the seconds are those of the whole trial."""
+    """A header, then one row per cell; the seconds are those of the whole trial."""
     names = list(dict.fromkeys(name for cell in cells for name in cell["settings"]))
     figures = ["accuracy", "accuracy_std", "loss", "loss_std"]
     rows = [["trial", *names, *figures, "models", "epochs_trained", "trial_seconds", "state"]]
@@ -137,7 +137,7 @@ def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
 
 
 def spread(values: list[float]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation, where there are values for them."""
+    """Mean and standard deviation; None where there are too few values."""
     mean = float(np.mean(values)) if values else None
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 

@@ -1,1 +1,1 @@
-"""Hyper-parameter search: its space, its trials, its study."""
+"""Hyper-parameter search: the space, the trials, the study."""

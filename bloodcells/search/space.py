@@ -1,7 +1,7 @@
-"""What a hyper-parameter search varies: the table [space] of its preset, and its trials.
+"""What a hyper-parameter search varies: the [space] table of its preset, and its trials.
 
-A shorter training at a constant learning rate is the beginning of a longer one, so numbers of
-epochs share a trial where that holds.
+At a constant learning rate, training for fewer epochs is the beginning of training for more, so one
+trial covers all values of `epochs`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Choice:
         return by_text[trial.suggest_categorical(name, list(by_text))]
 
     def grid(self) -> list:
-        """The values as a study stores them: a list as its JSON text."""
+        """The values as a study stores them: lists as JSON text."""
         return [json.dumps(v) if isinstance(v, list) else v for v in self.values]
 
 
 @dataclass(frozen=True)
 class Range:
-    """Any number from `low` to `high`; whole numbers where both are."""
+    """Any number from `low` to `high`; an integer if both are."""
 
     low: float
     high: float
@@ -66,12 +66,12 @@ Space = dict[str, Choice | Range]
 
 
 def read_space(parser: Parser, args: argparse.Namespace) -> Space:
-    """The preset's table [space]: a list is a `Choice`; {low, high, log} is a `Range`.
+    """Read the preset's [space] table: a list is a `Choice`; {low, high, log} is a `Range`.
 
-    Each value must be one that the flag of that name takes. Raises `UserError`.
+    Raises `UserError` for a value that the flag of the same name does not take.
     """
     if not getattr(args, "space", None):
-        raise UserError(f"{args.config}: the table [space], of what to vary, is missing")
+        raise UserError(f"{args.config}: the [space] table, which says what to vary, is missing")
     space: Space = {}
     for key, part in args.space.items():
         where = f"{args.config}: [space] {key}"
@@ -96,7 +96,7 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
             log = part.get("log", False)
             numbers = type(low) in (int, float) and type(high) in (int, float)
             if not (numbers and low < high and isinstance(log, bool) and (low > 0 or not log)):
-                raise UserError(f"{where}: low must be below high, and above zero where log = true")
+                raise UserError(f"{where}: low must be below high, and above zero if log = true")
             space[name] = Range(low, high, log)
         else:
             raise UserError(f"{where}: neither a list of values nor {{low, high, log}}")
@@ -104,12 +104,10 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
 
 
 def number_of_trials(args: argparse.Namespace, space: Space) -> int:
-    """How many trials the search takes: the grid's cells, or `--trials`. Raises `UserError`."""
+    """The search's number of trials: the grid's size, or `--trials`. Raises `UserError`."""
     varied = trained(args, space)
     if not varied:
-        raise UserError(
-            f"{args.config}: [space] varies nothing but epochs, which one training covers"
-        )
+        raise UserError(f"{args.config}: [space] varies nothing but epochs, which one trial covers")
     if args.search == "tpe":
         return args.trials
     if ranges := [name for name, part in space.items() if isinstance(part, Range)]:
@@ -118,9 +116,9 @@ def number_of_trials(args: argparse.Namespace, space: Space) -> int:
 
 
 def prepare_trial(args: argparse.Namespace, space: Space, study: optuna.Study, slot: int) -> dict:
-    """Make the study ready for a new trial of `slot`; returns its parameters as far as given.
+    """Prepare the study for a new trial of `slot`; returns the parameters that are fixed.
 
-    Those of a grid are all given. TPE's draws follow from seed, slot, and the trials before.
+    A grid fixes all of them. TPE's draws depend on the seed, the slot and the earlier trials.
     """
     if args.search == "grid":
         varied = trained(args, space)
@@ -132,9 +130,9 @@ def prepare_trial(args: argparse.Namespace, space: Space, study: optuna.Study, s
 
 
 def shorter(args: argparse.Namespace, space: Space) -> list[int]:
-    """The numbers of epochs that are read off one training of the most, itself included.
+    """The values of `epochs` that one trial covers, in ascending order; empty if there are none.
 
-    At a constant rate a run of 30 epochs is the beginning of one of 50.
+    At a constant learning rate, a run of 30 epochs is the beginning of one of 50.
     """
     epochs = space.get("epochs")
     varies = {"schedule", "focus"} & space.keys()
@@ -144,5 +142,5 @@ def shorter(args: argparse.Namespace, space: Space) -> list[int]:
 
 
 def trained(args: argparse.Namespace, space: Space) -> Space:
-    """The part of the space that needs a training of its own."""
+    """The part of the space in which each value needs its own trial."""
     return {k: v for k, v in space.items() if k != "epochs" or not shorter(args, space)}

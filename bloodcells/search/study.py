@@ -1,10 +1,10 @@
 """A search's study in a database: opened, shared by workers, continued after any interruption.
 
-The search has slots, numbered from zero, and each is to be filled by one finished trial. A worker
-takes its turn under a lock of the database, so no slot is given out twice. While it trains it shows
-signs of life; another worker that sees none for `GRACE` seconds ends the trial and gives its slot
-out again, with the settings and the models that it had. (Optuna's `GridSampler` and its heartbeat
-alone can train a cell twice, or lose one, when workers die.)
+The search has slots, numbered from zero, and one finished trial fills each. Workers take turns
+under a database lock, so no slot is assigned twice. A worker sends heartbeats while it trains. If
+another worker sees none for `GRACE` seconds, it ends the trial and assigns its slot again, with the
+settings and the models that the trial had. (Optuna's `GridSampler` and heartbeat alone can train a
+combination of settings twice, or lose one, when workers die.)
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from sqlalchemy.pool import NullPool
 
 from bloodcells.errors import UserError
 
-BEAT, GRACE = 10.0, 60.0  # seconds between signs of life; silent for so long is dead
-POLL: float = 2  # seconds between looks at what other workers do
-MOST_DEATHS = 10  # a slot whose trials ended their workers so often is given up
-SEARCH = "search"  # the attribute of a study that says what it searches
+BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
+POLL: float = 2  # seconds between checks on other workers
+MOST_DEATHS = 10  # a slot is given up after more dead trials than this
+SEARCH = "search"  # the study's attribute that describes its search
 
 Objective = Callable[[optuna.Trial], float]
 
 
 def read_url(text: str) -> URL:
-    """A database's URL. Raises `UserError` for none, and for one that is not supported."""
+    """Parse a database URL. Raises `UserError` if it is malformed or not supported."""
     try:
         url = sqlalchemy.engine.make_url(text)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise UserError(
-            "--storage: not the URL of a database, as postgresql://user@host/database"
+            "--storage: not the URL of a database, such as postgresql://user@host/database"
         ) from error
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
@@ -53,7 +53,7 @@ class Database:
     """Where a study is kept, and the lock under which its workers take turns."""
 
     def __init__(self, url: str | None, default: Path):
-        """`default` is the file to take where no URL is given. Raises `UserError`."""
+        """`default` is the file to use if no URL is given. Raises `UserError`."""
         self.url = read_url(url) if url else URL.create("sqlite", database=str(default))
         self.is_file = self.url.drivername == "sqlite"
         options = {"timeout": 60} if self.is_file else {"connect_timeout": 20}
@@ -64,19 +64,19 @@ class Database:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Keep the other workers of this database waiting."""
+        """Hold the lock: the other workers of this database wait."""
         if self.is_file:
             with filelock.FileLock(f"{self.url.database}.lock"):
                 yield
             return
         engine = sqlalchemy.create_engine(self.url, poolclass=NullPool, **self.options)
-        with engine.begin() as connection:  # the lock is the transaction's
+        with engine.begin() as connection:  # the lock ends with the transaction
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(20231128)"))
             yield
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What goes wrong with the database, as a `UserError` of one line."""
+        """Turn database errors into a one-line `UserError`."""
         try:
             yield
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -86,9 +86,10 @@ class Database:
             raise UserError(f"--storage {self}: {reason}") from error
 
     def study(self, name: str, search: dict) -> optuna.Study:
-        """Open the study, or create it. Raises `UserError` where that can't be done.
+        """Open the study, or create it. Raises `UserError` if that fails.
 
-        `search` describes space and settings; a study that was made of others is left as it is.
+        `search` describes the space and the settings. A study of another search is refused and left
+        unchanged.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if self.is_file and not Path(cast(str, self.url.database)).parent.is_dir():
@@ -101,11 +102,11 @@ class Database:
                 f"--storage {self}: its driver is not installed; run "
                 "python -m pip install 'psycopg[binary]'"
             ) from error
-        except (OSError, RuntimeError) as error:  # no such folder; of another Optuna
+        except (OSError, RuntimeError) as error:  # no such folder; another Optuna version
             raise UserError(f"--storage {self}: {error}") from error
 
     def study_in_turn(self, name: str, search: dict) -> optuna.Study:
-        """The same, only in one's turn."""
+        """`study` itself; call it while holding the lock."""
         text = self.url.render_as_string(hide_password=False)
         text = text.replace("{", "{{").replace("}", "}}")  # Optuna would read a template
         storage = optuna.storages.RDBStorage(text, engine_kwargs=self.options)
@@ -121,8 +122,8 @@ class Database:
             k for k in there.keys() | search.keys() if there.get(k) != search.get(k)
         ):
             raise UserError(
-                f"--storage {self}: its study {name} is of another search (other "
-                f"{', '.join(other)}); pass another --output, or its own settings"
+                f"--storage {self}: its study {name} belongs to another search (different "
+                f"{', '.join(other)}); pass another --output, or that search's settings"
             )
         return study
 
@@ -130,20 +131,20 @@ class Database:
 class Worker:
     """One process at work on a study of `total` slots.
 
-    `prepare` is called with a slot before a new trial of it is drawn; it may set the study's
-    sampler, and returns the parameters that are given, by name.
+    `prepare` is called with a slot before its new trial is drawn; it may set the study's sampler,
+    and returns the parameters that are fixed, by name.
     """
 
     def __init__(
         self, database: Database, study: optuna.Study, total: int, prepare: Callable[[int], dict]
     ):
         self.database, self.study, self.total, self.prepare = database, study, total, prepare
-        self.seen: dict[int, tuple[object, float]] = {}  # signs of life, and when they were new
+        self.seen: dict[int, tuple[object, float]] = {}  # last heartbeat, and when first seen
 
     def run(self, objective: Objective, report: Callable[[FrozenTrial, int], None]) -> None:
-        """Take part until every slot is filled, by this process and others.
+        """Work until every slot is filled, by this process or others.
 
-        `report` takes each trial that this process ended, and how many slots are filled then.
+        `report` is called with each trial that this process ends and the number of filled slots.
         Raises `UserError` if the database fails.
         """
         told = False
@@ -165,7 +166,7 @@ class Worker:
                     report(frozen, len(self.filled()))
 
     def train(self, trial: optuna.Trial, objective: Objective) -> bool:
-        """The trial's objective, and its end in the study; False if another worker took it over."""
+        """Run a trial and store its result; returns False if another worker took it over."""
         try:
             with signs_of_life(trial):
                 value, state = objective(trial), TrialState.COMPLETE
@@ -182,7 +183,7 @@ class Worker:
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         if state is None or frozen.state.is_finished():
             print(
-                f"trial {trial.number} gave no sign of life for over {GRACE:g} s: another worker "
+                f"trial {trial.number} sent no heartbeat for over {GRACE:g} s: another worker "
                 "has taken it over",
                 file=sys.stderr,
             )
@@ -191,7 +192,7 @@ class Worker:
         return True
 
     def take(self) -> optuna.Trial | None:
-        """A trial of a free slot; None if there is no such slot. Only in one's turn."""
+        """A trial for a free slot, or None if there is none; call it while holding the lock."""
         self.bury()
         trials = self.study.get_trials(deepcopy=False)
         if not any(trial.state == TrialState.WAITING for trial in trials):
@@ -204,14 +205,14 @@ class Worker:
             if slot is None:
                 return None
             given, kept = self.prepare(slot), {"slot": slot}
-            if slots[slot]:  # go on with the dead one's settings and models
+            if slots[slot]:  # continue with the dead trial's settings and models
                 given = slots[slot][-1].params
                 kept = {k: v for k, v in slots[slot][-1].user_attrs.items() if k != "alive"}
             self.study.enqueue_trial(given, user_attrs=kept)
-        return self.study.ask()  # of those that wait, the first
+        return self.study.ask()  # the first waiting trial
 
     def bury(self) -> None:
-        """End the trials that show no sign of life."""
+        """End the trials whose heartbeats have stopped."""
         now = time.monotonic()
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             sign = trial.user_attrs.get("alive")
@@ -222,7 +223,7 @@ class Worker:
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
     def filled(self) -> list[FrozenTrial]:
-        """The trial of each slot that is filled or given up, by slot."""
+        """The trial of each slot that is filled or given up, in slot order."""
         found: dict[int, FrozenTrial] = {}
         deaths: dict[int, int] = {}
         for trial in self.study.get_trials(deepcopy=False):
@@ -239,15 +240,15 @@ class Worker:
 
 
 def is_dead(trial: FrozenTrial) -> bool:
-    """Whether the trial was ended from outside, and is to be made again."""
+    """Whether the trial ended with its worker, so that its slot is free again."""
     return trial.state == TrialState.FAIL and "failed" not in trial.user_attrs
 
 
 @contextmanager
 def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
-    """Show signs of life within the block, from a thread.
+    """Send heartbeats from a thread while the block runs.
 
-    Optuna's own heartbeat ends at the first error of the database, such as a server's restart.
+    Optuna's own heartbeat stops at the first database error, such as a server restart.
     """
     over = threading.Event()
 
@@ -257,8 +258,8 @@ def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
             sign += 1
             try:
                 trial.set_user_attr("alive", sign)
-            except Exception as error:  # of the database, or the trial is another's: try again
-                print(f"no sign of life could be given: {type(error).__name__}", file=sys.stderr)
+            except Exception as error:  # a database error, or another took the trial: try again
+                print(f"a heartbeat could not be sent: {type(error).__name__}", file=sys.stderr)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()

@@ -1,7 +1,7 @@
-"""What a trial comes to on held-out images: its score, its cells, and whether it can still win.
+"""A trial's results on held-out images: its score, its cells, and whether it can still win.
 
-A trial keeps the history of each of its models, a list a column, so that a shorter training is
-read off a longer one.
+A cell is one combination of settings. A trial keeps the history of each of its models, one list per
+column. The results after fewer epochs can be read from it, so one trial may cover several cells.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bloodcells.search.space import Space, shorter, trained
 
-COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # that a trial keeps
-DIVERGED = 10.0  # far above log 8, the loss of not knowing
+COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # kept by a trial
+DIVERGED = 10.0  # a loss far above log 8, that of a uniform guess
 OBJECTIVES = {"accuracy": ("val_accuracy", 1), "loss": ("val_loss", -1)}  # column, sign
 
 
 @dataclass
 class EarlyStopping:
-    """Stop after `patience` epochs in which the loss did not fall by `threshold` of its lowest.
+    """Stop after `patience` epochs in a row without a new lowest loss.
 
-    As skorch's `EarlyStopping`, which the paper's search used: the lowest counts only when reached
-    by such a fall.
+    A loss counts as a new lowest only if it is lower by the share `threshold`, as in skorch's
+    `EarlyStopping`, which the paper's search used.
     """
 
     patience: int  # 0: never stop
@@ -35,7 +35,7 @@ class EarlyStopping:
     missed: int = field(default=0, init=False)
 
     def stops(self, loss: float) -> bool:
-        """Take an epoch's loss; True if training should end."""
+        """Record an epoch's loss; returns True if training should stop."""
         if loss < self.lowest * (1 - self.threshold):
             self.lowest, self.missed = loss, 0
         else:
@@ -45,14 +45,14 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Search:
-    """The settings and the space of a search, and what they make of a trial's models."""
+    """The settings and the space of a search, and how they score a trial's models."""
 
-    args: argparse.Namespace  # every setting that the space leaves as it is
+    args: argparse.Namespace  # the settings that the space does not vary
     space: Space
-    models: int  # of a complete trial
+    models: int  # in a complete trial
 
     def settings(self, trial: optuna.Trial | FrozenTrial) -> argparse.Namespace:
-        """The trial's settings; of the numbers of epochs that share a training, the largest."""
+        """The trial's settings, with the largest number of epochs that it covers."""
         varied = trained(self.args, self.space)
         values = {name: part.suggest(trial, name) for name, part in varied.items()}
         if lengths := shorter(self.args, self.space):
@@ -60,20 +60,20 @@ class Search:
         return argparse.Namespace(**{**vars(self.args), **values})
 
     def lengths(self) -> list[int | None]:
-        """The numbers of epochs that a trial stands for; None is all of them."""
+        """The numbers of epochs that a trial covers; None means all that were trained."""
         return cast(list[int | None], shorter(self.args, self.space)) or [None]
 
     def score(self, models: list[dict]) -> float:
-        """The best over the numbers of epochs that the trial stands for; higher is better."""
+        """The best score over the numbers of epochs that the trial covers; higher is better."""
         return max(self.score_at(models, epochs) for epochs in self.lengths())
 
     def score_at(self, models: list[dict], epochs: int | None) -> float:
-        """Mean held-out accuracy after so many epochs, or the log loss with its sign turned."""
+        """Mean held-out accuracy after `epochs` epochs, or the negative log loss."""
         column, sign = OBJECTIVES[self.args.objective]
         return sign * float(np.mean([at(model, column, epochs) for model in models]))
 
     def hopeless(self, study: optuna.Study, models: list[dict]) -> bool:
-        """Whether a finished trial leads by more than the margin in these models, at its best."""
+        """Whether the best trial leads by more than the margin on the same folds or seeds."""
         finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         if not finished:
             return False
@@ -81,7 +81,7 @@ class Search:
         return self.score(best[: len(models)]) - self.score(models) > self.args.prune_margin
 
     def cells(self, trial: FrozenTrial) -> list[dict]:
-        """What the trial says: an entry for each number of epochs that it stands for."""
+        """The trial's cells, one for each number of epochs that it covers."""
         models = trial.user_attrs.get("folds", [])
         default = trial.params.get("epochs", self.args.epochs)
         return [
@@ -100,9 +100,9 @@ class Search:
 
 
 def at(model: dict, column: str, epochs: int | None) -> float:
-    """A model's value after so many epochs, or the last before it stopped early.
+    """A model's value after `epochs` epochs, or its last one if it stopped early.
 
-    Training that had diverged by then counts as an accuracy of 0 and a loss of `DIVERGED`.
+    A model that had diverged by then has an accuracy of 0 and a loss of `DIVERGED`.
     """
     values = model[column][:epochs]
     if model["diverged"] and (epochs is None or len(model[column]) < epochs):
@@ -111,20 +111,20 @@ def at(model: dict, column: str, epochs: int | None) -> float:
 
 
 def best_cell(cells: list[dict]) -> dict:
-    """The complete cell of the highest score."""
+    """The complete cell with the highest score."""
     return max((cell for cell in cells if cell["complete"]), key=lambda cell: cell["score"])
 
 
 def seconds(models: list[dict]) -> float:
-    """Seconds that training and scoring of models took, in all."""
+    """Total seconds of training and scoring the models."""
     return sum(model["seconds"] for model in models)
 
 
 def plain_seconds(cells: list[dict], folds: dict[int, list[dict]], models: int) -> float:
-    """Estimated seconds of the plain search: each cell by itself, and all of its models.
+    """Estimated seconds of the plain search, which trains all models of each cell separately.
 
-    A cell's models take their trial's seconds an epoch; those that were pruned away are taken to
-    be like its others.
+    Each model is taken to need its trial's mean seconds per epoch, and a pruned one the mean number
+    of epochs of the cell's other models.
     """
     total = 0.0
     for cell in cells:

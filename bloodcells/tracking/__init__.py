@@ -1,1 +1,1 @@
-"""Run folders, the environment of a run, and the code that it was made by."""
+"""Run folders, and the environment and the code of an experiment."""

@@ -1,9 +1,9 @@
 """A hash of the code that determines a script's numbers.
 
-That is the script with all that it imports of ours, from file to file, but for what only stops and
-resumes, keeps run folders, draws or writes. Of each file the syntax tree is hashed, without
-docstrings, messages, help texts and what only a type checker reads: comments, formatting, wording
-and annotations do not count.
+That code is the script and the project's files that it imports, directly or indirectly, except
+those that only resume, keep run folders, draw or write. The hash is of each file's syntax tree
+without docstrings, messages, help texts and annotations, so that comments, formatting, wording and
+types do not count.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from pathlib import Path
 
 LEFT_OUT = (  # files and folders that do not determine the numbers
     *("bloodcells/cli/", "bloodcells/tracking/", "bloodcells/reporting/"),
-    *("bloodcells/errors.py", "bloodcells/data/download.py"),  # whose file's MD5 is checked
+    *("bloodcells/errors.py", "bloodcells/data/download.py"),  # the download's MD5 is checked
     *("bloodcells/training/checkpoint.py", "bloodcells/training/interruption.py"),
     "bloodcells/training/session.py",
 )
-COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # which do, among these
-NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # fields that compute nothing
-TYPING = ("typing", "collections.abc", "__future__")  # modules of annotations
-MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # whose words do not count
+COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # of these, the files that do
+NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree fields that do not count
+TYPING = ("typing", "collections.abc", "__future__")  # imported only for annotations
+MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # their arguments do not count
 
-Read = Callable[[str], bytes | None]  # the content of a file, by its path from the project's folder
+Read = Callable[[str], bytes | None]  # a file's content, by path relative to the project
 
 
 def hashes(script: str, read: Read) -> dict[str, str]:
-    """The hash of each file that determines a script's numbers; empty if there is no such script.
+    """The hash of each file that determines a script's numbers, by path; empty without the script.
 
-    A script outside the project's folder finds its imports beside itself first, as Python does.
+    The imports of a script outside the project's folder are first looked up beside it, as Python
+    does.
     """
     found: dict[str, str] = {}
     waiting, seen = [script], set()
@@ -49,7 +50,7 @@ def hashes(script: str, read: Read) -> dict[str, str]:
 
 
 def file_hash(content: bytes) -> str:
-    """The hash of a Python file's syntax tree; of its bytes if it is no valid Python."""
+    """The hash of a Python file's syntax tree; of its bytes if it is not valid Python."""
     tree = parsed(content)
     if tree is None:
         return digest(content)
@@ -57,7 +58,7 @@ def file_hash(content: bytes) -> str:
 
 
 def combined(files: dict[str, str]) -> str:
-    """One hash of several files'."""
+    """One hash of the hashes of several files."""
     return digest(json.dumps(files, sort_keys=True).encode())
 
 
@@ -72,7 +73,7 @@ def digest(content: bytes) -> str:
 
 
 def parsed(content: bytes) -> ast.Module | None:
-    """The syntax tree; None for what is no valid Python."""
+    """The syntax tree; None if the content is not valid Python."""
     try:
         return ast.parse(content)
     except (SyntaxError, ValueError):  # ValueError: null bytes
@@ -80,7 +81,7 @@ def parsed(content: bytes) -> ast.Module | None:
 
 
 def imported(content: bytes, path: str, folders: tuple[str, ...], read: Read) -> Iterator[str]:
-    """The files of ours that a module names in its imports."""
+    """The project's files that a module imports."""
     names = []
     for node in ast.walk(parsed(content) or ast.Module([], [])):
         if isinstance(node, ast.Import):
@@ -96,10 +97,10 @@ def imported(content: bytes, path: str, folders: tuple[str, ...], read: Read) ->
 
 
 class WithoutTypes(ast.NodeTransformer):
-    """Takes out of a syntax tree what only a type checker reads, but for a dataclass's fields."""
+    """Removes what only a type checker reads from a syntax tree, except a dataclass's fields."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """A class, whose annotated names are its fields."""
+        """Keep the annotated names of a class, which are its fields."""
         parts = (
             part if isinstance(part, ast.AnnAssign) else self.visit(part) for part in node.body
         )
@@ -107,23 +108,23 @@ class WithoutTypes(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
-        """A function; none for the overloads that describe one."""
+        """Keep a function; drop one that only declares an overload."""
         if any(getattr(part, "id", None) == "overload" for part in node.decorator_list):
             return None
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        """A plain assignment; none for a declaration."""
+        """Make an assignment a plain one; drop a mere declaration."""
         return node.value and self.generic_visit(ast.Assign([node.target], node.value))
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """What a `cast` returns: its second argument."""
+        """Replace a `cast` by what it returns, its second argument."""
         self.generic_visit(node)
         return node.args[1] if getattr(node.func, "id", None) == "cast" else node
 
 
 def dumped(node: object) -> Iterator[str]:
-    """A syntax tree as text, the same under every Python; see the module's docstring."""
+    """The parts of a syntax tree that count, as text; the same for every version of Python."""
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name in node._fields:
@@ -150,11 +151,11 @@ def dumped(node: object) -> Iterator[str]:
 
 
 def is_docstring(node: ast.AST) -> bool:
-    """Whether a statement is nothing but a string."""
+    """Whether a statement is only a string."""
     value = getattr(node, "value", None)
     return isinstance(node, ast.Expr) and isinstance(getattr(value, "value", None), str)
 
 
 def called(node: ast.Call) -> str | None:
-    """The last name of what is called."""
+    """The name of the function or method that is called."""
     return getattr(node.func, "id", getattr(node.func, "attr", None))

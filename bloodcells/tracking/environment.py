@@ -1,4 +1,4 @@
-"""What a run was computed with: command, versions, processor, device, threads."""
+"""What an experiment was computed with: command, versions, processor, device, threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def environment(device: str, code: Code) -> dict:
-    """The `environment` entry of `metrics.json`: what the figures were made with."""
+    """The `environment` entry of `metrics.json`: what the results were computed with."""
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return {
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -43,7 +43,7 @@ def environment(device: str, code: Code) -> dict:
 
 
 def processor() -> str:
-    """The processor's own name, as far as the system tells it."""
+    """The processor's model name, or else Python's description of it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,7 +1,8 @@
 """Which code made a result, and whether that code is committed.
 
-The committed code is the last commit's, whatever the index says. Where git does not answer, as in a
-ZIP download, it is that of the results under plots/ and of the list that report.py leaves there.
+The committed code is that of the last commit, whatever the index holds. Where git is unavailable,
+as in a ZIP download, it is known from the list that report.py writes to plots/ and from the results
+there.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from pathlib import Path
 from bloodcells import ROOT
 from bloodcells.tracking.code_hash import combined, different, digest, file_hash, hashes
 
-RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # of a run folder
-LIST = "code.json"  # in plots/: by script, the hashes of its committed code
+RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # results files
+LIST = "code.json"  # in plots/: the hashes of committed code, by script
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code of a script as it is now, beside the committed one; hashes by path."""
+    """The code of a script as it is now, and as committed: hashes by path."""
 
     script: str
-    commit: str | None  # the last one; None where git does not answer
+    commit: str | None  # the last one; None without git
     files: dict[str, str]
-    committed: dict[str, str]  # empty where it is not known
-    others: dict[str, str]  # what else it reads that is edited: presets of .config/, runs
+    committed: dict[str, str]  # empty if unknown
+    others: dict[str, str]  # other edited inputs: presets of .config/, results
 
     @property
     def hash(self) -> str:
@@ -38,11 +39,11 @@ class Code:
 
     @property
     def edited(self) -> list[str]:
-        """The files that differ from the committed ones."""
+        """The files and other inputs that differ from the committed ones."""
         return [*different(self.files, self.committed), *self.others]
 
     def describe(self) -> dict:
-        """The `code` entry of a file of results."""
+        """The `code` entry of a results file."""
         return {
             "script": self.script,
             "commit": self.commit,
@@ -52,12 +53,15 @@ class Code:
         }
 
     def named(self, name: str) -> str:
-        """The name of a folder for results of this code: another one if it is edited."""
+        """The name of a folder for results of this code; edited code gets one of its own."""
         mark = combined(self.files | self.others)[:6]
         return f"{name}-edited-{mark}" if self.edited else name
 
     def made_of(self, runs: dict[str, dict | None]) -> Code:
-        """The code of a study of runs, by name the `code` entries of their results."""
+        """This code, for a study of `runs`: it counts as edited if the code of any of them was.
+
+        `runs` holds the `code` entries of their results, by name.
+        """
         edited = {
             f"{name}: {path}": code["hash"]
             for name, code in runs.items()
@@ -75,7 +79,7 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     if commit is None:
         return Code(name, None, files, known_code(name, files), {})
     committed = hashes(name, at_head)
-    if not committed:  # a new script, perhaps a copy of ours: what it imports may be committed
+    if not committed:  # a new script, perhaps a copy: what it imports may be committed
         contents = {path: at_head(path) for path in files}
         committed = {path: file_hash(content) for path, content in contents.items() if content}
     own = [path for path in map(relative, presets) if path.startswith(".config/")]
@@ -85,28 +89,28 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
 
 
 def committed_code(script: str) -> dict[str, str]:
-    """The hashes of a script's committed code; empty where they are not known."""
+    """The hashes of a script's committed code; empty if unknown."""
     commit, _ = head()
     return hashes(script, at_head) if commit else known_code(script, hashes(script, on_disk))
 
 
 def relative(path: Path) -> str:
-    """A path from the project's folder, or as it is outside of it."""
+    """A path relative to the project's folder; absolute outside it."""
     path = path.resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
 @functools.cache
 def on_disk(path: str) -> bytes | None:
-    """A file's content as it is now; None if there is none."""
+    """A file's content as it is now; None if there is no such file."""
     file = ROOT / path
     return file.read_bytes() if file.is_file() else None
 
 
 @functools.cache
 def head() -> tuple[str | None, dict[str, str]]:
-    """The last commit and its files' blobs, by path; None and nothing where git does not answer."""
-    if not (ROOT / ".git").exists():  # or it would answer for a repository that we lie in
+    """The last commit, and the hashes of its files' blobs by path; None and {} without git."""
+    if not (ROOT / ".git").exists():  # or git would use an enclosing repository
         return None, {}
     commit = git("rev-parse", "--short=12", "HEAD")
     tree = git("ls-tree", "-r", "-z", "HEAD")
@@ -118,7 +122,7 @@ def head() -> tuple[str | None, dict[str, str]]:
 
 @functools.cache
 def at_head(path: str) -> bytes | None:
-    """A file's content in the last commit."""
+    """A file's content in the last commit; None if it has no such file."""
     blob, here = head()[1].get(path), on_disk(path)
     if blob is None:
         return None
@@ -128,7 +132,7 @@ def at_head(path: str) -> bytes | None:
 
 
 def git(*arguments: str) -> bytes | None:
-    """What a git command prints; None if it fails or there is no git."""
+    """The output of a git command; None if it fails or git is missing."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True)
     except OSError:
@@ -137,7 +141,7 @@ def git(*arguments: str) -> bytes | None:
 
 
 def settings_hash(content: bytes | None) -> str:
-    """The hash of what a preset says; of its bytes if it is no valid TOML."""
+    """The hash of a preset's settings; of its bytes if it is not valid TOML."""
     try:
         return digest(json.dumps(tomllib.loads((content or b"").decode()), sort_keys=True).encode())
     except ValueError:
@@ -145,10 +149,10 @@ def settings_hash(content: bytes | None) -> str:
 
 
 def known_code(script: str, files: dict[str, str]) -> dict[str, str]:
-    """The committed code of a script where git does not answer.
+    """The hashes of a script's committed code, where git is unavailable.
 
-    `files` themselves if the list or a result of committed code has just these; else those of the
-    list or of a result, or none.
+    These are `files` if the list or a result of committed code has exactly these; else those of the
+    list, or of a result; else none.
     """
     records = [recorded(folder) for folder in sorted((ROOT / "plots").glob("*/"))]
     known = [r["files"] for r in records if r and r["script"] == script and not r["edited"]]
@@ -156,12 +160,12 @@ def known_code(script: str, files: dict[str, str]) -> dict[str, str]:
         listed = json.loads((ROOT / "plots" / LIST).read_text(encoding="utf-8"))
         known.insert(0, listed[script])
     except (OSError, ValueError, KeyError):
-        pass  # then the results alone tell
+        pass  # then only the results tell
     return files if files in known else next(iter(known), {})
 
 
 def recorded(folder: Path) -> dict | None:
-    """The `code` entry of a run folder's results; None if they have none that can be read."""
+    """The `code` entry of the results in a folder; None if it is missing or unreadable."""
     for name in RESULTS:
         try:
             return json.loads((folder / name).read_text(encoding="utf-8"))["code"]

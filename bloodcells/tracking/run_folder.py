@@ -1,6 +1,6 @@
 """A run folder: what a script writes under `plots/`, and how it is read back.
 
-The file of results, such as `metrics.json`, is moved in last: a folder without it is not finished.
+The results file, such as `metrics.json`, is moved in last: without it, the folder is not finished.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from bloodcells.tracking.provenance import Code
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run read from its folder."""
+    """A finished experiment, read from its run folder."""
 
     folder: Path
     metrics: dict
     labels: np.ndarray  # int64 (N,)
-    probabilities: np.ndarray  # float32 (runs, N, classes)
+    probabilities: np.ndarray  # float32 (models, N, classes)
 
 
 def prepare(folder: Path, code: Code | None = None, flag: str = "--output") -> None:
-    """Make sure that results can be written, before hours are spent on them.
+    """Create the folder and check that results can be written, before hours are spent on them.
 
-    Raises `UserError` if they cannot, or if they would replace what committed code made by that of
-    edited `code`.
+    Raises `UserError` if they cannot, or if results of edited `code` would replace results of
+    committed code.
     """
     if code and code.edited:
         protect(folder, code, flag)
@@ -55,17 +55,17 @@ def prepare(folder: Path, code: Code | None = None, flag: str = "--output") -> N
 
 
 def protect(folder: Path, code: Code, flag: str) -> None:
-    """Raise `UserError` if the folder holds results of committed code, or of code unknown."""
+    """Raise `UserError` if the folder holds results of committed code, or of unknown code."""
     kept = provenance.recorded(folder)
     if provenance.has_results(folder) and not (kept and kept["edited"]):
         raise UserError(
             f"{flag} {folder}: it holds results of committed code, and these files are edited: "
-            f"{named(code.edited)}; pass another folder, or none"
+            f"{named(code.edited)}; pass another folder, or omit the flag"
         )
 
 
 def named(files: Sequence[str]) -> str:
-    """A few file names in words."""
+    """File names as text: at most four, and how many more there are."""
     more = f" and {len(files) - 4} more" if len(files) > 4 else ""
     return ", ".join(files[:4]) + more
 
@@ -73,9 +73,9 @@ def named(files: Sequence[str]) -> str:
 def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | None = None) -> None:
     """Let `fill` write its files into a scratch folder, then move them all into `folder`.
 
-    An interruption before the moves leaves `folder` as it was; one between them leaves it without
-    the file `last`, which marks a finished run. Files that `fill` does not write are left alone,
-    but for those of an earlier run that match the pattern `stale`.
+    An interruption before the moves leaves `folder` unchanged; one between them leaves it without
+    the file `last`, which marks a finished experiment. Files that `fill` does not write are kept,
+    except earlier ones that match the pattern `stale`. Raises `UserError` if writing fails.
     """
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
@@ -95,7 +95,7 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place as a whole, or leave the one that is there. Raises `UserError`."""
+    """Write a file atomically; if that fails, keep the previous one and raise `UserError`."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -113,25 +113,25 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def keep_names(folder: Path) -> None:
-    """Have the names of the folder's files survive a power cut too, where the system can."""
+    """Flush the folder's file names to disk, where the system can, to survive a power cut."""
     if sys.platform != "win32":
         opened = os.open(folder, os.O_RDONLY)
         try:
-            with suppress(OSError):  # not every file system can
+            with suppress(OSError):  # not every file system supports it
                 os.fsync(opened)
         finally:
             os.close(opened)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a value as indented JSON; NaN is refused."""
+    """Write a value as indented JSON; NaN and infinite numbers raise `ValueError`."""
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_toml(path: Path, settings: dict) -> None:
-    """Flags and their values as a preset; a JSON string, number or boolean is valid TOML.
+    """Write settings as a preset; JSON strings, numbers, booleans and lists are valid TOML.
 
-    A flag that was not given and has no default, None, has no line.
+    A setting of None, from a flag without default that was not given, is left out.
     """
     lines = [
         f"{key.replace('_', '-')} = {json.dumps(value)}"
@@ -148,7 +148,7 @@ def write_csv(path: Path, rows: Sequence[Sequence]) -> None:
 
 
 def read(folder: Path) -> SavedRun:
-    """Read a finished run. Raises `UserError` if it is missing or damaged."""
+    """Read a finished experiment. Raises `UserError` if it is missing or damaged."""
     try:
         run = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
@@ -157,11 +157,11 @@ def read(folder: Path) -> SavedRun:
             raise KeyError(f"metrics.json lacks {', '.join(sorted(missing))}")
         return saved
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: no finished run there ({error.filename} is missing)") from error
+        raise UserError(f"{folder}: no finished experiment: {error.filename} is missing") from error
     except Exception as error:  # a damaged archive or text raises one of many kinds
-        raise UserError(f"{folder}: the saved run is damaged: {error}") from error
+        raise UserError(f"{folder}: the results are damaged: {error}") from error
 
 
 def find(path: Path) -> Path:
-    """A file or folder as named, or as named from the project's folder."""
+    """`path` if it exists; else `path` relative to the project's folder."""
     return path if path.exists() else ROOT / path

@@ -1,1 +1,1 @@
-"""What a training loop calls: batches, optimizers, devices, checkpoints, processes."""
+"""What a training loop needs: batches, optimizers, devices, checkpoints, processes."""

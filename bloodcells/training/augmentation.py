@@ -1,8 +1,9 @@
-"""Training batches: which images, in which order, augmented by moves of whole pixels.
+"""Training batches: which images, in which order, augmented by moving whole pixels.
 
-A stained cell has no up, down or handedness, so its eight rotations and reflections are equally
-likely images. Nothing here interpolates: the official images carry JPEG and resampling traces that
-interpolation would wipe out, and a network trained on wiped pixels fails on unwiped ones.
+A stained cell has no preferred orientation or handedness, so the eight rotations and reflections of
+its image are equally likely. Nothing here interpolates: the official images contain JPEG and
+resampling artefacts that interpolation would remove, and a network trained without them fails on
+images that have them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ VIEWS = 8
 
 
 def view(images: Tensor, which: int) -> Tensor:
-    """One of the eight views, 0..7, of square images (N, H, W, C); view 0 leaves them as they are.
+    """One of the eight views, 0..7, of square images (N, H, W, C); view 0 is the image itself.
 
-    Bits 0 and 1 reverse the rows and the columns, bit 2 then swaps them.
+    Bits 0 and 1 of `which` flip the rows and the columns; bit 2 then transposes the image.
     """
     flips = [axis for axis, bit in ((1, 1), (2, 2)) if which & bit]
     images = images.flip(flips) if flips else images
@@ -32,18 +33,18 @@ def view(images: Tensor, which: int) -> Tensor:
 class Batches:
     """Normalised training batches in random order, augmented as the recipe says.
 
-    Iterate once an epoch, and `record` the losses of each batch. Of several processes, each is
-    given its part of a batch, and knows the losses of all. With `dihedral`, each image starts
-    at a random view and takes the next one every time it is shown, so that eight times show all
-    eight: the alternating flip of Jordan, "94% on CIFAR-10 in 3.29 Seconds" (2024), widened from
-    two views to eight.
+    Iterate once per epoch, and `record` the losses of each batch. With several processes, each
+    iterates over its part of every batch and knows the losses of the whole batch. With `dihedral`,
+    each image starts at a random view and moves on to the next whenever it is shown, so that it is
+    shown in all eight views in turn: the alternating flip of Jordan, "94% on CIFAR-10 in 3.29
+    Seconds" (2024), extended from two views to eight.
 
-    With `focus`, a pass takes only that share of the images: half of it those of the highest latest
-    loss, half of it others at random. Most cells are learnt early, and their gradients are nothing
-    but cost. An epoch takes as many steps as without, so it makes several such passes. The first
-    pass, and any that begins in the recipe's warm-up or in the last tenth of the steps, is over all
-    images. Selection by the latest loss is Loshchilov and Hutter's, "Online Batch Selection for
-    Faster Training" (2016).
+    With `focus`, a pass covers only that share of the images: one half are those with the highest
+    latest loss, the other half a random choice of the rest. Most images are learnt early; after
+    that, training on them gains little. An epoch has as many steps as without `focus`, so it
+    contains several such passes. The first pass, and any pass that begins in the recipe's warm-up
+    or in the last tenth of the steps, covers all images. Selection by the latest loss follows
+    Loshchilov and Hutter, "Online Batch Selection for Faster Training" (2016).
     """
 
     def __init__(
@@ -58,16 +59,16 @@ class Batches:
         self.next_view = self.draw(VIEWS, len(labels)) if recipe.dihedral else None
         self.focus, self.warmup = recipe.focus, recipe.warmup
         self.steps, self.step = recipe.epochs * len(self), 0
-        self.losses = torch.zeros(len(labels), device=self.device)  # the latest of each image
-        self.waiting = self.rows = labels.new_empty(0)  # of this pass; of this batch
+        self.losses = torch.zeros(len(labels), device=self.device)  # latest loss of each image
+        self.waiting = self.rows = labels.new_empty(0)  # rows left in this pass; rows of this batch
 
     def state_dict(self) -> dict:
-        """Where the batches stand, at the end of an epoch."""
+        """The state at the end of an epoch, for a checkpoint."""
         kept = {name: getattr(self, name) for name in ("step", "losses", "waiting", "next_view")}
         return {**kept, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         self.generator.set_state(state["generator"])
         for name in ("losses", "waiting", "next_view"):
             kept = state[name]
@@ -75,7 +76,7 @@ class Batches:
         self.step = state["step"]
 
     def draw(self, below: int, count: int) -> Tensor:
-        """Random integers of 0..below-1, (count,)."""
+        """Random integers from 0 to below-1, int64 (count,)."""
         numbers = torch.randint(below, (count,), generator=self.generator)
         return numbers.to(self.device)
 
@@ -96,7 +97,7 @@ class Batches:
             yield images, self.labels[distributed.part(self.rows)]
 
     def record(self, losses: Tensor) -> None:
-        """Take the losses, (B,), of the batch given last, for the next choice of images."""
+        """Store the losses, (B,), of the latest batch, by which the next images are chosen."""
         self.losses[self.rows] = distributed.joined(losses, len(self.rows))
 
     def choose(self) -> Tensor:
@@ -104,10 +105,10 @@ class Batches:
         order = self.shuffled(torch.arange(len(self.labels), device=self.device))
         done = self.step / self.steps
         focused = self.focus and self.step and self.warmup <= done < 1 - ALL_AT_THE_END
-        if not focused:  # without a first pass over all, there are no losses to choose by
+        if not focused:  # the first pass covers all images: there are no losses to choose by
             return order
         batches = max(1, round(self.focus * len(order) / self.batch_size))
-        count = batches * self.batch_size  # so that no batch is smaller
+        count = batches * self.batch_size  # no smaller last batch
         by_loss = order[self.losses[order].argsort(descending=True)]
         hardest, others = by_loss[: -(-count // 2)], by_loss[-(-count // 2) :]
         return self.shuffled(torch.cat([hardest, self.shuffled(others)[: count // 2]]))
@@ -117,10 +118,10 @@ class Batches:
         return rows[torch.randperm(len(rows), generator=self.generator).to(self.device)]
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """The images of `rows`, turned and shifted: uint8 (B, H, H, 3).
+        """The images of `rows`, rotated, reflected and shifted: uint8 (B, H, H, 3).
 
-        A turn, a reflection and a shift all map the two axes separately, then perhaps swap them,
-        so that one gather with a computed index does them all.
+        Rotations, reflections and shifts all map the two axes separately, then perhaps swap them,
+        so one gather with a computed index does them all.
         """
         count, side = len(rows), self.side
         axis = torch.arange(side, device=self.device)
@@ -136,18 +137,18 @@ class Batches:
         swap = (which & 4).bool()[:, None, None]
         index = torch.where(swap, y[:, None, :], y[:, :, None]) * side
         index = index + torch.where(swap, x[:, :, None], x[:, None, :])
-        # three channels and a spare byte make one 32-bit word a pixel, which is fast to gather
+        # three channels and a padding byte make a 32-bit word per pixel, which is fast to gather
         words = torch.nn.functional.pad(self.images[rows], (0, 1)).view(torch.int32).flatten()
         first = torch.arange(count, device=self.device) * side**2
         words = words[first[:, None, None] + index]
         return words.view(torch.uint8).view(count, side, side, 4)[..., :3]
 
     def offsets(self, count: int) -> Tensor:
-        """A shift an image, (count, 1)."""
+        """One random shift per image, in pixels: int64 (count, 1)."""
         return self.draw(2 * self.shift + 1, count)[:, None] - self.shift
 
     def squares(self, count: int) -> Tensor:
-        """True on one square an image, its middle anywhere in the image: (count, 1, H, H)."""
+        """True inside one square per image, centred on a random pixel: bool (count, 1, H, H)."""
         axis = torch.arange(self.side, device=self.device) + self.cutout // 2
         from_start = (axis - self.draw(self.side, count)[:, None] for _ in range(2))
         y, x = ((place >= 0) & (place < self.cutout) for place in from_start)
@@ -155,5 +156,5 @@ class Batches:
 
 
 def reflect(index: Tensor, side: int) -> Tensor:
-    """Indices outside 0..side-1 mirrored at the border pixels."""
+    """Indices, with those outside 0..side-1 mirrored at the border pixels."""
     return (side - 1) - ((side - 1) - index.abs()).abs()

@@ -1,9 +1,9 @@
-"""Unfinished work, kept in the run folder so that a stopped command can be resumed.
+"""Checkpoints: unfinished work in the run folder, from which a stopped command can be resumed.
 
-`checkpoint/` holds a file for each finished model, one for each in training, the identity of the
-run, and a lock for each model that a process is training. Every file is written under another
-name, flushed to the disk and renamed, so that there is a whole one at any moment. None of them is
-executed when it is read.
+`checkpoint/` holds a file for each finished model, one for each model in training, the identity of
+the experiment, and a lock for each model that a process is training. Every file is written under
+another name, flushed to disk and renamed, so that it is complete at any moment. Reading a file
+executes no code from it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from bloodcells.training.record import Run
 class CheckpointFolder:
     """The models of one command, in `checkpoint/` of its run folder.
 
-    `names` are those of the models that this process trains; if `shared`, other processes may be
-    at work on the rest. `result` is the file that marks a finished run. As a context, it gives the
-    folder free at the end.
+    `names` are the models that this process trains; if `shared`, other processes may train the
+    others. `result` is the file that marks a finished experiment. As a context manager, it releases
+    the models at the end.
     """
 
     def __init__(
@@ -44,40 +44,40 @@ class CheckpointFolder:
         result: str = "metrics.json",
     ):
         self.run, self.folder, self.result = run, run / "checkpoint", run / result
-        self.finished = False  # by an earlier command
-        self.resumed = False  # known to the process that writes
+        self.finished = False  # whether an earlier command finished
+        self.resumed = False  # set only in the process that writes
         self.names, self.identity, self.shared = names, identity, shared
         self.known = self.folder / "identity.json"
-        self.turn = filelock.FileLock(run / ".turn.lock")  # to look and change in one go
+        self.turn = filelock.FileLock(run / ".turn.lock")  # held while checking and changing
         self.locks = {name: filelock.FileLock(self.folder / f"{name}.lock") for name in names}
         text = json.dumps(identity, sort_keys=True)
         self.mark = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
     def begin(self, resume: bool, overwrite: bool) -> None:
-        """Take the folder; `finished` tells whether there is nothing left to resume.
+        """Take the folder, and set `finished`, which says whether nothing is left to resume.
 
-        Raises `UserError` for a folder that is in use, holds a finished or an unfinished run and
-        is neither to be resumed nor overwritten, or is to be resumed as something else.
+        Raises `UserError` if the folder is in use, if it holds an experiment that is to be neither
+        resumed nor overwritten, or if the experiment to be resumed is a different one.
         """
         self.finished = not distributed.from_first(lambda: self.take(resume, overwrite))
 
     def take(self, resume: bool, overwrite: bool) -> bool:
-        """`begin`, in the process that writes; False if the run is finished."""
+        """`begin`, in the process that writes; False if the experiment is already finished."""
         with self.turn:
             unfinished, finished = self.known.exists(), self.result.exists()
             if unfinished and not (resume or overwrite):
                 raise UserError(
-                    f"--output {self.run}: it holds an unfinished run; pass --resume to continue "
-                    "it, or --overwrite to start again"
+                    f"--output {self.run}: it holds an unfinished experiment; pass --resume to "
+                    "continue it, or --overwrite to start again"
                 )
             if finished and not unfinished and not overwrite:
                 if not resume:
                     raise UserError(
-                        f"--output {self.run}: it holds a finished run; pass --overwrite to "
+                        f"--output {self.run}: it holds a finished experiment; pass --overwrite to "
                         "replace it, or another --output"
                     )
                 compare(finished_identity(self.result), self.identity, self.run)
-                shutil.rmtree(self.folder, ignore_errors=True)  # left by a kill at the very end
+                shutil.rmtree(self.folder, ignore_errors=True)  # left if killed at the very end
                 return False
             self.resumed = unfinished and not overwrite
             if self.resumed:
@@ -87,13 +87,13 @@ class CheckpointFolder:
             if not self.resumed:
                 self.clear()
                 write_whole(self.known, json.dumps(self.identity).encode())
-            if not self.shared:  # what a killed process was writing
+            if not self.shared:  # partial files of a killed process
                 for left in (*self.run.glob(".writing-*"), *self.folder.glob("*.part")):
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             return True
 
     def take_locks(self) -> None:
-        """Keep other processes from these models, as long as this one lives."""
+        """Lock these models for this process. Raises `UserError` if another one holds a lock."""
         theirs = [] if self.shared else self.folder.glob("*.lock")
         others = {
             path.stem: filelock.FileLock(path) for path in theirs if path.stem not in self.names
@@ -112,7 +112,7 @@ class CheckpointFolder:
                 lock.release()
 
     def release(self) -> None:
-        """Give the models free for other processes."""
+        """Release the models to other processes."""
         for lock in self.locks.values():
             lock.release()
 
@@ -123,14 +123,14 @@ class CheckpointFolder:
         self.release()
 
     def clear(self) -> None:
-        """Remove what was kept, the identity first: without it the rest counts for nothing."""
+        """Delete the checkpoints, the identity first: without it, the other files are ignored."""
         self.known.unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.suffix != ".lock":
                 path.unlink()
 
     def record(self, name: str) -> Run | None:
-        """The record of a model, if it is finished."""
+        """The record of a model; None if it is not finished. Raises `UserError`."""
         path = self.folder / f"finished-{name}.pt"
         kept = read(path, self.mark)
         if kept is None:
@@ -140,39 +140,39 @@ class CheckpointFolder:
         }
         try:
             return Run(**fields)
-        except TypeError as error:  # other keys than a run's
+        except TypeError as error:  # keys that are not fields of `Run`
             raise damaged(path, error) from error
 
     def finish(self, name: str, run: Run) -> None:
-        """Keep the record of a finished model in place of its state."""
+        """Replace the checkpoint of a finished model with its record."""
         if distributed.rank():
             return
-        kept = vars(run).items()  # arrays as tensors, which load without executing anything
+        kept = vars(run).items()  # arrays as tensors, which load without executing code
         content = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in kept}
         write_whole(self.folder / f"finished-{name}.pt", packed(content, self.mark))
         (self.folder / f"{name}.pt").unlink(missing_ok=True)
 
     def end(self) -> None:
-        """The results are written: nothing is left to resume. Only in one's turn."""
+        """Delete the checkpoints once the results are written; call it while holding `turn`."""
         self.clear()
         self.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Checkpoint:
-    """The state of one model in training, on the disk after every so many epochs.
+    """The state of one model in training, written to disk every `every` epochs.
 
-    `parts` are what can be put aside and taken up again, by `state_dict` and `load_state_dict`:
-    the network, the batches, and lists of optimizers and schedulers.
+    `parts` are the objects to save and restore, by `state_dict` and `load_state_dict`: the network,
+    the batches, and lists of optimizers and schedulers.
     """
 
     def __init__(self, path: Path, mark: str, every: int, parts: dict, device: torch.device):
         self.path, self.mark, self.every = path, mark, every
         self.parts, self.device = parts, device
-        self.latest: bytes | None = None  # packed, and not yet on the disk
+        self.latest: bytes | None = None  # serialised, not yet on disk
 
     def restore(self) -> list[dict]:
-        """Bring the parts to the state that was kept; returns the rows of its epochs."""
+        """Restore the parts; returns the history, one row per epoch. Raises `UserError`."""
         kept = distributed.from_first(lambda: read(self.path, self.mark))
         if kept is None:
             return []
@@ -191,7 +191,7 @@ class Checkpoint:
             raise damaged(self.path, error) from error
 
     def save(self, history: list[dict]) -> None:
-        """Keep the parts as they are after the epochs of `history`."""
+        """Save the state of the parts after the epochs of `history`."""
         if distributed.rank():
             return
         state = {
@@ -206,21 +206,21 @@ class Checkpoint:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not yet on the disk."""
+        """Write the latest state, if it is not yet on disk."""
         if self.latest is not None:
             write_whole(self.path, self.latest)
             self.latest = None
 
 
 def packed(content: dict, mark: str) -> bytes:
-    """The bytes of a file; `mark` tells the run that it is of."""
+    """The bytes of a checkpoint file; `mark` identifies its experiment."""
     buffer = io.BytesIO()
     torch.save({**content, "mark": mark}, buffer)
     return buffer.getvalue()
 
 
 def read(path: Path, mark: str) -> dict | None:
-    """A file's content, None if there is none. Nothing in it is executed. Raises `UserError`."""
+    """A file's content; None if there is no file. Executes no code. Raises `UserError`."""
     try:
         file = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
@@ -237,15 +237,15 @@ def read(path: Path, mark: str) -> dict | None:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """What to tell of a file that is not a checkpoint of this run."""
+    """The error for a file that is not a checkpoint of this experiment."""
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(
-        f"{path}: damaged, or not of this run: {reason}; delete it to train that model again"
+        f"{path}: damaged, or of another experiment: {reason}; delete it to retrain that model"
     )
 
 
 def kept_identity(path: Path) -> dict:
-    """The identity of an unfinished run. Raises `UserError`."""
+    """The identity of an unfinished experiment. Raises `UserError`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -253,29 +253,29 @@ def kept_identity(path: Path) -> dict:
 
 
 def finished_identity(result: Path) -> dict:
-    """What the result of a finished run tells of its identity. Raises `UserError`."""
+    """The identity of a finished experiment, as far as its results say. Raises `UserError`."""
     try:
         content = json.loads(result.read_text(encoding="utf-8"))
         code = {"code": content["code"]["files"]} if "code" in content else {}
         return {**content["config"], **code, "data file": content["dataset"]}
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{result}: damaged; pass --overwrite to replace the run") from error
+        raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error
 
 
 def compare(kept: dict, now: dict, run: Path) -> None:
-    """Raises `UserError` if a run is not what would be resumed, as far as `kept` says."""
+    """Raise `UserError` if the identities `kept` and `now` differ in a key that both have."""
     other = [key for key in sorted(kept) if key in now and kept[key] != now[key]]
     if not other:
         return
     changes = [difference(key, kept[key], now[key]) for key in other]
     raise UserError(
-        f"--resume: the run in {run} is another (other {'; '.join(changes)}); use its own "
+        f"--resume: {run} holds another experiment (different {'; '.join(changes)}); use its "
         "settings, or --overwrite to start again"
     )
 
 
 def difference(key: str, kept: Any, now: Any) -> str:
-    """What differs between two identities, in words."""
+    """What differs between two identities, as text."""
     if key == "code":
         return f"code: {', '.join(different(kept, now))}"
     return key if key in ("network", "data file") else f"{key} {kept} there, {now} now"

@@ -1,4 +1,4 @@
-"""Where and how precisely a model computes, and how fast the machine is."""
+"""The device and the precision that a model computes with, and the machine's speed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bloodcells.errors import UserError
 
-CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices that are multiplied
+CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices in the speed measurement
 
 
 def choose_device(name: str) -> torch.device:
@@ -28,7 +28,7 @@ def choose_device(name: str) -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available[name]:
         raise UserError(f"--device {name}: this machine or this build of torch has none; use cpu")
-    torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, as matrix products are
+    torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, like matrix products
     return torch.device(name)
 
 
@@ -46,20 +46,20 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a model computes in that precision."""
+    """A context manager in which a model computes in that precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def keep_freed_memory() -> None:
-    """Have the C library reuse a step's memory for the next step, where it is glibc.
+    """Make glibc keep freed memory for the next step; another C library is left as it is.
 
-    By default it hands large blocks back to the system and pays for new pages in every step: a
-    third of the paper's CNN's training time.
+    By default, glibc returns large blocks to the system and pays for new pages in every step, which
+    took a third of the training time of the paper's CNN.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3  # names of malloc.h
-        # older releases take no more than 32 MiB, and a refused first call must end it
+        m_trim_threshold, m_mmap_threshold = -1, -3  # constants of malloc.h
+        # older releases accept at most 32 MiB; if that fails too, the trim threshold stays
         if mallopt(m_mmap_threshold, 2**30) or mallopt(m_mmap_threshold, 2**25):
             mallopt(m_trim_threshold, 2**31 - 1)
 
@@ -67,16 +67,16 @@ def keep_freed_memory() -> None:
 def seconds_in_turn(
     works: Sequence[Callable[[], object]], device: torch.device, repeats: int, limit: float = 5.0
 ) -> list[float]:
-    """Median wall time of each of `works` over `repeats` rounds after one that does not count.
+    """Median seconds of wall time of each of `works`, over `repeats` rounds after an untimed one.
 
-    A round does each once, so that a machine whose speed drifts bends their ratios little. Past
-    `limit` seconds in all no further round is begun, but one is always timed.
+    Each round runs every work once, so drift in the machine's speed hardly affects their ratios.
+    After `limit` seconds in all, no further round begins, but at least one is timed.
     """
 
     def timed(work: Callable[[], object]) -> float:
         start = time.perf_counter()
         work()
-        if device.type != "cpu":  # which returns before the work is done
+        if device.type != "cpu":  # a GPU returns before the work is done
             getattr(torch, device.type).synchronize()
         return time.perf_counter() - start
 
@@ -88,9 +88,9 @@ def seconds_in_turn(
 
 
 def matrix_product(precision: str, device: torch.device) -> tuple[Callable[[], Tensor], float]:
-    """A product of square matrices, which comes near a machine's peak, and its GFLOP.
+    """A product of square matrices, which comes close to a machine's peak speed, and its GFLOP.
 
-    Torch's own random numbers are left alone, so that a training may go on after it.
+    Torch's global random state is left unchanged, so that training can continue after it.
     """
     side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
     generator = torch.Generator(device).manual_seed(0)
@@ -102,6 +102,6 @@ def matrix_product(precision: str, device: torch.device) -> tuple[Callable[[], T
 
 
 def matrix_product_gflops(precision: str, device: torch.device, repeats: int) -> float:
-    """GFLOP/s of `matrix_product`."""
+    """The speed of `matrix_product` in GFLOP/s."""
     product, gflop = matrix_product(precision, device)
     return gflop / seconds_in_turn([product], device, repeats)[0]

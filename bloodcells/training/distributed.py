@@ -1,10 +1,10 @@
-"""One model trained by several processes at once, which torchrun starts.
+"""Data-parallel training of one model by several processes, which torchrun starts.
 
-All begin with the same seed, so with the same weights, and draw the same batches; each computes its
-own part of every batch, and the gradients are averaged. So the weights stay the same everywhere,
-and are those of one process but for rounding, for dropout, which each process draws for itself, and
-for batch normalisation, whose statistics are those of a process's part. Without torchrun there is
-one process, and nothing here does anything.
+All processes start with the same seed, so with the same weights, and draw the same batches. Each
+computes its own part of every batch, and the gradients are averaged, so that the weights stay the
+same in all processes. They equal those that one process would train, except for rounding, for
+dropout, which each process draws for itself, and for batch normalisation, which uses the statistics
+of each process's part. Without torchrun there is one process, and nothing here has any effect.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ def size() -> int:
 
 
 def rank() -> int:
-    """This process's number; the first, 0, alone writes files."""
+    """This process's number; only the first, 0, writes files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Within the block, the processes that torchrun started belong together; one alone prints.
+    """Within the block, torchrun's processes form one group, of which only the first prints.
 
-    Raises `UserError` if one of the others ends in the meantime.
+    Raises `UserError` if another process ends early, and for a device that cannot be used.
     """
     if not dist.is_torchelastic_launched():
         yield
         return
     if device.type == "mps":
-        raise UserError("--device mps: torchrun shares the work on CPUs and CUDA GPUs only")
+        raise UserError("--device mps: torchrun needs CPUs or CUDA GPUs")
     if device.type == "cuda":
         local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= gpus:
-            raise UserError(f"--nproc-per-node: at most {gpus} here, one process a GPU")
+            raise UserError(f"--nproc-per-node: at most {gpus} here, one process per GPU")
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     console = sys.stdout
@@ -68,7 +68,7 @@ def group(device: torch.device) -> Iterator[None]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What `make` returns in the first process, in all of them."""
+    """Call `make` in the first process; returns its result in all processes."""
     if size() == 1:
         return make()
     kept = [make() if rank() == 0 else None]
@@ -77,22 +77,22 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def own_random_numbers(seed: int, epoch: int) -> None:
-    """Give each process other random numbers for dropout, the same whenever this epoch begins."""
+    """Seed each process's dropout at the start of an epoch, by seed, epoch and rank."""
     if size() > 1:
         entropy = np.random.SeedSequence([seed, epoch, rank()])
         torch.manual_seed(int(entropy.generate_state(1)[0]))
 
 
 def part(batch: Tensor) -> Tensor:
-    """This process's share of a batch; of one with fewer images than processes, all of it."""
+    """This process's part of a batch; the whole batch if it has fewer images than processes."""
     return batch[rank() :: size()] if len(batch) >= size() else batch
 
 
 def joined(parts: Tensor, count: int) -> Tensor:
-    """The values of a whole batch of `count` images, from those of each process's `part`."""
+    """The values of a whole batch of `count` images, gathered from each process's `part`."""
     if size() == 1:
         return parts
-    if count < size():  # all had the whole batch, and dropout of their own
+    if count < size():  # each process had the whole batch, with its own dropout
         first = parts.clone()
         dist.broadcast(first, 0)
         return first
@@ -104,7 +104,7 @@ def joined(parts: Tensor, count: int) -> Tensor:
 
 
 def average_gradients(model: nn.Module, mine: int, count: int) -> None:
-    """Make the gradients those of the whole batch of `count` images, of which `mine` are here."""
+    """Average the gradients over the whole batch of `count` images, of which `mine` are here."""
     if size() == 1:
         return
     share = mine / count if count >= size() else 1 / size()
@@ -117,7 +117,7 @@ def average_gradients(model: nn.Module, mine: int, count: int) -> None:
 
 
 def summed(values: list[float], device: torch.device) -> list[float]:
-    """Each value's sum over the processes."""
+    """The sum of each value over the processes."""
     if size() == 1:
         return values
     total = torch.tensor(values, dtype=torch.float64, device=device)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: once ends after the batch, twice at once."""
+"""Ctrl-C and SIGTERM during training: the first stops after the batch, the second at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MESSAGE = b"\nstopping after this batch; again to stop at once\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to end; what it had done is kept."""
+    """Training was asked to stop; the finished epochs are kept."""
 
 
 _requested = False
@@ -25,7 +25,7 @@ _requested = False
 
 @contextmanager
 def ending_after_the_batch() -> Iterator[None]:
-    """Within the block, the first signal makes `stop_if_asked` raise, the second one interrupts."""
+    """Within the block, the first signal makes `stop_if_asked` raise; the second stops at once."""
     global _requested
 
     def request(number: int, frame: FrameType | None) -> None:
@@ -33,15 +33,15 @@ def ending_after_the_batch() -> Iterator[None]:
         if _requested:
             raise KeyboardInterrupt
         _requested = True
-        os.write(2, MESSAGE)  # print may be at work already where the signal struck
+        os.write(2, MESSAGE)  # print is not safe in a signal handler
 
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+    if threading.current_thread() is not threading.main_thread():  # only it gets signals
         yield
         return
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.getsignal(kind) for kind in kinds}
     for kind, handler in before.items():
-        if handler is not signal.SIG_IGN:  # a job in the background ignores Ctrl-C
+        if handler is not signal.SIG_IGN:  # background jobs ignore Ctrl-C
             signal.signal(kind, request)
     try:
         yield
@@ -52,6 +52,6 @@ def ending_after_the_batch() -> Iterator[None]:
 
 
 def stop_if_asked(device: torch.device) -> None:
-    """Raises `Interrupted` if the end was asked for, here or in a process that shares the work."""
+    """Raise `Interrupted` if this process, or another of the group, was asked to stop."""
     if distributed.summed([float(_requested)], device)[0]:
         raise Interrupted

@@ -1,4 +1,4 @@
-"""What an epoch comes to, summed while it trains, and whether it still makes sense."""
+"""The training metrics of an epoch, summed batch by batch, and a check for divergence."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class DivergedError(UserError):
 
 
 class EpochMeter:
-    """Loss, accuracy and seconds of one epoch in training; its clock starts when it is made.
+    """Loss, accuracy and seconds of one training epoch; its clock starts when it is created.
 
-    Sums stay on the device, so that no step waits for the one before.
+    Sums stay on the device, so that no step waits for the previous one.
     """
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.losses: list[Tensor] = []  # of each batch, its mean
+        self.losses: list[Tensor] = []  # mean loss of each batch
         self.rates: list[float] = []  # learning rate of each batch
         self.loss_sum: Tensor | float = 0.0
         self.correct: Tensor | float = 0.0
@@ -35,7 +35,7 @@ class EpochMeter:
     def add(
         self, loss: Tensor, logits: Tensor, labels: Tensor, optimizers: Sequence[Optimizer]
     ) -> None:
-        """Count a batch, before its step: mean loss (), logits (B, classes), labels (B,)."""
+        """Add a batch, before its step: mean loss (), logits (B, classes), labels (B,)."""
         self.losses.append(loss.detach())
         self.rates.append(optimizers[0].param_groups[0]["lr"])
         self.loss_sum += loss.detach() * len(labels)
@@ -43,10 +43,11 @@ class EpochMeter:
         self.count += len(labels)
 
     def row(self) -> dict[str, float]:
-        """The epoch's columns of the history; of several processes, over all of them.
+        """The epoch's row of the history, over all processes.
 
-        With a focus on hard images, loss and accuracy are mostly of those: worse than on held-out
-        ones. Raises `DivergedError`, which names the first batch that went wrong and its rate.
+        With `focus`, the loss and accuracy are mostly those of hard images, so worse than on
+        held-out ones. Raises `DivergedError`, which names the first batch whose loss is NaN or
+        infinite, and its learning rate.
         """
         totals = [float(self.loss_sum), float(self.correct), float(self.count)]
         loss, correct, count = distributed.summed(totals, self.losses[0].device)
@@ -69,9 +70,9 @@ class EpochMeter:
 
 
 def refuse_divergence(epoch: int, row: dict) -> None:
-    """Raise `DivergedError` if an epoch's row of the history has a loss that is NaN or infinite.
+    """Raise `DivergedError` if the held-out loss after an epoch is NaN or infinite.
 
-    The training loss may still be finite where the last step ruined the weights.
+    The training loss may still be finite if the last step ruined the weights.
     """
     loss = row.get("val_loss", 0.0)
     if not math.isfinite(loss):

@@ -12,11 +12,11 @@ from bloodcells.errors import UserError
 
 
 def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Adam for all weights, or Muon for the filters and AdamW for the rest."""
+    """Adam for all weights, or Muon for the filters and AdamW for the rest. Raises `UserError`."""
     weights = list(model.parameters())
     if recipe.optimizer == "adam":
         return [torch.optim.Adam(weights, lr=recipe.lr, fused=True)]
-    # filters on pixels stay with AdamW: their few inputs are not alike as channels are
+    # the first layer's filters stay with AdamW: their few inputs are colours, not features
     filters = {id(w): w for w in weights if w.ndim == 4 and w.shape[1] > 4}
     rest = [w for w in weights if id(w) not in filters]
     groups = [
@@ -30,7 +30,7 @@ def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
 
 
 def learning_rate_share(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate of a step, 0..steps-1, as a share of the recipe's."""
+    """The learning rate at a step, 0..steps-1, as a share of the recipe's."""
     if recipe.schedule == "constant":
         return 1.0
     if recipe.schedule == "steps":
@@ -42,10 +42,10 @@ def learning_rate_share(recipe: Recipe, step: int, steps: int) -> float:
 class Muon(torch.optim.Optimizer):
     """Muon of Keller Jordan et al. (2024), kellerjordan.github.io/posts/muon.
 
-    Each filter bank, (out, in, height, width), is taken as a matrix of one row an output channel,
-    and its Nesterov momentum is moved towards the nearest matrix with orthonormal rows or columns.
-    For filters before a batch normalisation, whose length does not matter. (`torch.optim.Muon`
-    takes matrices only.)
+    Each filter bank, (out, in, height, width), is treated as a matrix with one row per output
+    channel. The update is its Nesterov momentum, moved towards the nearest matrix with orthonormal
+    rows or columns. It is meant for filters followed by batch normalisation, whose norm does not
+    matter. (`torch.optim.Muon` accepts only matrices.)
     """
 
     def __init__(self, filters: Iterable[Tensor], lr: float, momentum: float = 0.9, steps: int = 3):
@@ -69,7 +69,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrix: Tensor, steps: int) -> Tensor:
     """A float matrix (rows, columns) with its singular values brought near one.
 
-    Newton-Schulz steps with the coefficients of the post on Muon, which trade exactness for speed.
+    Newton-Schulz iterations with the coefficients of the Muon post, which trade accuracy for speed.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]

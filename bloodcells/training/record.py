@@ -1,4 +1,4 @@
-"""The record of a trained model: what is kept of it."""
+"""The record of a trained model: its history, predictions and weights."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class Run:
 
     seed: int
     fold: int | None  # None where the protocol has no folds
-    history: list[dict]  # a row an epoch
-    val_labels: np.ndarray | None  # of the images held out, if any
+    history: list[dict]  # one row per epoch
+    val_labels: np.ndarray | None  # of the held-out images, if any
     val_probabilities: np.ndarray | None
     test_probabilities: np.ndarray | None  # None where the protocol does not score this run
-    test_one_view: np.ndarray | None  # the same without averaging over views
+    test_one_view: np.ndarray | None  # the same with one view
     train_seconds: float
-    weights: dict[str, Tensor]  # the model's state, on the CPU
-    # mean over samples of float32 matrix products between the epochs: what the seconds are worth
+    weights: dict[str, Tensor]  # the model's state_dict, on the CPU
+    # mean speed of float32 matrix products, measured after each epoch: puts the seconds in context
     machine_gflops: float
 
     @property
     def name(self) -> str:
-        """seed-0, or seed-0-fold-2."""
+        """The name, such as seed-0 or seed-0-fold-2."""
         return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
 
 
 def record_of(
     fold: Fold, model: nn.Module, history: list[dict], predictions: dict[str, Tensor]
 ) -> Run:
-    """The record of a model that was trained on a fold; `predictions` are fields of `Run`."""
+    """The record of the model trained on a fold; `predictions` are fields of `Run`."""
     names = ("val_labels", "val_probabilities", "test_probabilities", "test_one_view")
     arrays = {name: predictions[name].cpu().numpy() for name in names if name in predictions}
     return Run(

@@ -1,4 +1,4 @@
-"""Random numbers that follow from the seed alone."""
+"""Seeding, so that random numbers depend only on the seed and the fold."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bloodcells.data.folds import Fold
 
 
 def seed_everything(fold: Fold) -> torch.Generator:
-    """Seed torch from the fold's seed and number, so that no model depends on those before it.
+    """Seed torch from the fold's seed and number, so that no model depends on earlier ones.
 
-    Returns the generator of the batches, which starts from the same seed as the weights.
+    Returns the random generator for the batches, which starts from the same seed as the weights.
     """
     entropy = [fold.seed] if fold.fold is None else [fold.seed, fold.fold]
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))

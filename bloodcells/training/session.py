@@ -1,8 +1,8 @@
-"""One command's models in training: its run folder, what is left to do, and stopping and resuming.
+"""The training session of one experiment: its run folder, its unfinished models, resuming.
 
-A training script opens a session, trains each model that the session says is unfinished, and tells
-it of every epoch and of the end. Locks, checkpoints, signals, torchrun's processes and the progress
-bar are behind that.
+A training script opens a session, trains each model that the session lists as unfinished, and
+reports every epoch and the final predictions to it. The session takes care of locks, checkpoints,
+signals, torchrun's processes and the progress bar.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from bloodcells.training.interruption import ending_after_the_batch
 from bloodcells.training.meter import refuse_divergence
 from bloodcells.training.record import Run, record_of
 
-NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # models stay the same
-KEPT = ("save_weights", "released")  # of these, what a finished run cannot make up for
+NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # do not change the models
+KEPT = ("save_weights", "released")  # of these, what a finished experiment cannot add later
 
 
 @contextmanager
@@ -48,11 +48,11 @@ def open_session(
     device: torch.device,
     result: str = "metrics.json",
 ) -> Iterator[Session]:
-    """A session, for as long as the block takes; in it the run folder is this process's.
+    """A session for the duration of the block, in which this process holds the run folder.
 
-    `network` is one like those to be trained; `result` is the file that marks a finished run. The
-    first Ctrl-C or SIGTERM ends training after the batch. Raises `UserError` for a run folder that
-    is another run's, in use, or finished and not to be replaced.
+    `network` has the architecture to be trained; `result` is the file that marks a finished
+    experiment. The first Ctrl-C or SIGTERM stops training after the batch. Raises `UserError` if
+    the run folder holds another experiment, is in use, or is finished and not to be overwritten.
     """
     with distributed.group(device), explained(args, device):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
@@ -71,7 +71,7 @@ def open_session(
             except KeyboardInterrupt:
                 session.flush()
                 raise
-            if session.runs:  # and their results are written
+            if session.runs:  # the results are written
                 folder.end()
 
 
@@ -83,11 +83,11 @@ def open_folder(
     device: torch.device,
     result: str,
 ) -> CheckpointFolder:
-    """Take the run folder for what is unfinished there, or for new work. Raises `UserError`."""
+    """Take the run folder, to resume its experiment or begin a new one. Raises `UserError`."""
     names = chosen(args, folds)
     shared = any(getattr(args, flag, None) is not None for flag in ("only_fold", "only_seed"))
     if args.overwrite and (args.resume or shared):
-        raise UserError("--overwrite: not with --resume, --only-fold or --only-seed")
+        raise UserError("--overwrite: not allowed with --resume, --only-fold or --only-seed")
     settings = settings_of(args)
     identity = {
         **{k: v for k, v in settings.items() if k not in NOT_TRAINING},
@@ -102,7 +102,7 @@ def open_folder(
     folder.begin(args.resume or shared, args.overwrite)
     if folder.finished:
         kept = checkpoint.finished_identity(folder.result)
-        asked = {  # of a file, its name is known
+        asked = {  # of a file, only the name is recorded
             key: getattr(value, "name", value)
             for key, value in settings.items()
             if key in KEPT and value
@@ -113,7 +113,7 @@ def open_folder(
 
 
 class Session:
-    """The models of one command in training; `open_session` makes it."""
+    """The training of one experiment's models; `open_session` creates it."""
 
     def __init__(
         self,
@@ -125,16 +125,16 @@ class Session:
         environment: dict,
         stack: ExitStack,
     ):
-        """`stack` ends with the session's block; `environment` is that of `metrics.json`."""
+        """`stack` closes with the session's block; `environment` is the entry of `metrics.json`."""
         self.args, self.folds, self.device, self.environment = args, folds, device, environment
         self.folder, self.progress, self.stack = folder, progress, stack
         self.signals = stack.enter_context(ExitStack())
         self.checkpoint: Checkpoint | None = None  # of the model in training
-        self.history: list[dict] = []  # a row an epoch of that model
-        self.runs: list[Run] = []  # all of them, once they are complete
+        self.history: list[dict] = []  # one row per epoch of that model
+        self.runs: list[Run] = []  # of all models, once they are complete
 
     def unfinished(self) -> Iterator[Fold]:
-        """The models that this process is to train, in order."""
+        """The models that this process has to train, in order."""
         for number, fold in enumerate(() if self.folder.finished else self.folds, start=1):
             self.progress.run = number
             mine = fold.name in self.folder.names
@@ -152,9 +152,9 @@ class Session:
         optimizers: Sequence,
         schedulers: Sequence = (),
     ) -> int:
-        """Go on with a model where it was stopped; returns the epochs that it has, 0 if it is new.
+        """Restore a model from its checkpoint; returns the number of epochs done, 0 if it is new.
 
-        What is passed is also what every checkpoint of the model will hold.
+        The objects passed here are also those that its next checkpoints save.
         """
         parts = {"network": model, "batches": batches}
         parts |= {"optimizers": list(optimizers), "schedulers": list(schedulers)}
@@ -167,9 +167,9 @@ class Session:
         return len(self.history)
 
     def save(self, epoch: int, row: dict) -> None:
-        """Take an epoch's columns of the history, show them, and keep the model's state.
+        """Add an epoch's row to the history, show it, and save the model's state.
 
-        Raises `DivergedError` if the loss is NaN or infinite; the state before is kept.
+        Raises `DivergedError` if the loss is NaN or infinite; the previous state is kept.
         """
         refuse_divergence(epoch, row)
         gflops = matrix_product_gflops("float32", self.device, repeats=1)
@@ -180,48 +180,48 @@ class Session:
         self.progress.show(self.history[-1])
 
     def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
-        """Keep the record of a trained model, `predictions` being fields of `Run`."""
+        """Keep the record of a trained model; `predictions` are fields of `Run`."""
         self.folder.finish(fold.name, record_of(fold, model, self.history, predictions))
         self.checkpoint = None
 
     def flush(self) -> None:
-        """Write the state of the model in training, if it is not yet on the disk."""
+        """Write the state of the model in training, if it is not yet on disk."""
         if self.checkpoint:
             self.checkpoint.flush()
 
     def complete(self) -> bool:
-        """Whether this process is to write the results: all models are trained, here or elsewhere.
+        """Whether all models are trained and this process has to write the results.
 
-        Then `runs` has them, and nobody else writes until the session ends.
+        If so, `runs` holds all of them, and no other process writes until the session ends.
         """
         self.signals.close()  # from here on, Ctrl-C stops at once
         if self.folder.finished or distributed.rank():
             return False
-        self.stack.enter_context(self.folder.turn)  # of processes that end at once, one finds all
+        self.stack.enter_context(self.folder.turn)  # if several end at once, one writes
         runs = [self.folder.record(fold.name) for fold in self.folds]
         if None in runs:
             print(
-                f"done here; when all models are trained: {resuming_command(self.args, alone=True)}"
+                f"done; once all models are trained, run: {resuming_command(self.args, alone=True)}"
             )
             return False
         self.runs = cast(list[Run], runs)
         return True
 
     def seconds(self) -> float | None:
-        """Seconds since the command began; None if others had a part in the models."""
+        """Seconds since the command began; None if other commands trained some of the models."""
         if self.folder.resumed or self.folder.shared:
             return None
         return time.perf_counter() - self.args.started
 
 
 class Progress:
-    """The epochs of all models: on the progress bar of a terminal, else a line each."""
+    """Shows the epochs of all models: a progress bar on a terminal, else one line per epoch."""
 
     def __init__(self, runs: int, epochs: int):
-        silent = bool(distributed.rank()) or None  # None: where there is no terminal
+        silent = bool(distributed.rank()) or None  # None: no bar without a terminal
         self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent)
         self.runs, self.epochs = runs, epochs
-        self.run = 0  # the one at work, from 1 on
+        self.run = 0  # the current one, from 1
 
     def __enter__(self) -> Progress:
         return self
@@ -230,11 +230,11 @@ class Progress:
         self.bar.close()
 
     def skip(self, epochs: int) -> None:
-        """Count epochs that were trained before."""
+        """Count epochs that were trained earlier."""
         self.bar.update(epochs)
 
     def show(self, row: dict) -> None:
-        """Count the epoch of a history's row, and show it."""
+        """Count an epoch, and show its row of the history."""
         place = f"run {self.run}/{self.runs}"
         text = f"loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
@@ -247,13 +247,13 @@ class Progress:
 
 
 def plain(value: object) -> object:
-    """A number of NumPy's or torch's as Python's own, which a checkpoint can hold."""
+    """A NumPy or torch scalar as a Python number, which a checkpoint can hold."""
     return value.item() if isinstance(value, np.generic | Tensor) else value
 
 
 @contextmanager
 def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
-    """Within the block, a stop says how to resume, and a lack of memory what to lower."""
+    """Within the block, an interruption says how to resume, and a lack of memory what to lower."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -263,11 +263,11 @@ def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
 
 
 def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
-    """The names of the models that this process trains. Raises `UserError` for none."""
+    """The names of the models that this process trains. Raises `UserError` if there are none."""
     wanted = {name: getattr(args, f"only_{name}", None) for name in ("fold", "seed")}
     for attribute, value in wanted.items():
         if value is not None and value not in {getattr(fold, attribute) for fold in folds}:
-            raise UserError(f"--only-{attribute} {value}: this run has no such {attribute}")
+            raise UserError(f"--only-{attribute} {value}: this experiment has no such {attribute}")
     return [
         fold.name
         for fold in folds
@@ -276,7 +276,7 @@ def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
 
 
 def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
-    """The command that resumes this one; `alone` leaves the choice of models out."""
+    """The command that resumes this one; `alone` drops --only-fold and --only-seed."""
     if distributed.size() > 1:
         return "the same torchrun command with --resume"
     given, kept = iter(sys.argv[1:]), []
@@ -286,6 +286,6 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
         elif not (alone and flag.startswith(("--only-fold=", "--only-seed="))):
             kept += [flag] * (flag not in ("--resume", "--overwrite"))
     given_output = any(flag.split("=")[0] == "--output" for flag in kept)
-    if args.code.edited and not given_output:  # the default one changes with the next edit
+    if args.code.edited and not given_output:  # the default changes with the next edit
         kept += ["--output", str(args.output)]
     return shlex.join(["python", sys.argv[0], *kept, "--resume"])

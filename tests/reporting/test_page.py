@@ -67,8 +67,8 @@ def test_studies_of_generated_images_and_without_results(plots, quick_run):
     shutil.copytree(quick_run, plots / "robustness")
     (plots / "explain").mkdir()
     left_out = write_page(plots, {"bad": lambda plots: plots["no"]}, plots / "report.html")
-    assert "robustness: made of generated images: not a result" in left_out
-    assert "explain: not finished, it has no metrics.json" in left_out
+    assert "robustness: made from generated images: not a result" in left_out
+    assert "explain: not finished, as it has no metrics.json" in left_out
     assert any(line.startswith("table bad: ") for line in left_out)
     assert 'id="run-robustness"' not in (plots / "report.html").read_text()
 
@@ -76,10 +76,12 @@ def test_studies_of_generated_images_and_without_results(plots, quick_run):
 def test_nothing_left(fails, plots, tmp_path):
     for name in ("good", "hostile"):
         shutil.rmtree(plots / name)
-    with pytest.raises(UserError, match="no finished run there: damaged"):
+    with pytest.raises(UserError, match="no finished experiment there: damaged"):
         write_page(plots, BLOCKS, plots / "report.html")
     assert not (plots / "report.html").exists()
-    assert "no finished run there" in fails("report.py", "--plots", plots, "--root", tmp_path)
+    assert "no finished experiment there" in fails(
+        "report.py", "--plots", plots, "--root", tmp_path
+    )
 
 
 @pytest.fixture(scope="module")

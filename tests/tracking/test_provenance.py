@@ -94,7 +94,7 @@ def test_a_base_of_the_preset_counts_and_a_new_preset_does_not(copy):
         ("models.py", "from collections.abc import Sequence", "from typing import Sequence"),
         ("bloodcells/cli/recipe.py", 'help="images per step"', 'help="images of a step"'),
         ("bloodcells/reporting/figures/style.py", "#0072B2", "#0072B3"),
-        ("bloodcells/reporting/results.py", "of always naming it", "of always saying it"),
+        ("bloodcells/reporting/results.py", "of always predicting it", "of always saying it"),
         ("bloodcells/training/session.py", "finished already", "was finished already"),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_run_is_not_resumed_by_other_code(run, fails, tmp_path, monkeypatch, r
     assert run("model_baseline.py", *flags, "--only-fold", 0).code == 0
     request.getfixturevalue("edited")
     line = fails("model_baseline.py", *flags, "--resume")
-    assert "is another (other code: bloodcells/training/optim.py, models.py)" in line
+    assert "another experiment (different code: bloodcells/training/optim.py, models.py)" in line
 
 
 def test_weights_of_edited_code_have_a_name_of_their_own(copy):

@@ -149,7 +149,7 @@ def test_checkpoint_less_often(run, whole, tmp_path, monkeypatch):
 
 def test_seeds_spread_over_processes(run, whole, tmp_path):
     first = run("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 1)
-    assert "done here; when all models are trained: python model_cnn.py" in first.out, first
+    assert "done; once all models are trained, run: python model_cnn.py" in first.out, first
     assert not (tmp_path / "metrics.json").exists()
     last = run("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 0)
     assert last.code == 0, last
@@ -158,15 +158,15 @@ def test_seeds_spread_over_processes(run, whole, tmp_path):
 
 def test_only_what_there_is(fails, tmp_path):
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 7)
-    assert "--only-seed 7: this run has no such seed" in line
+    assert "--only-seed 7: this experiment has no such seed" in line
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-fold", 0)
-    assert "--only-fold 0: this run has no such fold" in line
+    assert "--only-fold 0: this experiment has no such fold" in line
 
 
 def test_finished_run_is_not_overwritten(fails, run, whole):
     before = (whole / "metrics.json").read_bytes()
     line = fails("model_cnn.py", *SMALL, "--output", whole)
-    assert "it holds a finished run; pass --overwrite" in line
+    assert "it holds a finished experiment; pass --overwrite" in line
     outcome = run("model_cnn.py", *SMALL, "--output", whole, "--resume")
     assert (outcome.code, "finished already" in outcome.out) == (0, True)
     line = fails("model_cnn.py", *SMALL, "--output", whole, "--resume", "--save-weights")
@@ -177,7 +177,7 @@ def test_finished_run_is_not_overwritten(fails, run, whole):
 def test_unfinished_run_is_not_begun_anew_by_chance(fails, run, whole, tmp_path, monkeypatch):
     stopped(run, tmp_path, monkeypatch, 2)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
-    assert "it holds an unfinished run; pass --resume" in line
+    assert "it holds an unfinished experiment; pass --resume" in line
     outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--overwrite")
     assert outcome.out.count(" epoch ") == 8
     same(whole, tmp_path)
@@ -187,7 +187,7 @@ def test_unfinished_run_is_not_begun_anew_by_chance(fails, run, whole, tmp_path,
     ("flags", "said"),
     [
         (("--lr", 0.01), "lr 0.005 there, 0.01 now"),
-        (("--widths", 4, 8, 8), "other network; widths [4, 4, 8] there, [4, 8, 8] now"),
+        (("--widths", 4, 8, 8), "different network; widths [4, 4, 8] there, [4, 8, 8] now"),
         (("--seed", 3), "seed 0 there, 3 now"),
     ],
 )
@@ -209,7 +209,7 @@ def test_resuming_with_other_code_or_data(run, fails, tmp_path, monkeypatch):
     ):
         path.write_text(json.dumps({**identity, key: other}))
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-        assert f"is another (other {said}" in line
+        assert f"holds another experiment (different {said}" in line
 
 
 def test_two_processes_on_one_folder(fails, run, tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_damaged_and_hostile_checkpoints(run, fails, tmp_path, monkeypatch):
     for bad in (good[: len(good) // 2], b"", b"text", hostile, other, elsewhere):
         path.write_bytes(bad)
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-        assert "seed-0.pt: damaged, or not of this run" in line
+        assert "seed-0.pt: damaged, or of another experiment" in line
         assert path.read_bytes() == bad
     assert not (tmp_path / "executed").exists()
 
@@ -355,7 +355,7 @@ def test_diverged_training_keeps_the_last_state(run, tmp_path, monkeypatch):
 
 def test_finished_run_is_no_other(fails, whole):
     line = fails("model_cnn.py", *SMALL, "--lr", 0.01, "--output", whole, "--resume")
-    assert "other lr 0.005 there, 0.01 now" in line
+    assert "different lr 0.005 there, 0.01 now" in line
 
 
 def test_ablation_resumes(run, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from bloodcells.reporting.figures.style import BLUE, GREEN, ORANGE, page, short
 
 
 def montage(path: Path, images: np.ndarray, side: int, mark: str | None = None) -> None:
-    """The first `side` x `side` of `images`, uint8 (N, H, W, 3), with a white line between."""
+    """The first `side` x `side` of `images`, uint8 (N, H, W, 3), with white lines between."""
     tiles = np.pad(images[: side**2], ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
     missing = side**2 - len(tiles)
     tiles = np.pad(tiles, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=255)
@@ -51,12 +51,12 @@ def split_distribution(
             at = np.arange(len(names)) + (place - 1) * 0.27
             axes.bar(at, share * 100, 0.25, color=(BLUE, ORANGE, GREEN)[place], label=split)
         axes.set_xticks(range(len(names)), short(names), rotation=25, ha="right")
-        axes.set_ylabel("% of the split")
+        axes.set_ylabel("share of the split, %")
         axes.legend(frameon=False, ncols=3)
 
 
 def class_examples(path: Path, images: dict[str, np.ndarray], mark: str | None = None) -> None:
-    """A row a class: its first images, {class: uint8 (columns, H, W, 3)}."""
+    """One row per class: its first images, {class: uint8 (columns, H, W, 3)}."""
     columns = max(map(len, images.values()))
     with page(path, 0.62 * columns + 1.3, 0.62 * len(images), mark) as figure:
         grid = figure.subplots(len(images), columns, squeeze=False)
@@ -82,7 +82,7 @@ def mean_images(path: Path, images: dict[str, np.ndarray], mark: str | None = No
 def duplicates(
     path: Path, pairs: list[tuple[np.ndarray, np.ndarray, str]], mark: str | None = None
 ) -> None:
-    """Pairs of (near) duplicate images with a caption each."""
+    """Pairs of exact or near-duplicate images, each with a caption."""
     columns = 6
     lines = max(1, -(-len(pairs) // columns))
     with page(path, 8, 1.35 * lines, mark) as figure:

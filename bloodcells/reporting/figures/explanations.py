@@ -1,4 +1,4 @@
-"""Figures of explain.py: images beside each other, with what is said of them."""
+"""Figures of explain.py: images with their labels, predictions and activation maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def picture(axes: Axes, image: np.ndarray, title: str, colour: str = "black") ->
 
 
 def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> None:
-    """A line an error: the test image, then the training cells nearest to it."""
+    """One row per error: the test image, then the training images nearest to it."""
     columns = 1 + max((len(row["neighbours"]) for row in rows), default=1)
     with page(path, 1.0 * columns + 0.5, 1.25 * max(len(rows), 1) + 0.3, mark) as figure:
         panels = figure.subplots(max(len(rows), 1), columns, squeeze=False)
@@ -29,7 +29,7 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> 
             axes.set_axis_off()
         for line, row in zip(panels, rows, strict=False):
             words = (
-                f"test {row['index']}: {NAMES[row['label']]}\nread as {NAMES[row['predicted']]}\n"
+                f"test {row['index']}: {NAMES[row['label']]}\npred. {NAMES[row['predicted']]}\n"
                 f"p = {row['probability']:.3f}"
             )
             picture(line[0], dataset.test.images[row["index"]], words)
@@ -38,8 +38,8 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> 
                 colour = {row["label"]: BLUE, row["predicted"]: RED}.get(int(label), "black")
                 picture(axes, dataset.train.images[index], f"{NAMES[label]}\n{index}", colour)
         figure.supxlabel(
-            "left: confident errors on test; right: the nearest training cells in the network's "
-            "features\n(blue: of the label, red: of the answer)",
+            "left: confident errors on test; right: the nearest training images in the network's "
+            "features\n(blue: of the labelled class, red: of the predicted class)",
             size=7,
         )
 
@@ -59,12 +59,12 @@ def suspects(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -
             )
             picture(axes, image, words)
         figure.supxlabel(
-            "first line: the label; second: the answer of a model that never saw the image", size=7
+            "first line: label; second: prediction of a model not trained on the image", size=7
         )
 
 
 def maps(path: Path, rows: list[dict], split: Split, mark: str | None) -> None:
-    """Each class's image, its activation map, and the map of a network with shuffled weights."""
+    """An image of each class, its activation map, and the map with shuffled weights."""
     with page(path, 1.0 * len(rows) + 0.4, 3.6, mark) as figure:
         panels = figure.subplots(3, len(rows), squeeze=False)
         for column, row in zip(panels.T, rows, strict=True):
@@ -80,6 +80,6 @@ def maps(path: Path, rows: list[dict], split: Split, mark: str | None) -> None:
             alike = "none" if row["correlation"] is None else f"{row['correlation']:+.2f}"
             column[2].set_title(f"shuffled weights\nrank corr. {alike}", size=6.5)
         figure.supxlabel(
-            "illustration: where the network finds its class; below the check, which must differ",
+            "illustration: where the network finds its class; bottom: the check, which must differ",
             size=7,
         )

@@ -1,4 +1,4 @@
-"""Figures of robustness.py: accuracy by corruption and severity, and what they look like."""
+"""Figures of robustness.py: accuracy by corruption and severity, and example images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
 
 
 def curves(path: Path, rows: list[dict], mark: str | None) -> None:
-    """Accuracy by severity, a panel a corruption: the mean over models, lowest to highest."""
+    """Accuracy by severity, one panel per corruption: mean over models, band of their range."""
     clean, *corrupted = rows
     kinds = list(dict.fromkeys(row["corruption"] for row in corrupted))
     columns = 4
@@ -36,11 +36,11 @@ def curves(path: Path, rows: list[dict], mark: str | None) -> None:
             axes.set_axis_off()
         panels[-1].legend(*first.get_legend_handles_labels(), frameon=False, loc="center")
         figure.supylabel("accuracy on test images, %", size=9)
-        figure.supxlabel("severity (0: as they are); line: mean, band: all models", size=9)
+        figure.supxlabel("severity (0: clean); line: mean over models, band: range", size=9)
 
 
 def strips(path: Path, examples: dict[str, list[np.ndarray]], mark: str | None) -> None:
-    """One cell as it is and at each severity, a row a corruption."""
+    """One image, clean and at each severity, one row per corruption."""
     columns = 1 + len(corruptions.SEVERITIES)
     with page(path, 5.5, 0.75 * len(examples) + 0.3, mark) as figure:
         panels = figure.subplots(len(examples), columns, squeeze=False)

@@ -1,4 +1,4 @@
-"""Figures of a hyper-parameter search, from its cells, in the style of `figures.py`."""
+"""Figures of a hyper-parameter search, from its cells, in the style of `style.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page
 
 
 def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
-    """Accuracy by batch size and learning rate, a map for each number of epochs."""
+    """Accuracy by batch size and learning rate, one map per number of epochs."""
     sizes, rates, lengths = (
         sorted({cell["settings"][name] for cell in cells})
         for name in ("batch_size", "lr", "epochs")
@@ -28,7 +28,7 @@ def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
                 grid[row, column] = np.mean(values)
                 text = f"{np.mean(values):.3f}"
                 text += f"\n± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-                if not cell["complete"]:  # the note below says what it means
+                if not cell["complete"]:  # explained by the note below
                     text += f"\n({len(values)})"
                 colour = "white" if grid[row, column] > 0.6 else "black"
                 axes.text(column, row, text, ha="center", va="center", size=7.5, color=colour)
@@ -36,7 +36,7 @@ def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             axes.set_yticks(range(len(sizes)), sizes)
             axes.set(xlabel="learning rate", ylabel="batch size", title=f"at most {epochs} epochs")
-        figure.supxlabel("in brackets: the models trained before the cell was left", size=7)
+        figure.supxlabel("in brackets: number of models trained before pruning", size=7)
         figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
 
 
@@ -74,11 +74,11 @@ def importances(path: Path, values: dict[str, float], mark: str | None = None) -
             [name.replace("_", " ") for name in order], [values[n] for n in order], color=BLUE
         )
         axes.bar_label(bars, [f"{values[name]:.2f}" for name in order], padding=3, size=8)
-        axes.set(xlabel="importance (PED-ANOVA, shares)", xlim=(0, 1.15 * max(values.values())))
+        axes.set(xlabel="share of importance (PED-ANOVA)", xlim=(0, 1.15 * max(values.values())))
 
 
 def learning_curves(path: Path, curves: dict[str, list[dict]], mark: str | None = None) -> None:
-    """Held-out and training loss of every model of a trial, a panel a trial."""
+    """Held-out and training loss of every model of a trial, one panel per trial."""
     with page(path, 3.5 * len(curves), 2.8, mark) as figure:
         for axes, (name, folds) in zip(
             figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True

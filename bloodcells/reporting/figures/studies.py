@@ -1,6 +1,6 @@
-"""Figures across runs: what a recipe's parts give, how fast a machine is.
+"""Figures across experiments: ablation, accuracy against training time, speed.
 
-Drawn from saved rows in the style of `figures.py`; a `mark` is printed across the top as there.
+Drawn from saved rows in the style of `style.py`; a `mark` is printed across the top, as there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from matplotlib.ticker import NullLocator
 from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
-ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # % that have a tick
+ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
 
 
 def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
-    """What each change to a recipe gives: a dot a run, a bar their mean, in points of accuracy."""
+    """Percentage points gained by each change to a recipe: a dot per run, a bar for their mean."""
     changed = rows[1:] or rows
     with page(path, 5.2, 0.9 + 0.28 * len(changed), mark) as figure:
         axes = figure.subplots()
@@ -30,7 +30,7 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
         axes.plot(changes, np.repeat(places[:, None], changes.shape[1], axis=1), ".", color=BLUE)
         axes.axvline(0, color=GREY, lw=0.8)
         axes.set_yticks(places, [row["name"] for row in changed])
-        axes.set_xlabel("change of held-out accuracy in points")
+        axes.set_xlabel("change in held-out accuracy, percentage points")
         figure.supxlabel("bar: mean, dots: folds", size=7)
 
 
@@ -40,7 +40,7 @@ def ladder(path: Path, points: list[dict]) -> None:
         for axes, key, label in zip(
             figure.subplots(1, 2, sharey=True),
             ("parameters", "train_seconds"),
-            ("parameters", "training, seconds a model"),
+            ("parameters", "training, seconds per model"),
             strict=True,
         ):
             shown = [point for point in points if point[key] is not None]
@@ -48,7 +48,7 @@ def ladder(path: Path, points: list[dict]) -> None:
             for point in shown:
                 colour = BLUE if point["ours"] else GREY
                 at = point[key], 100 * (1 - point["accuracy"])
-                left = point[key] < middle  # and the label on its right, where there is room
+                left = point[key] < middle  # then its label goes to the right, where there is room
                 axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
                 axes.annotate(
                     point["name"], at, (5 if left else -5, -3), textcoords="offset points",
@@ -59,12 +59,14 @@ def ladder(path: Path, points: list[dict]) -> None:
         axes.set_yticks(ERRORS, [f"{100 - error:g}" for error in ERRORS])
         axes.yaxis.set_minor_locator(NullLocator())
         axes.invert_yaxis()
-        figure.axes[0].set_ylabel("test accuracy, %; log scale of the error")
-        figure.supxlabel("filled: ours, eight views (paper: one); hollow: elsewhere", size=7)
+        figure.axes[0].set_ylabel("test accuracy, % (log scale of the error)")
+        figure.supxlabel(
+            "filled: ours, eight views (paper: one); hollow: published elsewhere", size=7
+        )
 
 
 def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None:
-    """Share of the peak by network and pass, and images a second by batch size."""
+    """Share of peak speed by network and pass, and images per second by batch size."""
     with page(path, 7, 3, mark) as figure:
         peak, rate = figure.subplots(1, 2)
         for place, part in enumerate(("forward", "backward", "step")):
@@ -81,8 +83,8 @@ def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None
             last = max(rates)
             rate.annotate(row["name"], (last, rates[last]), (3, 0), textcoords="offset points",
                           color=colour, size=8)  # fmt: skip
-        rate.set(xlabel="batch size", ylabel="images a second", xlim=(0.8, 4000))
-        rate.set_title("line: trained, dots: predicted")
+        rate.set(xlabel="batch size", ylabel="images per second", xlim=(0.8, 4000))
+        rate.set_title("solid: training, dotted: prediction")
 
 
 def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
@@ -102,7 +104,7 @@ def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
 
 
 def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
-    """How time grows: a panel a quantity, {name: {setting: seconds}}."""
+    """How time grows: one panel per quantity, {name: {setting: seconds}}."""
     with page(path, 8, 2.6, mark) as figure:
         for axes, (name, times) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
             what, by = name.replace("_", " ").split(" by ")

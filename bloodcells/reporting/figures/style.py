@@ -1,7 +1,7 @@
 """The style of all figures, which are drawn without a display.
 
-The colours are Okabe and Ito's, told apart under all common colour blindness. A `mark` is printed
-across the top of a figure that must not be taken for a result.
+The colours are Okabe and Ito's, distinct under all common forms of colour blindness. A `mark` is
+printed across the top of a figure that must not be taken for a result.
 """
 
 from __future__ import annotations
@@ -41,5 +41,5 @@ def page(path: Path, width: float, height: float, mark: str | None) -> Iterator[
 
 
 def short(names: Sequence[str]) -> list[str]:
-    """Class names that fit an axis."""
+    """Class names short enough for an axis."""
     return [SHORT_NAMES.get(name, name) for name in names]

@@ -1,4 +1,4 @@
-"""Figures of a run: learning curves, confusion matrix, recall by class, confident mistakes."""
+"""Figures of an experiment: learning curves, confusion matrix, class recall, mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 
 from bloodcells.reporting.figures.style import BLUE, ORANGE, page, short
 
-USUAL_COLUMNS = (  # of a history, which have a panel together or none
+USUAL_COLUMNS = (  # of a history, which get no panel of their own
     *("seed", "fold", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
     *("lr", "train_seconds", "machine_gflops"),
 )
@@ -20,11 +20,11 @@ USUAL_COLUMNS = (  # of a history, which have a panel together or none
 def learning_curves(path: Path, history: list[dict], mark: str | None = None) -> None:
     """Loss, accuracy, and whatever else the history has, by epoch.
 
-    A line is the mean over runs, in the band from lowest to highest run. Held-out images have a
-    line where the history has their columns. A column that a script adds, such as the norm of the
-    gradients, gets a panel of its own.
+    A line is the mean over runs, a band their range. Held-out images have a line if the history has
+    their columns. A column that a script adds, such as the norm of the gradients, gets a panel of
+    its own.
     """
-    quantities: dict[str, dict[str, str]] = {"loss": {}, "accuracy": {}}  # column of each line
+    quantities: dict[str, dict[str, str]] = {"loss": {}, "accuracy": {}}  # each line's column
     for quantity, columns in quantities.items():
         for split, name in (("train", "training"), ("val", "held out")):
             if f"{split}_{quantity}" in history[0]:
@@ -36,12 +36,12 @@ def learning_curves(path: Path, history: list[dict], mark: str | None = None) ->
         panels = figure.subplots(1, len(quantities))
         for axes, (quantity, columns) in zip(panels, quantities.items(), strict=True):
             curves(axes, history, columns)
-            axes.set(xlabel="epoch (line: mean of the runs, band: their range)", ylabel=quantity)
+            axes.set(xlabel="epoch (line: mean over runs, band: range)", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
-    """A line for each of `columns`, by its name, which is written at its end."""
+    """Draw a line for each of `columns`, {name: column}, with its name at the end."""
     epochs = sorted({row["epoch"] for row in history})
     last = {}
     for name, column in columns.items():
@@ -63,9 +63,9 @@ def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
 def confusion_matrix(
     path: Path, counts: np.ndarray, names: Sequence[str], mark: str | None = None
 ) -> None:
-    """Mean images a run by truth and prediction; errors are coloured, on a scale of their own.
+    """Image counts by true and predicted class, mean over runs; only errors are coloured.
 
-    The scale is of square roots, so that rare errors show beside frequent ones.
+    The colour scale is a square root, so that rare errors show beside frequent ones.
     """
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
@@ -88,11 +88,11 @@ def confusion_matrix(
         bar = figure.colorbar(picture, ax=axes, shrink=0.8, label="errors, % of the true class")
         bar.set_ticks([most * part for part in (0, 0.05, 0.25, 0.5, 1)])
         bar.ax.yaxis.set_major_formatter("{x:.2g}")
-        figure.supxlabel("numbers: test images, mean over the models", size=7)
+        figure.supxlabel("numbers: test images, mean over runs", size=7)
 
 
 def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
-    """Recall by class with its 95 % interval, from the rows of `evaluation.per_class`."""
+    """Recall by class with its 95 % interval, from the rows of `metrics.per_class`."""
     with page(path, 5.2, 3, mark) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
@@ -118,9 +118,9 @@ def confident_mistakes(
     names: Sequence[str],
     mark: str | None = None,
 ) -> None:
-    """The 24 misread images with the highest probability, (N, classes), for the wrong class.
+    """The 24 misclassified images with the highest probability of the wrong class.
 
-    `probabilities` may be the mean over runs' models.
+    `probabilities`, (N, classes), may be the mean over runs.
     """
     names = short(names)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -132,8 +132,8 @@ def confident_mistakes(
         for axes, index in zip(figure.axes, worst, strict=False):
             axes.imshow(images[index])
             axes.set_title(
-                f"{names[labels[index]]}\nread as {names[predicted[index]]}\n"
+                f"{names[labels[index]]}\npred. {names[predicted[index]]}\n"
                 f"{confidence[index]:.2f}, no. {index}",
                 size=6.5,
             )
-        figure.supxlabel("probability: mean over the runs' models; no.: test image", size=7)
+        figure.supxlabel("probability: mean over runs; no.: index of the test image", size=7)

@@ -1,4 +1,4 @@
-"""Figures of calibration, abstention, sets of classes and unlike images, styled by `figures.py`."""
+"""Figures of calibration, abstention, prediction sets and out-of-distribution images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page, sh
 def draw_all(
     folder: Path, suffix: str, members: list[dict], labels: np.ndarray, mark: str | None
 ) -> None:
-    """All figures of `uncertainty.measure`'s members, one a seed's model; `labels` are test's.
+    """All figures of `uncertainty.measure`'s members, one per seed; `labels` are those of test.
 
-    Where one model is shown it is the first member, which is the released one.
+    A figure of one model shows the first member, which is the released one.
     """
     best = members[0]["views"][max(VIEWS)]
 
@@ -43,7 +43,7 @@ def draw_all(
 
 
 def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None) -> None:
-    """Accuracy against confidence in bins, `calibration.reliability`, before and after."""
+    """Accuracy against confidence in bins, before and after temperature scaling."""
     with page(path, 6.4, 3.2, mark) as figure:
         for axes, (when, rows) in zip(
             figure.subplots(1, 2, sharey=True), bins.items(), strict=True
@@ -52,22 +52,22 @@ def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None
             axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
             axes.vlines(x, x, y, color=ORANGE, lw=1)
             axes.scatter(x, y, 3 + 150 * n / n.sum(), color=BLUE, zorder=3)
-            axes.set(xlabel="probability of the top class", title=f"{when} the temperature")
-        figure.axes[0].set_ylabel("share that is right")
+            axes.set(xlabel="probability of the top class", title=f"{when} temperature scaling")
+        figure.axes[0].set_ylabel("accuracy")
         figure.supxlabel("larger dots: more images", size=7)
 
 
 def risk_coverage(
     path: Path, curves: dict[str, list[tuple[np.ndarray, np.ndarray]]], mark: str | None = None
 ) -> None:
-    """Error among the surest images against their share, a thin line a model."""
+    """Error rate among the most confident images against coverage, one thin line per model."""
     with page(path, 5.2, 3, mark) as figure:
         axes = figure.subplots()
         for (name, members), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
             for coverage, risk in members:
                 axes.plot(100 * coverage, 100 * risk, color=colour, lw=0.8)
             axes.plot([], [], color=colour, label=name)
-        axes.set(xlabel="images answered, the surest first, %", ylabel="of them wrong, %")
+        axes.set(xlabel="coverage, % (most confident first)", ylabel="error rate, %")
         axes.set_xlim(40, 100)
         axes.legend(frameon=False)
 
@@ -75,7 +75,7 @@ def risk_coverage(
 def sets(
     path: Path, scores: dict[str, dict], names: Sequence[str], mark: str | None = None
 ) -> None:
-    """Coverage and mean size of the sets of classes by class; `scores` by level."""
+    """Coverage and mean size of the prediction sets by class; `scores` by level."""
     with page(path, 7, 3, mark) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         places = np.arange(len(names))[::-1]
@@ -86,15 +86,15 @@ def sets(
             left.plot(score["coverage_by_class"], places + shift, "o", color=colour)
             right.plot(score["size_by_class"], places + shift, "o", color=colour, label=level)
         left.set_yticks(places, short(names))
-        left.set_xlabel("share of sets that hold the truth (lines: promised overall)")
-        right.set_xlabel("classes in a set, mean")
-        right.legend(frameon=False, title="promised")
+        left.set_xlabel("share of sets with the true class (lines: target overall)")
+        right.set_xlabel("mean number of classes in a set")
+        right.legend(frameon=False, title="target")
 
 
 def distances(
     path: Path, values: dict[str, np.ndarray], farthest: float, mark: str | None = None
 ) -> None:
-    """Squared distance from the training cells of each kind of image: a box each."""
+    """Squared distance to the training images, one box per kind of image."""
     with page(path, 6.4, 0.8 + 0.32 * len(values), mark) as figure:
         axes = figure.subplots()
         places = np.arange(len(values))[::-1]
@@ -105,4 +105,4 @@ def distances(
         axes.axvline(farthest, color=RED, lw=1)
         axes.set_yticks(places, list(values))
         axes.set(xscale="log", xlabel="squared distance (box: quartiles, whiskers: 1 and 99 %)\n"
-                 "right of the red line: called unlike the training cells")  # fmt: skip
+                 "right of the red line: flagged as unlike the training images")  # fmt: skip

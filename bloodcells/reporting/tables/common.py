@@ -1,4 +1,4 @@
-"""What all tables share: only finished real runs of presets and of committed code enter them."""
+"""Shared by all tables: only finished experiments of presets, on real data, by committed code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.run_folder import SavedRun
 
 PAPER = {"CNN": "cnn-paper", "baseline": "baseline"}
-ROWS = {  # balanced accuracy is the macro recall under another name
+ROWS = {  # without balanced accuracy, which is the macro recall
     "accuracy": "accuracy",
     "precision_macro": "precision",
     "recall_macro": "recall",
@@ -27,21 +27,21 @@ ROWS = {  # balanced accuracy is the macro recall under another name
 
 
 def cell(value: dict, digits: int = 3) -> str:
-    """Mean ± standard deviation over runs [95 % interval of test sampling]."""
+    """Mean ± standard deviation over runs [95 % bootstrap interval over test images]."""
     mean, low, high = (f"{value[key]:.{digits}f}" for key in ("mean", "low", "high"))
     spread = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
     return f"{mean}{spread} [{low}, {high}]"
 
 
 def machine(metrics: dict) -> str:
-    """What a run or study was trained on, and how precisely."""
+    """The processor or device, threads and precision of an experiment."""
     environment, precision = metrics["environment"], metrics["config"]["precision"]
     device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
     return f"{device}, {environment['threads']} threads, {precision}"
 
 
 def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str:
-    """Two models on the same test images, run by run."""
+    """A sentence that compares two experiments on the same test images, run by run."""
     same_runs = first.probabilities.shape == second.probabilities.shape
     if not same_runs or not np.array_equal(first.labels, second.labels):
         raise UserError(f"{first.folder} and {second.folder} differ in their runs or test images")
@@ -51,16 +51,17 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
     pairs = ", ".join(f"{test['only_first']}:{test['only_second']}" for test in tests)
     worst = max(test["p"] for test in tests)
     return (
-        f"{names[0]} against {names[1]} on the same test images (McNemar's exact test, run by "
-        f"run): the first is better in {better} of {len(tests)} pairs of runs, largest p = "
-        f"{worst:.1e}. Images that only the first and only the second got right: {pairs}."
+        f"{names[0]} compared with {names[1]} on the same test images (McNemar's exact test for "
+        f"each pair of runs): the first is better in {better} of {len(tests)} pairs of runs, with "
+        f"p at most {worst:.1e}. Images that only the first : only the second classified "
+        f"correctly: {pairs}."
     )
 
 
 def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
-    """The finished run of a preset, with another protocol if one is named.
+    """The finished experiment of a preset, under another protocol if one is named.
 
-    Raises `UserError` if it is missing, on generated images, or not of the preset's settings.
+    Raises `UserError` if it is missing, on generated images, of edited code or other settings.
     """
     settings = load_preset(PRESETS / f"{preset}.toml")
     script = "model_cnn.py" if "model" in settings else "model_baseline.py"
@@ -72,7 +73,7 @@ def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
         command += f" --protocol {protocol}"
     folder = plots / (preset + suffix)
     if not (folder / "metrics.json").is_file():
-        raise UserError(f"{folder}: no finished run; make it with {command}")
+        raise UserError(f"{folder}: no finished experiment; run {command}")
     run = run_folder.read(folder)
     check_origin(folder, run.metrics)
     check_settings(folder, run.metrics["config"], settings, command)
@@ -80,29 +81,29 @@ def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
 
 
 def check_origin(path: Path, found: dict) -> None:
-    """Raise `UserError` for results of generated images, or of code that is not committed."""
+    """Raise `UserError` for results from generated images or from edited code."""
     if found["dataset"]["synthetic"]:
-        raise UserError(f"{path}: a run on generated images never enters a table")
+        raise UserError(f"{path}: results on generated images never enter a table")
     if edited := found.get("code", {}).get("edited"):
         raise UserError(
-            f"{path}: a run of edited code never enters a table ({run_folder.named(edited)}); "
-            "report.py --compare shows it"
+            f"{path}: results of edited code never enter a table ({run_folder.named(edited)}); "
+            "report.py --compare shows them"
         )
 
 
 def older_commit(found: dict) -> str | None:
     """The commit whose code made these results, if that code has changed since; else None."""
     code = found.get("code")
-    if code is None:  # made before results knew their code
+    if code is None:  # from before results recorded their code
         return found.get("environment", {}).get("git_commit", "unknown")
     now = provenance.committed_code(code["script"])
     return None if now == code["files"] else code["commit"] or "unknown"
 
 
 def mark(*results: dict) -> str:
-    """What a row must say of results that older code made; nothing of the others.
+    """The note on a row's results from older code; empty if there are none.
 
-    Those of a study count with the runs that it is of.
+    For a study, the code of the experiments that it uses counts too.
     """
     made_of = [{"code": code} for found in results for code in found.get("runs_code", {}).values()]
     commits = {commit for found in (*results, *made_of) if (commit := older_commit(found))}
@@ -110,25 +111,26 @@ def mark(*results: dict) -> str:
 
 
 def check_settings(path: Path, config: dict, preset: dict, command: str) -> None:
-    """Raise `UserError` if a run's settings are not its preset's, and 28 px where it is silent."""
+    """Raise `UserError` if `config` has other settings than the preset.
+
+    Settings that the preset leaves out must have their defaults, and images 28 pixels.
+    """
     expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
     expected |= {"widths": None} | {key.replace("-", "_"): value for key, value in preset.items()}
-    expected.pop("save_weights", None)  # which leaves the results as they are
-    if "precision" not in preset:  # then it is what the machine does best
+    expected.pop("save_weights", None)  # which does not change the results
+    if "precision" not in preset:  # then it depends on the machine
         del expected["precision"]
     for key, value in expected.items():
         if config.get(key, value) != value:
-            raise UserError(
-                f"{path}: {key} is not {value} as the table demands; make it again with {command}"
-            )
+            raise UserError(f"{path}: {key} is not {value}, as the table requires; rerun {command}")
 
 
 def read_study(path: Path, preset: dict, command: str) -> dict:
-    """A study's JSON. Raises `UserError` if it is missing, on generated images, or of others."""
+    """A study's JSON. Raises `UserError` if it is missing or does not belong in a table."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; make it with {command}") from error
+        raise UserError(f"{path}: cannot be read; run {command}") from error
     check_origin(path, found)
     check_settings(path, found["config"], preset, command)
     return found

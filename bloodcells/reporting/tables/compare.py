@@ -1,4 +1,4 @@
-"""Finished runs beside each other, as text: what they reach, and in what they differ."""
+"""Finished experiments side by side, as text: their accuracy, and how they differ."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from bloodcells.tracking.run_folder import SavedRun, named
 
 
 def compare_runs(runs: list[SavedRun]) -> str:
-    """A line a run, then the settings and code in which they differ, then paired tests.
+    """One line per experiment, then the settings and code that differ, then paired tests.
 
     Held-out accuracy is for choosing; test accuracy is for reporting what was chosen. Raises
-    `UserError` for runs on other data.
+    `UserError` for experiments on different data.
     """
     first, *others = runs
     for run in others:
         if run.metrics["dataset"] != first.metrics["dataset"]:
-            raise UserError(f"{run.folder}: on other data than {first.folder}")
-    width = max(len(run.folder.name) for run in runs)
-    lines = [f"{'run':{width}}  {'held-out accuracy':17}  {'test accuracy':17}  models  s a model"]
+            raise UserError(f"{run.folder}: on different data from {first.folder}")
+    width = max(len(name) for name in ("experiment", *(run.folder.name for run in runs)))
+    lines = [
+        f"{'experiment':{width}}  {'held-out accuracy':17}  {'test accuracy':17}  models  "
+        "s per model"
+    ]
     lines += [line(run, width) for run in runs]
     lines += differences(runs)
     for other in others:
@@ -30,7 +33,7 @@ def compare_runs(runs: list[SavedRun]) -> str:
 
 
 def line(run: SavedRun, width: int) -> str:
-    """Mean ± standard deviation over the run's models, and the median of their seconds."""
+    """Mean ± standard deviation over an experiment's models, and their median seconds."""
     rows = run.metrics["runs"]
     held_out = [row["val"]["accuracy"] for row in rows if row["val"]]
     tested = [row["test"]["accuracy"] for row in rows if row["test"]]
@@ -38,12 +41,12 @@ def line(run: SavedRun, width: int) -> str:
     leaks = "  (trained on test images)" if run.metrics["leaks_test_images"] else ""
     return (
         f"{run.folder.name:{width}}  {spread(held_out):17}  {spread(tested):17}  {len(rows):6}  "
-        f"{seconds:9.0f}{leaks}"
+        f"{seconds:11.0f}{leaks}"
     )
 
 
 def spread(values: list[float]) -> str:
-    """Mean ± standard deviation; a dash where there is nothing."""
+    """Mean ± standard deviation; a dash if there are no values."""
     if not values:
         return "-"
     deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
@@ -51,7 +54,7 @@ def spread(values: list[float]) -> str:
 
 
 def differences(runs: list[SavedRun]) -> list[str]:
-    """A line per setting and one for the files that are not the same in all; who was edited."""
+    """One line per differing setting, one for differing code, one per experiment of edited code."""
     configs = [run.metrics["config"] for run in runs]
     keys = sorted(set().union(*configs))
     lines = []
@@ -70,9 +73,12 @@ def differences(runs: list[SavedRun]) -> list[str]:
 
 
 def paired(first: SavedRun, other: SavedRun) -> list[str]:
-    """McNemar's exact test of each pair of models, on the test images that both were scored on."""
+    """McNemar's exact test for each pair of models, on the test images that both were scored on."""
     if first.probabilities.shape != other.probabilities.shape:
-        return [f"{first.folder.name} and {other.folder.name}: no pairs, other numbers of models"]
+        return [
+            f"{first.folder.name} and {other.folder.name}: not paired, as their numbers of models "
+            "differ"
+        ]
     lines = [f"on the same test images, only {first.folder.name} : only {other.folder.name} right"]
     for one, two in zip(first.probabilities, other.probabilities, strict=True):
         test = mcnemar(first.labels, one.argmax(1), two.argmax(1))

@@ -28,7 +28,7 @@ def paper_table(plots: Path) -> str:
     honest = {name: read_run(plots, preset) for name, preset in PAPER.items()}
     leaking = {name: read_run(plots, preset, "as-published") for name, preset in PAPER.items()}
     lines = [
-        "| macro average | published | as published (ours) | honest (ours) |",
+        "| metric | published | as published (ours) | honest (ours) |",
         "|---|---|---|---|",
     ]
     for name in PAPER:
@@ -43,13 +43,13 @@ def paper_table(plots: Path) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
     floor = honest["CNN"].metrics["test_majority_class_accuracy"]
-    lines.append(f"| majority class accuracy | | | {floor:.3f} |")
+    lines.append(f"| always the majority class, accuracy | | | {floor:.3f} |")
     paired = comparison(honest["CNN"], honest["baseline"], ("The CNN", "the baseline"))
     return "\n".join([*lines, "", explanation(honest, leaking), "", paired])
 
 
 def explanation(honest: dict, leaking: dict) -> str:
-    """What tells the columns apart, in two sentences."""
+    """How the columns differ."""
     runs = {len(run.probabilities) for run in honest.values()}
     folds = honest["CNN"].metrics["config"]["folds"]
     gap = {
@@ -58,10 +58,11 @@ def explanation(honest: dict, leaking: dict) -> str:
         for name in PAPER
     }
     return (
-        f"Honest: mean ± standard deviation over {'/'.join(map(str, runs))} folds of train + "
-        "validation, the test split unseen; in brackets the 95 % interval of test sampling. "
-        "As published: all three splits are pooled before the folds are made, so the one model "
-        f"that is scored, the last fold's, was trained on about {1 - 1 / folds:.0%} of the test "
-        "images it is scored on, and on a quarter more images in all. Its accuracy differs from "
-        f"the honest mean by {gap['CNN']:+.3f} (CNN) and {gap['baseline']:+.3f} (baseline)."
+        f"Honest: mean ± standard deviation over the models of {'/'.join(map(str, runs))} folds of "
+        "train + validation, none trained on a test image; in brackets, the 95 % bootstrap "
+        "interval over test images. As published: the folds are made from all three splits "
+        "together, and only the last fold's model is scored. It was trained on about "
+        f"{1 - 1 / folds:.0%} of the test images that it is scored on, and on a quarter more "
+        "images than the honest models. Its accuracy differs from the honest mean by "
+        f"{gap['CNN']:+.3f} (CNN) and {gap['baseline']:+.3f} (baseline)."
     )

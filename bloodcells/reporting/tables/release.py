@@ -1,4 +1,4 @@
-"""Tables of the released recipe, in Markdown: what it reaches, when it fails, how sure it is."""
+"""Tables of the released recipe, in Markdown: test results, robustness, calibration."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TRUST_ROWS = {
     "ece": "calibration error (ECE, 15 bins)",
     "nll": "log loss (NLL)",
     "brier": "Brier score",
-    "aurc": "risk over coverage (AURC)",
+    "aurc": "area under the risk-coverage curve (AURC)",
 }
 
 
 def results(plots: Path) -> str:
-    """Test results of the released recipe, all classes and each; and what its training took."""
+    """Test results of the released recipe, overall and by class, and its training time."""
     run = read_run(plots, RUN).metrics
-    lines = ["| on test, eight views | macro average |", "|---|---|"]
+    lines = ["| metric | test, eight views |", "|---|---|"]
     lines += [f"| {words} | {cell(run['test'][key], 4)} |" for key, words in ROWS.items()]
     one_view = run.get("test_one_view", run["test"])["accuracy"]
     lines.append(f"| accuracy, one view | {cell(one_view, 4)} |")
@@ -51,13 +51,13 @@ def results(plots: Path) -> str:
     released = release["released"]["accuracy"]
     lines += [
         "",
-        f"The weights of `predict.py` are those of the first seed, in 16 bits: {released['1']:.4f} "
-        f"with one view, {released['8']:.4f} with eight.",
+        "`predict.py` uses the weights of the first seed, in float16: accuracy "
+        f"{released['1']:.4f} with one view, {released['8']:.4f} with eight.",
         "",
-        f"Mean ± standard deviation over {len(seconds)} models [95 % interval of test sampling]. "
-        f"Training one took {np.median(seconds) / 60:.0f} min in median, "
-        f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f} ({machine(run)}); all of them "
-        f"{sum(seconds) / 3600 * run['environment']['threads']:.1f} core hours. The energy was not "
+        f"Mean ± standard deviation over {len(seconds)} models [95 % bootstrap interval over test "
+        f"images]. Training one model took a median of {np.median(seconds) / 60:.1f} min "
+        f"({min(seconds) / 60:.1f} to {max(seconds) / 60:.1f}; {machine(run)}), all of them "
+        f"{sum(seconds) / 3600 * run['environment']['threads']:.1f} core hours. Energy was not "
         f"measured.{mark(run, release)}",
     ]
     return "\n".join(lines)
@@ -72,7 +72,7 @@ def robustness(plots: Path) -> str:
     found = read_study(path, preset, command)
     names = [Path(run).name for run in load_preset(PRESETS / "robustness.toml")["runs"]]
     if list(found["runs"]) != names:
-        raise UserError(f"{path}: not of the runs {', '.join(names)}; make it again with {command}")
+        raise UserError(f"{path}: its experiments are not {', '.join(names)}; rerun {command}")
     check_runs(path, found, command)
     clean, *corrupted = found["rows"]
     names = list(clean["accuracy"])
@@ -92,16 +92,16 @@ def robustness(plots: Path) -> str:
         [
             *lines,
             "",
-            f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, one view, mean over "
-            f"{models} models, on {found['images']:,} test images in which the classes have their "
-            f"shares. As they are: {as_they_are}. Mean over all corruptions and severities: "
+            f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, with one view, mean "
+            f"over {models} models, on a stratified sample of {found['images']:,} test images. "
+            f"Uncorrupted: {as_they_are}. Mean over all corruptions and severities: "
             f"{over_all}.{mark(found)}",
         ]
     )
 
 
 def trust(plots: Path) -> str:
-    """What the released weights' probabilities are worth on test, as Markdown."""
+    """Calibration of the released weights' probabilities on test, as Markdown."""
     found = read_release(plots)
     views = found["views"]
     lines = ["| test images | one view | eight views |", "|---|---|---|"]
@@ -116,29 +116,30 @@ def trust(plots: Path) -> str:
             for v in views.values()
         )
         lines.append(
-            f"| sets at {float(level):.0%}: hold the truth; classes | {' | '.join(cells)} |"
+            f"| prediction sets at {float(level):.0%}: coverage; mean size | {' | '.join(cells)} |"
         )
     unlike = "; ".join(f"{k} {v['mean']:.1%}" for k, v in found["called_unlike"].items())
     rounding = found["float16"]["test"]
     changed = rounding["labels_changed"]
     trained = {config["precision"] for config in found["runs"].values()} - {"float32"}
-    besides = f", and predicting in float32, not {', '.join(trained)}," if trained else ""
+    besides = f", and predicting in float32 instead of {', '.join(trained)}," if trained else ""
     return "\n".join(
         [
             *lines,
             "",
-            f"Mean ± standard deviation over {len(changed)} seeds' models; before → after a "
-            "temperature that was fitted, like the sets, on validation. Called unlike the training "
-            f"cells (bound set at {found['config']['false_alarms']:.0%} of the "
-            f"validation cells): {unlike}. Storing the weights in 16 bits{besides} changed the "
-            f"label of {sum(changed)} of the {len(changed)} x 3,421 test answers (p at least "
-            f"{min(t['p'] for t in rounding['mcnemar']):.2g}, McNemar).{mark(found)}",
+            f"Mean ± standard deviation over the models of {len(changed)} seeds; before → after "
+            "temperature scaling. Temperatures and prediction sets were fitted on validation. "
+            "Flagged as unlike the training images (threshold set to flag "
+            f"{found['config']['false_alarms']:.0%} of the validation images): {unlike}. Storing "
+            f"the weights in float16{besides} changed {sum(changed)} of the {len(changed)} x "
+            f"{found['dataset']['counts']['test']:,} predicted test labels (McNemar's exact test: "
+            f"p at least {min(t['p'] for t in rounding['mcnemar']):.2g}).{mark(found)}",
         ]
     )
 
 
 def read_release(plots: Path) -> dict:
-    """The study of the released weights. Raises `UserError` if it is missing or unfit."""
+    """Read the study of the released weights. Raises `UserError` if it is missing or unfit."""
     preset = load_preset(PRESETS / "release.toml")
     preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
     path, command = plots / "release" / "metrics.json", "python model_release.py"
@@ -148,11 +149,11 @@ def read_release(plots: Path) -> dict:
 
 
 def deviation(value: dict) -> str:
-    """Mean ± standard deviation, the latter where there are several models."""
+    """Mean ± standard deviation, without the latter if there is one model."""
     return f"{value['mean']:.4f}" + ("" if value["std"] is None else f" ± {value['std']:.4f}")
 
 
 def check_runs(path: Path, found: dict, command: str) -> None:
-    """Raise `UserError` if a study is of other runs than the presets' of the same names."""
+    """Raise `UserError` if a study's experiments do not have the settings of their presets."""
     for name, config in found["runs"].items():
         check_settings(path, config, load_preset(PRESETS / f"{name}.toml"), command)

@@ -1,4 +1,4 @@
-"""The README's table of the paper's hyper-parameter search, as Markdown."""
+"""The table of the paper's hyper-parameter search, as Markdown."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
 from bloodcells.reporting.tables.common import machine, mark, read_study
 
-# Hobelsberger et al.'s held-out accuracies: of the best cell, by (batch size, rate, epochs); of
-# the cells of these rates no more than the range is given
+# Hobelsberger et al.'s held-out accuracies: of the best combination, (batch size, learning
+# rate, epochs), and the range of those with the other two learning rates
 PUBLISHED_BEST = (128, 0.001, 50), 0.915
 PUBLISHED_LOW = (0.01, 0.1), (0.18, 0.43)
 COMMAND = "python model_parameter_tuning.py"
 
 
 def search(plots: Path) -> str:
-    """The paper's 18 cells, ours beside the published. Raises `UserError` for an unfit run."""
+    """The paper's grid, our results beside published ones. Raises `UserError` if ours are unfit."""
     preset = load_preset(PRESETS / "tuning.toml")
     path = plots / "tuning" / "metrics.json"
     found = read_study(path, preset, COMMAND)
@@ -29,10 +29,10 @@ def search(plots: Path) -> str:
         row[settings["epochs"]] = cell
     lengths = sorted(preset["space"]["epochs"])
     if any(sorted(row) != lengths for row in rows.values()):
-        raise UserError(f"{path}: not all cells are there; make it with {COMMAND}")
-    heads = [f"{epochs} epochs at most" for epochs in lengths]
+        raise UserError(f"{path}: some combinations are missing; run {COMMAND}")
+    heads = [f"at most {epochs} epochs" for epochs in lengths]
     lines = [
-        f"| rate | batch | {' | '.join(heads)} | epochs trained | published |",
+        f"| learning rate | batch size | {' | '.join(heads)} | epochs trained | published |",
         f"|---|---|{'---|' * len(heads)}---|---|",
     ]
     for (rate, batch), row in sorted(rows.items()):
@@ -49,7 +49,7 @@ def search(plots: Path) -> str:
 
 
 def held_out(cell: dict, models: int) -> str:
-    """Mean ± standard deviation over the folds, or of how many where the rest were pruned."""
+    """Mean ± standard deviation over folds, and their number if the rest were pruned."""
     values = cell["accuracy"]
     if not values:
         return f"cannot be trained: {cell['failed']}"
@@ -63,29 +63,30 @@ def published(batch: int, rate: float) -> str:
     (best_batch, best_rate, epochs), accuracy = PUBLISHED_BEST
     rates, (low, high) = PUBLISHED_LOW
     if (batch, rate) == (best_batch, best_rate):
-        return f"{accuracy:.3f} at {epochs} epochs, the best"
+        return f"{accuracy:.3f} at {epochs} epochs (best)"
     return f"{low} to {high}" if rate in rates else ""
 
 
 def words(found: dict) -> str:
-    """What the table shows, what was saved, and how the latter was estimated."""
+    """What the table shows, how much time was saved, and how that was estimated."""
     config, best = found["config"], found["best"]["settings"]
     return (
         f"Held-out accuracy, mean ± standard deviation over {found['models_a_trial']} folds of "
-        "train + validation; the test split is not read. Training ends early where the held-out "
-        f"loss does not fall by {config['threshold']:.0%} in {config['patience']} epochs. The best "
-        f"cell: batch {best['batch_size']}, rate {best['lr']:g}, {best['epochs']} epochs at most. "
-        "A row is one training, read at both lengths, and a row that lies more than "
-        f"{config['prune_margin']:g} behind the best in its first folds is not trained on the "
-        f"rest{to_win(found)}. That took {found['seconds'] / 60:.0f} min ({machine(found)}); "
-        "the plain grid, each cell by itself on all folds, would take about "
-        f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds an epoch and the "
-        f"epochs a fold of the models that were trained.{mark(found)}"
+        "train + validation; the test split is not read. Early stopping ends training when "
+        f"the held-out loss has not fallen by {config['threshold']:.0%} in {config['patience']} "
+        f"epochs. Best combination: batch size {best['batch_size']}, learning rate "
+        f"{best['lr']:g}, at most {best['epochs']} epochs. Each row is one trial, scored at both "
+        f"numbers of epochs. A row more than {config['prune_margin']:g} behind the best on the "
+        f"same folds is pruned: it is not trained on the remaining folds{to_win(found)}. The "
+        f"search took {found['seconds'] / 60:.0f} min ({machine(found)}). A full grid, with every "
+        "combination trained separately on all folds, would take about "
+        f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds per epoch and the "
+        f"epochs per fold of the trained models.{mark(found)}"
     )
 
 
 def to_win(found: dict) -> str:
-    """What a row that was left early would have needed on the folds that it was not trained on."""
+    """The mean accuracy on the remaining folds with which a pruned row would have won."""
     models, best = found["models_a_trial"], found["best"]["accuracy"]
     needed = [
         (sum(best) - sum(cell["accuracy"])) / (models - len(cell["accuracy"]))
@@ -95,6 +96,6 @@ def to_win(found: dict) -> str:
     if not needed:
         return ""
     return (
-        f": to win it would have needed {min(needed):.3f} or more there in the mean, and the best "
-        f"cell's best fold has {max(best):.3f}"
+        f"; to win, it would have needed {min(needed):.3f} or more there in the mean, and the best "
+        f"combination reached at most {max(best):.3f} on any fold"
     )

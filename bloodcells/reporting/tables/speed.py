@@ -1,4 +1,4 @@
-"""The table of bench.py: how near to the machine's limit networks train, and what it means."""
+"""The table of bench.py: how close training comes to peak speed, and what else was timed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def speed(plots: Path) -> str:
     preset = load_preset(PRESETS / "bench.toml")
     found = read_study(plots / "bench" / "bench.json", preset, "python bench.py")
     lines = [
-        "| network | batch | precision | GFLOP a step | ms a step | share of the peak | images "
-        "trained a second | predicted a second |",
+        "| network | batch size | precision | GFLOP per step | ms per step | share of peak | "
+        "training, images per second | prediction, images per second |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in found["networks"]:
@@ -34,13 +34,13 @@ def speed(plots: Path) -> str:
 
 
 def fastest(rates: dict[str, float]) -> str:
-    """The highest rate, and the batch that reaches it."""
+    """The highest rate, and the batch size that reaches it."""
     batch = max(rates, key=rates.__getitem__)
     return f"{rates[batch]:,.0f} (batches of {batch})"
 
 
 def words(found: dict) -> list[str]:
-    """The machine, the pipeline, the protocol, the search and the memory, a line each."""
+    """The machine, the pipeline, the protocol, the search and the memory, one line each."""
     peak, machine = found["peak_gflops"], found["environment"]
     batch, protocol = found["dataloader"]["batch"], found["dataloader"]["protocol"]
     search = found["search_seconds_by_workers"]
@@ -50,16 +50,16 @@ def words(found: dict) -> list[str]:
     )
     slowest = max(found["help_seconds"].values())
     return [
-        f"- The machine: {machine['processor']}, {machine['threads']} threads; matrix products at "
+        f"- Machine: {machine['processor']}, {machine['threads']} threads; matrix products reach "
         f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16.",
-        f"- A batch, augmented, takes {batch['our_seconds'] * 1e3:.1f} ms, "
-        f"{batch['share_of_step']:.1%} of CellNet's step: {batch['ratio']:.0f} times as fast as "
-        "PyTorch's DataLoader without augmentation.",
+        f"- An augmented batch takes {batch['our_seconds'] * 1e3:.1f} ms, "
+        f"{batch['share_of_step']:.1%} of CellNet's training step; PyTorch's DataLoader takes "
+        f"{batch['ratio']:.0f} times as long, without augmentation.",
         f"- The paper's protocol runs {protocol['both']['ratio']:.1f} times as fast as with "
         f"PyTorch's DataLoader (the CNN {protocol['ConvNet']['ratio']:.1f} times, the baseline "
         f"{protocol['Baseline']['ratio']:.1f} times).",
-        f"- A search of trials that only sleep takes {search['1']:.1f} s with one worker and "
-        f"{search['8']:.1f} s with eight.",
-        f"- Memory of training CellNet, the whole data set loaded: {memory}.",
-        f"- `--help` answers within {slowest:.2f} s, whatever the script.{mark(found)}",
+        f"- A search whose trials only sleep takes {search['1']:.1f} s with one worker and "
+        f"{search['8']:.1f} s with eight: what sharing the trials costs.",
+        f"- Peak memory when training CellNet with the whole data set loaded: {memory}.",
+        f"- `--help` of every script answers within {slowest:.2f} s.{mark(found)}",
     ]

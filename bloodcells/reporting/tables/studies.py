@@ -1,4 +1,4 @@
-"""The README's tables across runs as Markdown: accuracy against time, and what each part gives."""
+"""Tables across experiments, as Markdown: accuracy against training time, and the ablation."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from bloodcells.reporting.tables.common import (
 )
 from bloodcells.tracking.run_folder import SavedRun
 
-# mean or single test accuracies at 28 x 28 pixels: name, parameters in millions, accuracy, runs
+# test accuracies at 28 x 28 pixels: name, millions of parameters, accuracy, number of runs
 PUBLISHED_ELSEWHERE = (
     ("ResNet-18 (MedMNIST v2)", 11.2, 0.958, "mean of 3 or more"),
     ("Google AutoML Vision (MedMNIST v2)", None, 0.966, "mean of 3 or more"),
     ("ResNet-18 (medmnist-c-cal)", 11.2, 0.966, "mean of 3"),
-    ("small CNN (vesperale1112/bloodmnist)", 0.3, 0.965, "1"),
-    ("ResNet-18 (vesperale1112/bloodmnist)", 11.2, 0.970, "1"),
+    ("small CNN (vesperale1112/bloodmnist)", 0.3, 0.965, "1 run"),
+    ("ResNet-18 (vesperale1112/bloodmnist)", 11.2, 0.970, "1 run"),
     (
         "pretrained ResNet-18 (tomrussobuilds/bloodmnist)",
         11.2,
         0.975,
-        "views averaged, best of several",
+        "test-time augmentation, best of several runs",
     ),
 )
 LADDER = (
     *("cnn-paper", "cnn-fast-15", "cnn-fast-30", "cnn-fast-60", "cnn-fast-200"),
     "cnn-best",
 )
-COMPARED = (  # what a pair of runs differs in besides the recipe
-    "`cnn-best` (a seed, trained on train, eight views)",
-    "the paper's CNN (a fold, trained on the rest of train + validation, one view)",
+COMPARED = (  # how a pair of runs differs besides the recipe
+    "`cnn-best` (one seed, trained on train, eight views)",
+    "the paper's CNN (one fold's model, trained on the other folds of train + validation, one "
+    "view)",
 )
 
 
@@ -46,15 +47,15 @@ def ladder(plots: Path) -> str:
     """Accuracy against training time, ours and published elsewhere, as Markdown."""
     runs = {preset: read_run(plots, preset) for preset in LADDER}
     lines = [
-        "| recipe | parameters | test accuracy, one view | eight views | models together | "
-        "training, s | in TFLOP | whole command |",
+        "| recipe | parameters | test accuracy, one view | eight views | ensemble | "
+        "training, s per model | training, TFLOP | whole experiment |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, millions, accuracy, count in PUBLISHED_ELSEWHERE:
         size = f"{millions} M" if millions else ""
         lines.append(f"| {name}; {count} | {size} | {accuracy:.3f} | | | | | |")
     rows = {f"`{preset}`": run for preset, run in runs.items()}
-    rows["the same on train + validation"] = read_run(plots, "cnn-best", "train-and-validation")
+    rows["`cnn-best` on train + validation"] = read_run(plots, "cnn-best", "train-and-validation")
     several = len({machine(run.metrics) for run in rows.values()}) > 1
     lines += [ladder_row(name, run, several) for name, run in rows.items()]
     best, paper = runs["cnn-best"], runs["cnn-paper"]
@@ -70,14 +71,17 @@ def ladder(plots: Path) -> str:
 
 
 def headline(plots: Path) -> str:
-    """The recipes in brief: accuracy with its interval, and what a model takes to train."""
+    """The recipes in brief: accuracy with its interval, and training time per model."""
     rows = {
         "one linear layer (paper)": read_run(plots, "baseline"),
         "the paper's CNN": read_run(plots, "cnn-paper"),
         "`cnn-fast-15`": read_run(plots, "cnn-fast-15"),
         "`cnn-best`": read_run(plots, "cnn-best"),
     }
-    lines = ["| recipe | parameters | test accuracy | training a model |", "|---|---|---|---|"]
+    lines = [
+        "| recipe | parameters | test accuracy | training time per model |",
+        "|---|---|---|---|",
+    ]
     for name, run in rows.items():
         metrics = run.metrics
         seconds = np.median([row["train_seconds"] for row in metrics["runs"]])
@@ -88,8 +92,9 @@ def headline(plots: Path) -> str:
     machines = dict.fromkeys(machine(run.metrics) for run in rows.values())
     views = rows["`cnn-best`"].metrics["config"]["views"]
     words = (
-        "Mean ± standard deviation over five models [95 % interval of test sampling]; the last two "
-        f"average over {views} views of each image. Median training time on {'; '.join(machines)}."
+        "Mean ± standard deviation over five models [95 % bootstrap interval over test images]. "
+        f"The last two recipes average over {views} views of each image (test-time augmentation). "
+        f"Training time: median, on {' or '.join(machines)}."
     )
     return "\n".join([*lines, "", words])
 
@@ -97,7 +102,7 @@ def headline(plots: Path) -> str:
 def ladder_points(plots: Path) -> list[dict]:
     """The ladder as points for a figure: name, parameters, train_seconds, accuracy, ours.
 
-    What was published elsewhere is named by its source.
+    Results published elsewhere are named after their source.
     """
     points = [
         {
@@ -124,7 +129,7 @@ def ladder_points(plots: Path) -> list[dict]:
 
 
 def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
-    """A recipe's line of the table, with the machine where not all are alike."""
+    """A recipe's row of the table, with its machine if `name_machine`."""
     metrics = run.metrics
     one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
     eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
@@ -147,24 +152,24 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
 
 
 def ladder_words(best: SavedRun) -> str:
-    """What the columns mean, and what the best recipe's other goals came to."""
+    """What the columns mean, and other metrics of the best recipe."""
     auc = best.metrics["test"]["auc_macro"]
     granulocyte = best.metrics["test_per_class"][CLASS_NAMES.index("immature granulocyte")]
     return (
         "Published: MedMNIST v2 is Yang et al. (2023), the others are public repositories. Ours: "
         f"mean ± standard deviation over {len(best.probabilities)} models (seeds; folds for "
-        "`cnn-paper`) [95 % interval of test sampling]. Training: median seconds of one model "
-        f"({machine(best.metrics)}), start-up and scoring left out; in TFLOP: these seconds times "
-        "the machine's speed in float32 matrix products, measured after each epoch, so that slow "
-        "hours compare with fast ones. The last row: `cnn-best` with `--protocol "
-        "train-and-validation`, trained when nothing was left to choose. `cnn-best`: macro "
-        f"AUC {cell(auc, 4)}, recall of immature granulocytes {granulocyte['recall']:.3f} "
+        "`cnn-paper`) [95 % bootstrap interval over test images]. Training: median seconds per "
+        "model, without start-up and scoring. TFLOP: these seconds times the machine's speed in "
+        "float32 matrix products, measured after each epoch, which corrects for a machine whose "
+        "speed varies. Last row: `cnn-best` with `--protocol train-and-validation`, trained after "
+        f"all choices were made. `cnn-best` ({machine(best.metrics)}): macro AUC {cell(auc, 4)}, "
+        f"recall of immature granulocytes {granulocyte['recall']:.3f} "
         f"[{granulocyte['recall_low']:.3f}, {granulocyte['recall_high']:.3f}]."
     )
 
 
 def ablation(plots: Path) -> str:
-    """What each part of the recipe gives on held-out images, as Markdown."""
+    """What each part of the recipe contributes on held-out images, as Markdown."""
     preset = load_preset(PRESETS / "ablation.toml")
     found = read_study(
         plots / "ablation" / "ablation.json", preset, "python ablation.py --overwrite"
@@ -174,12 +179,12 @@ def ablation(plots: Path) -> str:
         [
             *ablation_rows(rows),
             "",
-            f"Mean ± standard deviation in % over {config['replicates']} folds of train + "
-            "validation, of models trained on the rest and scored on the held-out images, with "
-            f"{config['views']} views and with one; {config['epochs']} epochs, widths "
-            f"{config['widths']}. Time: median ratio to the whole recipe in the same "
-            f"fold. p: McNemar's exact test of these models, for {len(rows) - 1} comparisons not "
-            f"corrected. The test split was not read.{mark(found)}",
+            f"Held-out accuracy in %, mean ± standard deviation over {config['replicates']} folds "
+            f"of train + validation, with {config['views']} views and with one view; "
+            f"{config['epochs']} epochs, widths {config['widths']}. Relative time: median ratio to "
+            "the whole recipe on the same fold. p: McNemar's exact test against the whole recipe, "
+            f"not corrected for {len(rows) - 1} comparisons. The test split was not "
+            f"read.{mark(found)}",
         ]
     )
 
@@ -187,7 +192,7 @@ def ablation(plots: Path) -> str:
 def ablation_rows(rows: list[dict]) -> list[str]:
     """The lines of the Markdown table."""
     lines = [
-        "| recipe | held-out accuracy | change in points | one view | p | time |",
+        "| recipe | held-out accuracy | change, points | one view | p | relative time |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -205,5 +210,5 @@ def ablation_rows(rows: list[dict]) -> list[str]:
 
 
 def spread(values: list[float], sign: str = "") -> str:
-    """Mean ± standard deviation in points."""
+    """Mean ± standard deviation in percentage points."""
     return f"{100 * np.mean(values):{sign}.2f} ± {100 * np.std(values, ddof=1):.2f}"
