@@ -4,9 +4,9 @@
     python explain.py --folds 3      # in its own folder
 
 The errors are on the test split; each is shown with the training images nearest to it in the
-network's feature space. A label of train + validation is suspect if the model that held the image
-out predicts another class. The maps are illustrations; a check shows how much they change when the
-network's weights are shuffled.
+network's feature space. Labels are suspect by confident learning on held-out predictions
+(cleanlab); those of the test split are listed for readers and used for nothing. The maps are
+illustrations; a check shows how much they change when the network's weights are shuffled.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from cleanlab.filter import find_label_issues
 
 from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.cli.recipe import Recipe
@@ -71,7 +72,8 @@ def main() -> None:
                 session.save(epoch, row)
             session.finish(fold, model, final_predictions(model, held_out, None, recipe))
         if session.complete():
-            suspects = suspect_labels(dataset, pool, folds, session.runs)
+            probabilities = held_out_probabilities(pool, folds, session.runs)
+            suspects = suspect_labels({"train": dataset.train, "val": dataset.val}, probabilities)
             md5 = md5_of(path.read_bytes())
             classifier, record = released.classifier, session.environment
             save(args, dataset, classifier, md5, suspects, record, device)
@@ -87,7 +89,10 @@ def save(
     device: torch.device,
 ) -> None:
     """Examine the released network, and write the results to `args.output`."""
-    wrong = errors(classifier, dataset, device)
+    test = torch.from_numpy(dataset.test.images).to(device)
+    probabilities = classifier.predict(test)[0].numpy()
+    of_test = suspect_labels({"test": dataset.test}, probabilities)
+    wrong = errors(classifier, dataset, probabilities, device)
     rows = one_a_class(dataset.test)
     maps = activation_maps(classifier.network, dataset.test, rows, device, args.seed)
     content = {
@@ -98,6 +103,7 @@ def save(
         "released_md5": md5,
         "errors": {"split": "test", "rows": wrong},
         "suspect_labels": {"split": "train and val, held out", "rows": suspects},
+        "suspect_labels_of_test": {"split": "test, listed only", "rows": of_test},
         "activation_maps": {"split": "test", "rows": [row["index"] for row in maps],
                             "correlation_with_shuffled_weights": [r["correlation"] for r in maps]},
     }  # fmt: skip
@@ -111,19 +117,20 @@ def save(
         figures.suspects(figure("suspect_labels"), suspects[:SUSPECTS], dataset, mark)
         figures.maps(figure("activation_maps"), maps, dataset.test, mark)
         columns = ["split", "index", "label", "predicted", "probability_of_label"]
-        lines = [[row[column] for column in columns] for row in suspects]
+        lines = [[row[column] for column in columns] for row in (*suspects, *of_test)]
         run_folder.write_csv(folder / "suspect_labels.csv", [columns, *lines])
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    print(f"{len(suspects)} labels of train + validation contradict the held-out predictions")
+    print(f"suspect labels: {len(suspects)} of train + validation, {len(of_test)} of test")
     print(f"wrote {args.output}")
 
 
-def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> list[dict]:
+def errors(
+    classifier: Classifier, dataset: Dataset, probabilities: np.ndarray, device: torch.device
+) -> list[dict]:
     """The most confident errors on test, with the training images nearest to each."""
     train, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.test))
-    probabilities = classifier.predict(test.to(device))[0].numpy()
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != dataset.test.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
@@ -144,32 +151,34 @@ def errors(classifier: Classifier, dataset: Dataset, device: torch.device) -> li
     ]
 
 
-def suspect_labels(
-    dataset: Dataset, pool: Pool, folds: Sequence[Fold], runs: Sequence[Run]
-) -> list[dict]:
-    """Labels of train + validation that contradict held-out predictions, least probable first.
+def held_out_probabilities(pool: Pool, folds: Sequence[Fold], runs: Sequence[Run]) -> np.ndarray:
+    """Probabilities of every image of the pool, (N, classes), by the model that held it out."""
+    parts = [cast(np.ndarray, run.val_probabilities) for run in runs]
+    probabilities = np.empty((len(pool), parts[0].shape[1]), np.float32)
+    for fold, part in zip(folds, parts, strict=True):
+        probabilities[fold.held_out] = part
+    return probabilities
 
-    Each image is classified by the model that held it out. Labels are ranked by the probability
-    that this model gives them, the self-confidence of Northcutt et al., "Confident Learning"
-    (2021).
+
+def suspect_labels(splits: dict[str, Split], probabilities: np.ndarray) -> list[dict]:
+    """The labels of some splits that contradict held-out probabilities (N, classes) of all of them.
+
+    Found by confident learning (Northcutt et al., 2021) and sorted by the probability of the label,
+    the least probable first.
     """
-    probabilities = np.empty(
-        (len(pool), cast(np.ndarray, runs[0].val_probabilities).shape[1]), np.float32
-    )
-    for fold, run in zip(folds, runs, strict=True):
-        probabilities[fold.held_out] = run.val_probabilities
-    predicted = probabilities.argmax(1)
-    of_label = probabilities[np.arange(len(pool)), pool.labels]
-    order = np.argsort(of_label, kind="stable")
+    labels = np.concatenate([split.labels for split in splits.values()])
+    places = [(name, index) for name, split in splits.items() for index in range(len(split))]
+    ranking = "self_confidence"
+    rows = find_label_issues(labels, probabilities, return_indices_ranked_by=ranking, n_jobs=1)
     return [
         {
-            "split": "train" if row < len(dataset.train) else "val",
-            "index": int(row if row < len(dataset.train) else row - len(dataset.train)),
-            "label": int(pool.labels[row]),
-            "predicted": int(predicted[row]),
-            "probability_of_label": float(of_label[row]),
+            "split": places[row][0],
+            "index": places[row][1],
+            "label": int(labels[row]),
+            "predicted": int(probabilities[row].argmax()),
+            "probability_of_label": float(probabilities[row, labels[row]]),
         }
-        for row in order[(predicted != pool.labels)[order]]
+        for row in rows
     ]
 
 

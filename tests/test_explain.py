@@ -40,14 +40,15 @@ def test_script(run, tmp_path, predicted):
         assert row["predicted"] != row["label"] == test[1][row["index"]]
         assert len(row["neighbours"]) == 5
     rows = found["suspect_labels"]["rows"]
+    of_test = found["suspect_labels_of_test"]["rows"]
+    assert {row["split"] for row in of_test} == {"test"}
     probabilities = [row["probability_of_label"] for row in rows]
     assert probabilities == sorted(probabilities)
     assert rows
-    assert all(row["predicted"] != row["label"] for row in rows)
     splits = synthetic_cells.make()
     assert all(splits[row["split"]][1][row["index"]] == row["label"] for row in rows)
     with (tmp_path / "suspect_labels.csv").open() as file:
-        assert len(list(csv.reader(file))) == 1 + len(rows)
+        assert len(list(csv.reader(file))) == 1 + len(rows) + len(of_test)
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         *("errors", "suspect_labels", "activation_maps"),
     }
@@ -72,23 +73,26 @@ def test_contradicted_labels_are_ranked_and_found_again():
     probabilities = np.full((len(pool), 8), 0.01, np.float32)
     probabilities[np.arange(len(pool)), pool.labels] = 0.93
     in_train, in_val = 7, len(dataset.train) + 3
-    for row, of_label in ((in_train, 0.3), (in_val, 0.2)):
+    for row, of_label in ((in_train, 0.03), (in_val, 0.02)):
         probabilities[row, pool.labels[row]] = of_label
-        probabilities[row, (pool.labels[row] + 4) % 8] = 0.6
+        probabilities[row, (pool.labels[row] + 4) % 8] = 0.96
     probabilities[11, pool.labels[11]] = 0.1  # improbable, but still the answer
     runs = [SimpleNamespace(val_probabilities=probabilities[fold.held_out]) for fold in folds]
-    rows = explain.suspect_labels(dataset, pool, folds, runs)
+    gathered = explain.held_out_probabilities(pool, folds, runs)
+    rows = explain.suspect_labels({"train": dataset.train, "val": dataset.val}, gathered)
     assert [(row["split"], row["index"]) for row in rows] == [("val", 3), ("train", 7)]
     assert rows[0]["label"] == dataset.val.labels[3]
     assert rows[0]["predicted"] == (dataset.val.labels[3] + 4) % 8
-    assert rows[0]["probability_of_label"] == pytest.approx(0.2)
+    assert rows[0]["probability_of_label"] == pytest.approx(0.02)
 
 
 def test_a_training_cell_is_nearest_to_itself(network):
     path = ROOT / "weights" / "cnn-best.safetensors"
     classifier = load_classifier(path, 1, torch.device("cpu")).classifier
     dataset = bloodmnist.load(size=28, synthetic=True)
-    wrong = explain.errors(classifier, replace(dataset, test=dataset.train), torch.device("cpu"))
+    dataset = replace(dataset, test=dataset.train)
+    probabilities = classifier.predict(torch.from_numpy(dataset.test.images))[0].numpy()
+    wrong = explain.errors(classifier, dataset, probabilities, torch.device("cpu"))
     assert len(wrong) == explain.SHOWN
     assert [row["neighbours"][0] for row in wrong] == [row["index"] for row in wrong]
 

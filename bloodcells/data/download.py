@@ -140,7 +140,10 @@ def diagnose(path: Path, size: int) -> str:
 
 
 def checks_file() -> Path:
-    """The file in which passed checks are remembered."""
+    """The file in which passed checks are remembered.
+
+    (platformdirs would take a missing home folder for one named "~".)
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "bloodmnist" / "verified.json"
 
