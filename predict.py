@@ -19,7 +19,6 @@ if __name__ == "__main__":
     run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
 
 import itertools
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -28,123 +27,136 @@ from io import TextIOWrapper
 from typing import cast
 
 import numpy as np
-import torch
+from PIL import Image
 from tqdm import tqdm
 
 from bloodcells.cli.arguments import discard_output
-from bloodcells.data import user_images
-from bloodcells.data.user_images import Cell
+from bloodcells.data import class_names, user_images
+from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
 from bloodcells.inference.classifier import Released, load_classifier
-from bloodcells.inference.output import ABSTAINED, Row, printable
+from bloodcells.inference.output import ABSTAINED, Prediction, printable
+from bloodcells.tracking import run_folder
 from bloodcells.training.device import choose_device
 
 
 @dataclass
 class Tally:
-    """Counts and answers for the summary at the end."""
+    """What is reported at the end."""
 
     images: int = 0
     unlike: int = 0
     refused: int = 0
-    truths: list[str] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
+    labelled: list[Prediction] = field(default_factory=list)
 
 
 def main() -> None:
     """Classify the images that the command line names."""
     args = parse_predict(__file__)
-    names = user_images.find(args.paths) if args.paths else []
+    files = user_images.find(args.paths) if args.paths else []
     model = load_classifier(args.weights, args.views, choose_device(args.device))
+    names = class_names.Names(model.classes, args.names)
+    if args.classes:
+        model = only(model, names, args.classes)
+    labels = class_names.labels_of(files, names) if args.labelled else {}
     if args.labelled:
-        for name in names:
-            truth(name, model.classes)  # reports a wrong folder name before any work
+        class_names.refuse_empty_folders(args.paths, files, names)
+    for folder, flag in ((args.output, "--output"), (args.save_crops, "--save-crops")):
+        if folder is not None:
+            run_folder.prepare(folder, flag=flag)
     tally = Tally()
-    cells = usable(user_images.read(names, model.size, args.crop), tally)
+    images = usable(user_images.read(files, model.size, args.frame), tally)
     if args.export is not None:
-        images = [cell.pixels for cell in cells]
-        if names and not images:
-            raise UserError("--export: none of the images can be used to check the exported file")
-        print(onnx_export.export(model, args.export, cast(list[np.ndarray], images)))
+        pixels = [cast(np.ndarray, image.pixels) for image in images]
+        if files and not pixels:
+            raise UserError("--export: none of the images can be used to check the file")
+        print(onnx_export.export(model, args.export, pixels))
     else:
-        write(watched(classify(cells, model, args), tally), args.format)
-        tell_all(tally, model.classes)
+        predictions = classify(images, model, labels, args)
+        write(watched(predictions, tally), args.format)
+        report(tally, labels, model, args)
     if tally.refused:
         tell(f"{tally.refused} image{'s' * (tally.refused > 1)} could not be used")
         sys.exit(1)
 
 
-def truth(name: str, classes: list[str]) -> str:
-    """The class that an image's folder is named after. Raises `UserError` if there is none."""
-    if name == "-":
-        raise UserError("--labelled: standard input has no folder that names its class")
-    folder = os.path.basename(os.path.dirname(os.path.abspath(name)))
-    plain = folder.lower().replace("_", " ").replace("-", " ")
-    wanted = "immature granulocyte" if plain == "ig" else plain.removesuffix("s")
-    if wanted not in classes:
-        raise UserError(
-            f"--labelled: {name}: folder '{folder}' is not one of the classes {', '.join(classes)}"
-        )
-    return wanted
+def only(model: Released, names: class_names.Names, wanted: list[str]) -> Released:
+    """The model where only the classes that are named can occur. Raises `UserError`."""
+    if wanted == ["normal-differential"]:
+        wanted = list(class_names.NORMAL_DIFFERENTIAL)
+    model = model.among(names.meanings("--classes", wanted))
+    tell(f"only these can occur, and share the probability: {', '.join(model.classes)}")
+    return model
 
 
-def usable(cells: Iterable[Cell], tally: Tally) -> Iterator[Cell]:
-    """The images that could be read; reports the others, and any notes, on standard error."""
-    for cell in cells:
-        if text := cell.problem or cell.note:
-            tell(f"{printable(cell.name)}: {text}")
-        if cell.problem:
+def usable(images: Iterable[UserImage], tally: Tally) -> Iterator[UserImage]:
+    """The images that have pixels; reports notes and unusable images as they are read."""
+    for image in images:
+        if text := image.problem or image.note:
+            tell(f"{printable(image.name)}: {text}")
+        if image.problem:
             tally.refused += 1
         else:
-            yield cell
+            yield image
 
 
-def classify(cells: Iterator[Cell], model: Released, args: Namespace) -> Iterator[Row]:
-    """One row per image, predicted in batches."""
-    device = model.classifier.centres.device
-    while batch := list(itertools.islice(cells, args.batch_size)):
-        images = torch.from_numpy(
-            np.stack(cast(list[np.ndarray], [cell.pixels for cell in batch]))
-        ).to(device)
-        results = (values.tolist() for values in model.classifier.predict(images, args.batch_size))
-        for cell, values, distance in zip(batch, *results, strict=True):
+def classify(
+    images: Iterator[UserImage], model: Released, labels: dict[str, str | None], args: Namespace
+) -> Iterator[Prediction]:
+    """A prediction for each image, computed batch by batch."""
+    numbers = itertools.count(1)
+    while batch := list(itertools.islice(images, args.batch_size)):
+        pixels = np.stack([cast(np.ndarray, image.pixels) for image in batch])
+        results = (values.tolist() for values in model.predict(pixels, args.batch_size))
+        for image, shown, values, distance in zip(batch, pixels, *results, strict=True):
             top = max(values)
-            sure = top >= args.abstain_below
-            row = {
-                "path": cell.name,
-                "label": model.classes[values.index(top)] if sure else ABSTAINED,
-                "probability": top,
-                "probabilities": dict(zip(model.classes, values, strict=True)),
-                "unlike_training": distance > model.farthest,
-            }
-            if args.sets:
-                least = model.sets[args.sets]
-                row["set"] = [name for name, p in row["probabilities"].items() if p >= least]
-            if args.labelled:
-                row["truth"] = truth(cell.file, model.classes)
-            yield row
+            probabilities = dict(zip(model.classes, values, strict=True))
+            least = model.sets[args.sets] if args.sets else 2.0
+            if args.save_crops is not None:
+                save_crop(args, next(numbers), shown)
+            yield Prediction(
+                path=image.name,
+                label=model.classes[values.index(top)] if top >= args.abstain_below else ABSTAINED,
+                probability=top,
+                probabilities=probabilities,
+                unlike_training=distance > model.farthest,
+                pixels=shown,
+                set=[name for name, p in probabilities.items() if p >= least]
+                if args.sets
+                else None,
+                truth=labels.get(image.file),
+            )
 
 
-def watched(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
-    """The rows, counted in `tally`; shows a progress bar unless they go to the terminal."""
-    for row in tqdm(rows, unit=" images", disable=True if sys.stdout.isatty() else None):
+def save_crop(args: Namespace, number: int, pixels: np.ndarray) -> None:
+    """Save what the network saw of an image. Raises `UserError`."""
+    path = args.save_crops / f"{number:06}.png"
+    try:
+        Image.fromarray(pixels).save(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Prediction]:
+    """The predictions, counted as they pass; shows the progress unless they fill the terminal."""
+    hidden = True if sys.stdout is not None and sys.stdout.isatty() else None
+    for one in tqdm(predictions, unit=" images", disable=hidden):
         tally.images += 1
-        tally.unlike += row["unlike_training"]
-        if "truth" in row:
-            tally.truths.append(row["truth"])
-            tally.answers.append(row["label"])
-        yield row
+        tally.unlike += one.unlike_training
+        if one.truth:
+            tally.labelled.append(one)
+        yield one
 
 
-def write(rows: Iterable[Row], form: str) -> None:
-    """Print the rows. Raises `UserError` if standard output cannot be written."""
+def write(predictions: Iterable[Prediction], form: str) -> None:
+    """Print the predictions. Raises `UserError` if standard output cannot be written."""
     if sys.stdout is None:
         raise UserError("standard output is closed")
     try:
-        # so that any file name can be printed
+        # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
-        for line in getattr(output, f"as_{form}")(rows):
+        for line in getattr(output, f"as_{form}")(predictions):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -154,13 +166,23 @@ def write(rows: Iterable[Row], form: str) -> None:
         raise UserError(f"standard output: cannot write: {error.strerror}") from error
 
 
-def tell_all(tally: Tally, classes: list[str]) -> None:
-    """Print the summary of all images on standard error."""
-    if tally.truths:
-        print(output.report(tally.truths, tally.answers, classes), file=sys.stderr)
+def report(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> None:
+    """Report on all images together: the scores, the images left out, those unlike training."""
+    if tally.labelled:
+        # a second of loading, which users without labels need not wait for
+        from bloodcells.evaluation import labelled
+        from bloodcells.reporting.labelled import save_scores
+
+        scores = labelled.score(tally.labelled, model.classes)
+        print(labelled.report(scores), file=sys.stderr)
+        if args.output is not None:
+            save_scores(args, scores, tally.labelled, model.classes)
+            tell(f"wrote {args.output}")
+    for line in class_names.unknown_folders(labels):
+        tell(line)
     if tally.unlike:
         tell(
-            f"{tally.unlike} of {tally.images} images are unlike the training cells (? in the "
+            f"{tally.unlike} of {tally.images} images are unlike the training images (? in the "
             "table, unlike_training elsewhere): their classes mean little"
         )
 

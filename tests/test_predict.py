@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from PIL import Image
+from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
 import models
@@ -173,14 +173,86 @@ def test_report_against_folder_names(predict, folder):
     outcome = predict(folder, "--labelled", "--format", "json")
     rows = json.loads(outcome.out)
     right = sum(row["label"] == row["truth"] for row in rows)
-    assert f"{right} of 12 answers right, accuracy {right / 12:.4f}" in outcome.err
+    assert f"accuracy          {right / 12:.4f} [" in outcome.err
+    recalls = [
+        np.mean([row["label"] == name for row in rows if row["truth"] == name])
+        for name in {row["truth"] for row in rows}
+    ]
+    assert f"balanced accuracy {np.mean(recalls):.4f} [" in outcome.err
     for name in {row["truth"] for row in rows}:
         assert f"\n  {name} " in outcome.err
-    min(folder.iterdir()).rename(folder / "plates")
-    outcome = predict(folder, "--labelled")
-    assert outcome.code == 2
-    assert "'plates' is not one of the classes" in outcome.err
-    assert outcome.out == ""
+
+
+def test_folders_of_unknown_names_are_left_out_and_listed(
+    predict, fails, folder, weights, tmp_path
+):
+    first = min(folder.iterdir())
+    name, count = first.name, len(list(first.iterdir()))
+    first.rename(folder / "smudge")
+    outcome = predict(folder, "--labelled", "--format", "json")
+    assert f"left out of the scores: {count} file" in outcome.err
+    assert "folders named 'smudge'" in outcome.err
+    rows = json.loads(outcome.out)
+    assert [row for row in rows if "truth" not in row] == [r for r in rows if "smudge" in r["path"]]
+    (tmp_path / "names.toml").write_text(f'smudge = "{name}"\n')
+    outcome = predict(folder, "--labelled", "--names", tmp_path / "names.toml")
+    assert "left out" not in outcome.err
+    (tmp_path / "names.toml").write_text('smudge = "blast"\n')
+    given = ("--labelled", "--weights", weights)
+    line = fails("predict.py", folder, *given, "--names", tmp_path / "names.toml")
+    assert "smudge: 'blast' is none of basophil" in line
+    line = fails("predict.py", folder / "smudge", *given)
+    assert "no folder is named after a class ('smudge' is none of" in line
+    (folder / "Monocytes2" / "MON").mkdir(parents=True)
+    assert "MON: a class without images" in fails("predict.py", folder, *given)
+
+
+def test_scores_in_a_run_folder(predict, folder, tmp_path):
+    outcome = predict(folder, "--labelled", "--output", tmp_path / "run", "--abstain-below", 0.13)
+    assert outcome.code == 0, outcome
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())["scores"]
+    assert found["images"] == 12
+    present = {row["class"]: row for row in found["per_class"]}
+    assert set(present) == {CLASS_NAMES[label] for label in LABELS}
+    assert sum(map(sum, found["confusion_matrix"])) == 12
+    for score in (found["accuracy"], *(row["recall"] for row in present.values())):
+        assert 0 <= score["low"] <= score["mean"] + 1e-9 <= score["high"] + 2e-9
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"predictions.csv", "confusion_matrix.png"} <= names
+
+
+def test_only_some_classes_can_occur(predict, fails, folder, weights):
+    rows = json.loads(predict(folder, "--format", "json").out)
+    flags = ("--format", "json", "--classes", "lym,Eosinophils")
+    outcome = predict(folder, *flags)
+    assert "only these can occur, and share the probability: eosinophil, lymphocyte" in outcome.err
+    for row, every in zip(json.loads(outcome.out), rows, strict=True):
+        p = [every["probabilities"][name] for name in ("eosinophil", "lymphocyte")]
+        expected = {"eosinophil": p[0] / sum(p), "lymphocyte": p[1] / sum(p)}
+        assert row["probabilities"] == pytest.approx(expected, abs=1e-5)
+    outcome = predict(folder, "--format", "json", "--classes", "normal-differential")
+    assert len(json.loads(outcome.out)[0]["probabilities"]) == 5
+    assert predict(folder, "--classes", "monocyte").code == 0
+    line = fails("predict.py", folder, "--weights", weights, "--classes", "blast")
+    assert "--classes: 'blast' is none of" in line
+
+
+def test_a_cell_is_found_and_shown(predict, fails, weights, tmp_path):
+    field = Image.new("RGB", (300, 200), (230, 215, 220))
+    ImageDraw.Draw(field).ellipse((190, 80, 240, 130), (110, 60, 150))
+    field.save(tmp_path / "field.png")
+    Image.new("RGB", (300, 200), (230, 215, 220)).save(tmp_path / "blank.png")
+    outcome = predict(tmp_path, "--save-crops", tmp_path / "crops", "--format", "html")
+    assert outcome.code == 1
+    assert "blank.png: no stained cell found" in outcome.err
+    (crop,) = (tmp_path / "crops").iterdir()
+    pixels = np.asarray(Image.open(crop)).astype(int)
+    assert abs(pixels[14, 14] - (110, 60, 150)).max() < 20
+    assert abs(pixels[1, 1] - (230, 215, 220)).max() < 20
+    assert outcome.out.count("<img ") == 1
+    assert predict(tmp_path / "blank.png", "--frame", "none").code == 0
+    line = fails("predict.py", tmp_path, "--weights", weights, "--frame", "centre", "--crop", "200")
+    assert "--frame does nothing with --crop 200" in line
 
 
 @pytest.mark.parametrize("name", ["IG", "immature-granulocytes", "Immature_Granulocyte"])
@@ -198,7 +270,7 @@ def test_abstaining(predict, folder):
     held = [row["label"] == "abstained" for row in json.loads(outcome.out)]
     assert held == [row["probability"] < bar for row in rows]
     assert any(held)
-    assert "; answered 0.5" in outcome.err
+    assert "abstai" in outcome.err
 
 
 def test_sets_hold_all_classes_above_the_threshold(predict, folder):
@@ -221,7 +293,7 @@ def test_images_unlike_the_training_cells_are_told(run, weights, folder, tmp_pat
     strict = changed(weights, tmp_path / "strict.safetensors", farthest=0.0)
     outcome = run("predict.py", folder, "--weights", strict, "--format", "json")
     assert all(row["unlike_training"] for row in json.loads(outcome.out))
-    assert "12 of 12 images are unlike the training cells" in outcome.err
+    assert "12 of 12 images are unlike the training images" in outcome.err
     assert outcome.code == 0
 
 

@@ -9,6 +9,7 @@ from bloodcells import ROOT
 from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag
 from bloodcells.cli.types import fraction, whole_number
 from bloodcells.errors import UserError
+from bloodcells.tracking.provenance import code_of
 
 
 def parse_predict(script: str) -> Namespace:
@@ -16,7 +17,10 @@ def parse_predict(script: str) -> Namespace:
     parser = Parser(script)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob, array, or -")
     parser.add_argument(
-        "--format", choices=("table", "csv", "json"), default="table", help="format of the results"
+        "--format",
+        choices=("table", "csv", "json", "html"),
+        default="table",
+        help="format of the results",
     )
     parser.add_argument(
         "--views",
@@ -25,31 +29,9 @@ def parse_predict(script: str) -> Namespace:
         default=1,
         help="rotations and reflections to average over; 8: more accurate, 8 times as slow",
     )
-    parser.add_argument(
-        "--crop",
-        type=crop,
-        default="auto",
-        metavar="{auto,whole,N}",
-        help="N: the middle N x N pixels; whole: the whole image; auto: crop photographs of the "
-        "data set's original size, 360 x 363",
-    )
-    parser.add_argument(
-        "--abstain-below",
-        type=fraction,
-        default=0.0,
-        metavar="P",
-        help="name no class if its probability is below this",
-    )
-    parser.add_argument(
-        "--sets",
-        choices=("0.95", "0.99"),
-        help="add a prediction set, which should hold the true class for this share of images",
-    )
-    parser.add_argument(
-        "--labelled",
-        action="store_true",
-        help="report the accuracy; each image's folder is named after its class",
-    )
+    add_image_flags(parser)
+    add_answer_flags(parser)
+    add_label_flags(parser)
     parser.add_argument(
         "--export",
         type=Path,
@@ -70,10 +52,77 @@ def parse_predict(script: str) -> Namespace:
     args = parser.parse_intermixed_args()
     if not args.paths and args.export is None:
         raise UserError("no images: name files or folders, or - for standard input")
-    for idle in ("format", "abstain_below", "sets", "labelled"):
+    for idle in ("format", "abstain_below", "sets", "labelled", "classes", "names", "save_crops"):
         if args.export is not None and getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
+    if args.output is not None and not args.labelled:
+        raise UserError("--output does nothing without --labelled")
+    if args.crop != "auto" and args.frame != parser.get_default("frame"):
+        raise UserError(f"--frame does nothing with --crop {args.crop}")
+    args.code = code_of(Path(script))
+    args.frame = {"auto": args.frame, "whole": "none"}.get(args.crop, args.crop)
     return args
+
+
+def add_image_flags(parser: Parser) -> None:
+    """Add the flags that say what of an image is kept."""
+    parser.add_argument(
+        "--frame",
+        choices=("auto", "centre", "none"),
+        default="auto",
+        help="auto: find the cell and cut it as the training images show theirs, the data set's "
+        "own photographs by their size; centre: the middle square; none: the whole image",
+    )
+    parser.add_argument(
+        "--crop",
+        type=crop,
+        default="auto",
+        metavar="{auto,whole,N}",
+        help="N: the middle N x N pixels; whole: the same as --frame none; auto: as --frame says",
+    )
+    parser.add_argument(
+        "--save-crops", type=Path, metavar="DIR", help="save what the network saw of each image"
+    )
+
+
+def add_answer_flags(parser: Parser) -> None:
+    """Add the flags that change what is said of an image."""
+    parser.add_argument(
+        "--classes",
+        type=lambda text: text.split(","),
+        metavar="NAME,NAME",
+        help="the only classes that can occur; normal-differential: those of normal blood",
+    )
+    parser.add_argument(
+        "--abstain-below",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="name no class if its probability is below this",
+    )
+    parser.add_argument(
+        "--sets",
+        choices=("0.95", "0.99"),
+        help="add a prediction set, which should hold the true class for this share of images",
+    )
+
+
+def add_label_flags(parser: Parser) -> None:
+    """Add the flags of labelled images."""
+    parser.add_argument(
+        "--labelled",
+        action="store_true",
+        help="report the accuracy; each image's folder is named after its class",
+    )
+    parser.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE.toml",
+        help='more names of classes for --labelled and --classes, such as blast = "monocyte"',
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="run folder for the scores of --labelled"
+    )
 
 
 def crop(text: str) -> str:

@@ -1,10 +1,4 @@
-"""A user's images, prepared as the official images were: what `predict.py` feeds to the network.
-
-The official images were made from photographs of 360 x 363 pixels (Acevedo et al., 2020): the
-middle 200 x 200 pixels, a bilinear antialiased resize, then JPEG compression at the final size,
-quality 75 with 4:2:0 chroma. A network trained on such pixels expects their 8 x 8 blocks and
-half-resolution colour, so every step is repeated here.
-"""
+"""A user's images, found, read and prepared: what `predict.py` feeds to the network."""
 
 from __future__ import annotations
 
@@ -19,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from bloodcells.data.preparation import BadImageError, prepare
 from bloodcells.errors import UserError
 
-FIELD = (360, 363)  # width and height of the data set's source photographs
-FIELD_BOX = (80, 82, 280, 282)  # left, top, right, bottom of the part that the data set keeps
-QUALITY = 75
 ARRAYS = (".npy", ".npz")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", *ARRAYS)
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
@@ -32,12 +24,8 @@ MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whol
 STANDARD_INPUT = "-"
 
 
-class BadImageError(Exception):
-    """Why one image cannot be used; the others are still read."""
-
-
 @dataclass(frozen=True)
-class Cell:
+class UserImage:
     """One image, ready for the network, or the reason why it cannot be used."""
 
     file: str
@@ -82,19 +70,19 @@ def in_folder(folder: str) -> list[str]:
     return names
 
 
-def read(names: list[str], size: int, crop: str) -> Iterator[Cell]:
+def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
     """Read and prepare the files' images; one that cannot be used comes with its `problem`."""
     for name in names:
         try:
             if name != STANDARD_INPUT and not os.path.isfile(name):
                 raise BadImageError("not a regular file, or gone")
             if name.lower().endswith(ARRAYS):
-                yield from read_arrays(name, size, crop)
+                yield from read_arrays(name, size, frame)
             else:
                 source = standard_input() if name == STANDARD_INPUT else name
-                yield Cell(name, name, *read_image(source, size, crop))
+                yield UserImage(name, name, *read_image(source, size, frame))
         except BadImageError as error:
-            yield Cell(name, name, problem=str(error))
+            yield UserImage(name, name, problem=str(error))
 
 
 def standard_input() -> io.BytesIO:
@@ -108,7 +96,7 @@ def standard_input() -> io.BytesIO:
     return io.BytesIO(content)
 
 
-def read_image(source: str | io.BytesIO, size: int, crop: str) -> tuple[np.ndarray, str | None]:
+def read_image(source: str | io.BytesIO, size: int, frame: str) -> tuple[np.ndarray, str | None]:
     """Read an image file as uint8 (size, size, 3), with a note or None. Raises `BadImageError`."""
     try:
         with warnings.catch_warnings():
@@ -121,7 +109,7 @@ def read_image(source: str | io.BytesIO, size: int, crop: str) -> tuple[np.ndarr
                 note = "the first of several frames" if is_animated(image) else None
                 image.seek(0)
                 image.load()
-                return prepare(to_rgb(ImageOps.exif_transpose(image)), size, crop), note
+                return prepare(to_rgb(ImageOps.exif_transpose(image)), size, frame), note
     except BadImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -151,60 +139,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def prepare(image: Image.Image, size: int, crop: str) -> np.ndarray:
-    """Prepare an RGB image as uint8 (size, size, 3), by the steps that made the official images.
-
-    `crop` is "auto", "whole", or the side in pixels of the middle square to keep. "auto" crops a
-    photograph of `FIELD` size as the data set does and keeps any other image whole. An image of
-    the final size is left unchanged. A non-square image is padded with its border's colour.
-    Raises `BadImageError` if the shorter side is under half the final size.
-    """
-    if crop == "auto" and image.size == FIELD:
-        image = image.crop(FIELD_BOX)
-    elif crop == "auto" and image.size == FIELD[::-1]:  # a photograph rotated by 90 degrees
-        left, top, right, bottom = FIELD_BOX
-        image = image.crop((top, left, bottom, right))
-    elif crop not in ("auto", "whole"):
-        image = middle(image, int(crop))
-    if image.size == (size, size):
-        return np.asarray(image)
-    if min(image.size) < size / 2:
-        raise BadImageError(f"{image.width} x {image.height} pixels: too few to recognise a cell")
-    image = fit(image, size)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0")
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def fit(image: Image.Image, size: int) -> Image.Image:
-    """Resize to `size` along the longer side, and pad to a square with the border's colour."""
-    scale = size / max(image.size)
-    sides = [max(1, round(side * scale)) for side in image.size]
-    reduced = image.resize(sides, Image.Resampling.BILINEAR)
-    if reduced.width == reduced.height:
-        return reduced
-    square = Image.new("RGB", (size, size), border_colour(image))
-    square.paste(reduced, ((size - reduced.width) // 2, (size - reduced.height) // 2))
-    return square
-
-
-def middle(image: Image.Image, side: int) -> Image.Image:
-    """The middle square of `side` pixels. Raises `BadImageError` for a smaller image."""
-    if min(image.size) < side:
-        raise BadImageError(f"{image.width} x {image.height} pixels: smaller than --crop {side}")
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
-
-
-def border_colour(image: Image.Image) -> tuple[int, ...]:
-    """The median colour along the border."""
-    pixels = np.asarray(image)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return tuple(int(value) for value in np.median(border, axis=0))
-
-
-def read_arrays(name: str, size: int, crop: str) -> Iterator[Cell]:
+def read_arrays(name: str, size: int, frame: str) -> Iterator[UserImage]:
     """The images of a .npy or .npz file: (N, H, W, 3), (N, H, W), or one image without N.
 
     Of an .npz, reads the arrays with "image" in their names, or all if no name has it. Raises
@@ -215,17 +150,17 @@ def read_arrays(name: str, size: int, crop: str) -> Iterator[Cell]:
             stack = to_stack(load())
             full = full_scale(stack)
         except BadImageError as error:
-            yield Cell(name, label, problem=str(error))
+            yield UserImage(name, label, problem=str(error))
             continue
         except Exception:  # a damaged array raises exceptions of many kinds
-            yield Cell(name, label, problem="not an array of numbers that can be read")
+            yield UserImage(name, label, problem="not an array of numbers that can be read")
             continue
         for number, pixels in enumerate(stack):
             one = f"{label}[{number}]"
             try:
-                yield Cell(name, one, prepare_array(pixels, full, size, crop))
+                yield UserImage(name, one, prepare_array(pixels, full, size, frame))
             except BadImageError as error:
-                yield Cell(name, one, problem=str(error))
+                yield UserImage(name, one, problem=str(error))
 
 
 def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
@@ -266,14 +201,14 @@ def to_stack(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def prepare_array(pixels: np.ndarray, full: int, size: int, crop: str) -> np.ndarray:
+def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> np.ndarray:
     """Prepare one image of an array, (H, W, C): uint8 (size, size, 3). Raises `BadImageError`."""
     height, width, channels = pixels.shape
     if height * width > MOST_PIXELS:
         raise BadImageError(f"{width} x {height} pixels: too many for one cell")
     values = np.ascontiguousarray(to_bytes(pixels, full))
     image = Image.fromarray(values[..., 0] if channels == 1 else values)
-    return prepare(to_rgb(image), size, crop)
+    return prepare(to_rgb(image), size, frame)
 
 
 def full_scale(values: np.ndarray) -> int:

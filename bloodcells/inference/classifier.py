@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -69,13 +71,30 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Released:
-    """A classifier and the entries of its card, for one number of views."""
+    """A classifier and what its card says of it, for one number of views."""
 
     classifier: Classifier
-    classes: list[str]
+    classes: list[str]  # those that can occur
+    columns: list[int]  # of the classifier's probabilities, that of each of `classes`
     size: int  # side of the images that it takes, in pixels
-    sets: dict[str, float]  # by coverage, "0.95": least probability of a class in the set
-    farthest: float  # squared distance above which an image is unlike the training images
+    sets: dict[str, float]  # by level, "0.95": least probability of a class in the prediction set
+    farthest: float  # squared distance above which an image is out-of-distribution
+
+    def among(self, classes: Sequence[str]) -> Released:
+        """The same where only some of the classes can occur."""
+        columns = [self.columns[self.classes.index(name)] for name in classes]
+        return replace(self, classes=list(classes), columns=columns)
+
+    def predict(self, images: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (N, classes) and squared distances (N,) of uint8 images (N, H, H, 3).
+
+        The probabilities are renormalised over the classes that can occur. So a prediction set
+        holds the truth at least as often as without that restriction.
+        """
+        on_device = torch.from_numpy(images).to(self.classifier.centres.device)
+        every, distances = self.classifier.predict(on_device, batch_size)
+        probabilities = every[:, self.columns].clamp_min(torch.finfo(torch.float32).tiny)
+        return (probabilities / probabilities.sum(1, keepdim=True)).numpy(), distances.numpy()
 
 
 @torch.inference_mode()
@@ -138,6 +157,7 @@ def load_classifier(
         model = Released(
             classifier,
             classes=[str(name) for name in card["classes"]],
+            columns=list(range(len(card["classes"]))),
             size=int(card["size"]),
             sets={level: float(calibration["sets"][level]) for level in LEVELS},
             farthest=float(card["farthest"]),

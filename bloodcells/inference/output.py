@@ -1,35 +1,80 @@
-"""The rows of `predict.py` as a table, CSV or JSON, and a report against the true classes."""
+"""Predictions as text: a table, CSV, JSON or an HTML page."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-Row = dict  # path, label, probability, probabilities (by class), unlike_training; maybe set, truth
+import numpy as np
+from jinja2 import Environment
+from PIL import Image
+
 ABSTAINED = "abstained"
+TEMPLATE = Path(__file__).with_name("predictions.html.j2")
 
 
-def as_table(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows as an aligned table: a header line, then one line per row."""
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one image."""
+
+    path: str
+    label: str  # a class, or `ABSTAINED`
+    probability: float
+    probabilities: dict[str, float]  # by class
+    unlike_training: bool  # out-of-distribution
+    pixels: np.ndarray  # uint8 (size, size, 3), as the network saw it
+    set: list[str] | None = None  # the prediction set, if asked for
+    truth: str | None = None  # the labelled class, if there is one
+
+    def columns(self) -> dict:
+        """What is printed, by name."""
+        found = {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+            "unlike_training": self.unlike_training,
+        }
+        found |= {} if self.set is None else {"set": self.set}
+        return found if self.truth is None else {**found, "truth": self.truth}
+
+    @property
+    def second(self) -> tuple[str, float]:
+        """The runner-up and its probability; a dash where only one class can occur."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        return ranked[1] if len(ranked) > 1 else ("-", 0.0)
+
+    @property
+    def picture(self) -> str:
+        """The pixels as a PNG in base64."""
+        file = io.BytesIO()
+        Image.fromarray(self.pixels).save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+
+def as_table(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Predictions as an aligned table, one line each after the header."""
     yield f"{'class':20} {'p':>6}  {'second':20} {'p':>6}    path"
-    for row in rows:
-        (_, _), (second, p) = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:2]
-        mark = "?" if row["unlike_training"] else " "
-        sets = f"  {{{', '.join(row['set'])}}}" if "set" in row else ""
+    for one in predictions:
+        second, p = one.second
+        mark = "?" if one.unlike_training else " "
+        sets = "" if one.set is None else f"  {{{', '.join(one.set)}}}"
         yield (
-            f"{row['label']:20} {row['probability']:6.4f}  {second:20} {p:6.4f}  {mark} "
-            f"{printable(row['path'])}{sets}"
+            f"{one.label:20} {one.probability:6.4f}  {second:20} {p:6.4f}  {mark} "
+            f"{printable(one.path)}{sets}"
         )
 
 
-def as_csv(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows as CSV, with one column for each class's probability."""
-    for number, row in enumerate(rows):
-        flat = {**row, **row["probabilities"]}
-        del flat["probabilities"]
+def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Predictions as CSV, with a column for each class's probability."""
+    for number, one in enumerate(predictions):
+        flat = one.columns()
+        flat |= flat.pop("probabilities")
         if "set" in flat:
             flat["set"] = " | ".join(flat["set"])
         if number == 0:
@@ -38,42 +83,27 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def csv_line(values: Iterable) -> str:
-    """One line of CSV, without the line ending."""
+    """One line of CSV, without its line break."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(values)  # so that \r and \n are quoted
     return line.getvalue().removesuffix("\r\n")
 
 
-def as_json(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows as one JSON list, one row per line."""
+def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Predictions as one JSON list, one line each."""
     comma = "["
-    for row in rows:
-        yield f"{comma}{json.dumps(row)}"
+    for one in predictions:
+        yield f"{comma}{json.dumps(one.columns())}"
         comma = ","
     yield "]" if comma == "," else "[]"
 
 
+def as_html(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Predictions as a page of its own: each image as the network saw it, and its class."""
+    page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    yield page.render(predictions=predictions)
+
+
 def printable(name: str) -> str:
-    """A name on one line, with control characters escaped."""
+    """A name on one line: control characters escaped."""
     return "".join(c if c.isprintable() or ord(c) > 0xD7FF else repr(c)[1:-1] for c in name)
-
-
-def report(truths: list[str], answers: list[str], classes: list[str]) -> str:
-    """Accuracy, recall by class and confusion matrix of the answers.
-
-    The answer `ABSTAINED` counts as a miss in the recall, and is left out of the accuracy.
-    """
-    columns = [*classes, *([ABSTAINED] if ABSTAINED in answers else [])]
-    counts = Counter(zip(truths, answers, strict=True))
-    right = sum(counts[name, name] for name in classes)
-    answered = len(answers) - answers.count(ABSTAINED)
-    lines = [f"{right} of {answered} answers right, accuracy {right / max(answered, 1):.4f}"]
-    if answered < len(answers):
-        lines[0] += f"; answered {answered / len(answers):.4f} of the images"
-    lines += ["recall, then images by class (row) and answer (column):"]
-    lines += [f"  {'':20} recall " + " ".join(f"{name[:7]:>7}" for name in columns)]
-    for name in classes:
-        if name in truths:
-            cells = " ".join(f"{counts[name, column] or '.':>7}" for column in columns)
-            lines += [f"  {name:20} {counts[name, name] / truths.count(name):6.3f} {cells}"]
-    return "\n".join(lines)

@@ -10,9 +10,10 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import transforms
 
-from bloodcells.data import user_images
-from bloodcells.data.user_images import FIELD, BadImageError
+from bloodcells.data import preparation, user_images
+from bloodcells.data.user_images import BadImageError
 from bloodcells.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -21,8 +22,8 @@ PHOTOGRAPH = Image.fromarray(
 )  # coarse squares, so that pixels survive JPEG
 
 
-def read_one(path, crop="auto"):
-    (cell,) = user_images.read([str(path)], size=28, crop=crop)
+def read_one(path, frame="auto"):
+    (cell,) = user_images.read([str(path)], size=28, frame=frame)
     return cell
 
 
@@ -36,20 +37,21 @@ def test_photograph_goes_through_the_chain_of_the_data_set(tmp_path):
     reduced = PHOTOGRAPH.crop((80, 82, 280, 282)).resize((28, 28), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     reduced.save(file, "JPEG", quality=75, subsampling="4:2:0")
-    assert PHOTOGRAPH.size == FIELD
+    assert PHOTOGRAPH.size in preparation.PHOTOGRAPHS
     assert (cell.pixels == np.asarray(Image.open(file))).all()
     assert abs(cell.pixels.astype(int) - np.asarray(reduced)).max() > 0  # JPEG did something
 
 
 def test_crop_flag(tmp_path):
     PHOTOGRAPH.save(tmp_path / "a.png")
-    PHOTOGRAPH.crop((80, 81, 280, 281)).save(tmp_path / "b.png")
+    PHOTOGRAPH.crop((80, 82, 280, 282)).save(tmp_path / "b.png")
     assert (
-        read_one(tmp_path / "a.png", crop="200").pixels == read_one(tmp_path / "b.png").pixels
+        read_one(tmp_path / "a.png", frame="200").pixels
+        == read_one(tmp_path / "b.png", frame="none").pixels
     ).all()
-    whole = read_one(tmp_path / "a.png", crop="whole").pixels
+    whole = read_one(tmp_path / "a.png", frame="none").pixels
     assert (whole != read_one(tmp_path / "a.png").pixels).any()
-    assert "smaller than --crop 361" in read_one(tmp_path / "a.png", crop="361").problem
+    assert "smaller than --crop 361" in read_one(tmp_path / "a.png", frame="361").problem
 
 
 def test_image_of_the_final_size_is_taken_as_it_is(tmp_path):
@@ -59,12 +61,21 @@ def test_image_of_the_final_size_is_taken_as_it_is(tmp_path):
     assert (read_one(tmp_path / "a.npy").pixels == pixels).all()
 
 
-def test_photograph_turned_by_a_quarter_is_cropped_too(tmp_path):
-    photograph = Image.new("RGB", FIELD, "white")
-    photograph.paste((0, 0, 0), user_images.FIELD_BOX)
-    for turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270):
-        pixels = saved(photograph.transpose(turn), tmp_path / "a.png").pixels
-        assert pixels.max() < 60  # but for a pixel of 200 at one edge
+@pytest.mark.parametrize(
+    ("size", "corner"),
+    [
+        *(((360, 363), (80, 82)), ((366, 369), (83, 84)), ((360, 360), (80, 80))),
+        *(((360, 361), (80, 80)), ((361, 360), (80, 80)), ((362, 360), (81, 80))),
+        *(((359, 360), (80, 80)), ((363, 360), (82, 80))),  # the last: rotated by 90 degrees
+    ],
+)
+def test_photographs_of_all_sizes_are_cropped_as_torchvision_does(tmp_path, size, corner):
+    photograph = Image.new("RGB", size, "white")
+    left, top = corner
+    photograph.paste((0, 0, 0), (left, top, left + 200, top + 200))
+    assert saved(photograph, tmp_path / "a.png").pixels.max() < 10
+    reference = transforms.CenterCrop(200)(photograph)
+    assert np.asarray(reference).max() == 0
 
 
 def test_every_mode_gives_the_same_grey(tmp_path):
@@ -97,14 +108,16 @@ def test_exif_rotation_is_undone(tmp_path):
     image.paste((200, 0, 0), (0, 0, 80, 10))
     exif = Image.Exif()
     exif[0x0112] = 6  # show it turned by a quarter: the red edge is on the right
-    cell = saved(image, tmp_path / "a.jpg", exif=exif, quality=95)
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    cell = read_one(tmp_path / "a.jpg", frame="none")
     assert cell.pixels[14, 22, 1] < 60 < cell.pixels[14, 5, 1]
 
 
 def test_what_is_not_square_is_widened_not_squeezed(tmp_path):
     image = Image.new("RGB", (100, 50), (240, 220, 225))
     image.paste((90, 20, 120), (25, 0, 75, 50))
-    pixels = saved(image, tmp_path / "a.png").pixels.astype(int)
+    image.save(tmp_path / "a.png")
+    pixels = read_one(tmp_path / "a.png", frame="none").pixels.astype(int)
     assert abs(pixels[1] - (240, 220, 225)).max() < 25
     assert abs(pixels[14, 14] - (90, 20, 120)).max() < 25
 
@@ -123,7 +136,7 @@ def test_first_frame_of_an_animation(tmp_path):
 def test_arrays_of_any_shape_and_type(tmp_path, shape, dtype):
     values = RNG.integers(0, 256, shape).astype(dtype)
     np.save(tmp_path / "a.npy", values / 255 if values.dtype.kind == "f" else values)
-    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "auto"))
+    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "none"))
     assert len(cells) == (5 if shape[0] == 5 else 1)
     assert all(cell.pixels.shape == (28, 28, 3) for cell in cells)
     if shape == (28, 28):
@@ -188,7 +201,9 @@ def test_npz_whose_parts_are_no_arrays_of_images(tmp_path):
 
 
 def test_long_thin_image_needs_no_square_of_its_length(tmp_path):
-    assert saved(Image.new("RGB", (100_000, 28)), tmp_path / "a.png").pixels.shape == (28, 28, 3)
+    Image.new("RGB", (100_000, 28)).save(tmp_path / "a.png")
+    assert read_one(tmp_path / "a.png", frame="none").pixels.shape == (28, 28, 3)
+    assert "no stained cell found" in read_one(tmp_path / "a.png").problem
 
 
 def test_files_that_are_gone_or_no_files(tmp_path):

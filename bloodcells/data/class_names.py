@@ -1,0 +1,126 @@
+"""What laboratories call the classes, for images sorted into folders that are named after them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from bloodcells.errors import UserError
+
+# Besides the name itself and its plural, either followed by "cell" or not.
+SYNONYMS = {
+    "basophil": ("ba", "bas", "baso"),
+    "eosinophil": ("eo", "eos", "eosi", "eosino"),
+    "erythroblast": ("ebo", "erb", "normoblast", "nrbc", "nucleated red blood"),
+    "immature granulocyte": (
+        *("ig", "immature", "metamyelocyte", "mmy", "mmz", "my", "myb", "myelocyte"),
+        *("pmb", "pmo", "pmy", "promyelocyte", "promyelocyte bilobed"),
+    ),
+    "lymphocyte": (
+        "ly",
+        "lym",
+        "lymp",
+        "lympho",
+        "lyt",
+        "lymphocyte typical",
+        "typical lymphocyte",
+    ),
+    "monocyte": ("mo", "mon", "mono"),
+    "neutrophil": (
+        *("band", "band neutrophil", "bne", "ne", "neu", "neut", "neutro", "neutrophil band"),
+        *("neutrophil segmented", "ngb", "ngs", "seg", "segmented", "segmented neutrophil"),
+        *("sne", "stab"),
+    ),
+    "platelet": ("plt", "thrombocyte"),
+}
+NORMAL_DIFFERENTIAL = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
+
+
+class Names:
+    """The names of `classes`, and of `own`, a user's TOML file of lines such as blast = "monocyte".
+
+    Raises `UserError` for a file that cannot be read or names another class.
+    """
+
+    def __init__(self, classes: Sequence[str], own: Path | None = None):
+        self.classes = classes
+        self.known = {plain(name): name for name in classes}
+        for name in classes:
+            self.known |= {plain(synonym): name for synonym in SYNONYMS.get(name, ())}
+        for synonym, meaning in read_toml(own).items() if own else ():
+            if meaning not in classes:
+                raise UserError(f"{own}: {synonym}: {meaning!r} is none of {', '.join(classes)}")
+            self.known[plain(synonym)] = str(meaning)
+
+    def meaning(self, name: str) -> str | None:
+        """The class that a name means; None for one that is not known."""
+        return self.known.get(plain(name))
+
+    def meanings(self, flag: str, names: Sequence[str]) -> list[str]:
+        """The classes that names mean, in the order of `classes`. Raises `UserError`."""
+        wanted = {name: self.meaning(name) for name in names}
+        if unknown := [name for name, meaning in wanted.items() if meaning is None]:
+            raise UserError(f"{flag}: {unknown[0]!r} is none of {', '.join(self.classes)}")
+        return [name for name in self.classes if name in wanted.values()]
+
+
+def plain(name: str) -> str:
+    """A name in lower case, its words apart, without a plural's s or "cell" at the end."""
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    if len(words) > 1 and words[-1] in ("cell", "cells"):
+        words.pop()
+    return " ".join(words).removesuffix("s") or name
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """A TOML file's content. Raises `UserError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not a readable TOML file: {error}") from error
+
+
+def labels_of(files: Sequence[str], names: Names) -> dict[str, str | None]:
+    """The class that the folder of each file is named after; None for a name that is not known.
+
+    Raises `UserError` if no name is known, and for standard input, which has no folder.
+    """
+    if "-" in files:
+        raise UserError("--labelled: standard input has no folder to name its class")
+    folders = {file: os.path.basename(os.path.dirname(os.path.abspath(file))) for file in files}
+    labels = {file: names.meaning(folder) for file, folder in folders.items()}
+    if not any(labels.values()):
+        first = next(iter(folders.values()))
+        raise UserError(
+            f"--labelled: no folder is named after a class ('{first}' is none of "
+            f"{', '.join(names.classes)}); pass a file that maps the names with --names"
+        )
+    return labels
+
+
+def refuse_empty_folders(paths: Sequence[str], files: Sequence[str], names: Names) -> None:
+    """Raise `UserError` if one of `paths` has a folder named after a class without `files`."""
+    filled = {os.path.dirname(os.path.abspath(file)) for file in files}
+    for path in paths:
+        for parent, _, _ in os.walk(path):
+            whole = os.path.abspath(parent)
+            inside = any(folder == whole or folder.startswith(whole + os.sep) for folder in filled)
+            if names.meaning(os.path.basename(whole)) and not inside:
+                raise UserError(f"--labelled: {parent}: a class without images; remove the folder")
+
+
+def unknown_folders(labels: dict[str, str | None]) -> list[str]:
+    """A line for each folder whose name is not known, for images left out of the scores."""
+    unknown = Counter(
+        os.path.basename(os.path.dirname(os.path.abspath(file)))
+        for file, label in labels.items()
+        if label is None
+    )
+    return [
+        f"left out of the scores: {count} file{'s' * (count > 1)} in folders named {name!r}, which "
+        "is no class; map the name with --names"
+        for name, count in unknown.items()
+    ]

@@ -1,0 +1,103 @@
+"""Find cells by their stained nuclei, and frame them as the training images frame theirs.
+
+Romanowsky stains (Giemsa, Wright, May-Grünwald) colour nuclei purple: there blue exceeds green,
+which it does little elsewhere. Otsu's threshold of that difference parts the stained cell from the
+background, and a second one within it the nucleus from the cytoplasm. Platelets, which have no
+nucleus, are found by their granules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_otsu
+from skimage.measure import label
+from skimage.morphology import closing, convex_hull_image, disk, opening
+
+WORKING_SIDE = 96  # pixels of the longer side at which one cell is looked for
+SHARE = 0.26  # of the square, taken by the convex hull of the nucleus
+LEAST, MOST = 0.3, 1.0  # bounds on the square's side, as a share of the image's shorter side
+LEAST_CONTRAST = 5.0  # grey levels between nucleus and surroundings
+LEAST_AREA = 12  # working pixels of a nucleus
+CENTRE = 0.35  # share of the image's side over which a cell's weight falls off from the middle
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square of an image, in pixels: its centre and its side."""
+
+    x: float
+    y: float
+    side: float
+
+
+def stain(image: np.ndarray) -> np.ndarray:
+    """How far blue exceeds green, smoothed: float (H, W) of an RGB image (H, W, 3)."""
+    values = image.astype(np.float32)
+    return gaussian_filter(values[..., 2] - values[..., 1], 1.2)
+
+
+def nuclei(strength: np.ndarray) -> np.ndarray | None:
+    """True on stained nuclei, bool (H, W), of `stain`'s result; None where nothing is stained."""
+    threshold = threshold_otsu(strength)
+    stained = strength > threshold
+    if strength[stained].std() == 0:
+        return None
+    found = opening(stained & (strength > threshold_otsu(strength[stained])), disk(1))
+    if not found.any() or strength[found].mean() - np.median(strength[~found]) < LEAST_CONTRAST:
+        return None
+    return found
+
+
+def find_cell(image: Image.Image) -> Square | None:
+    """The square that frames the cell nearest to the middle of an RGB image; None for no cell."""
+    scale = WORKING_SIDE / max(image.size)
+    small = np.asarray(image.resize([max(1, round(side * scale)) for side in image.size]))
+    strength = stain(small)
+    if strength.std() == 0 or (found := nuclei(strength)) is None:
+        return None
+    nucleus = middle_nucleus(found, strength)
+    if nucleus.sum() < LEAST_AREA:
+        return None
+    hull = convex_hull_image(nucleus)
+    y, x = (np.argwhere(hull).mean(0) + 0.5) / scale
+    shorter = min(image.size)
+    side = np.clip(np.sqrt(hull.sum() / SHARE) / scale, LEAST * shorter, MOST * shorter)
+    return Square(float(x), float(y), float(side))
+
+
+def middle_nucleus(found: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Of the nuclei `found`, the one in the middle with all its lobes: bool (H, W).
+
+    It is the component with the most stain, weighted by its closeness to the middle.
+    """
+    height, width = found.shape
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot((y + 0.5) / height - 0.5, (x + 0.5) / width - 0.5)
+    weight = np.exp(-((distance / CENTRE) ** 2)) * (strength - strength[~found].mean())
+    parts = label(found)
+    best = np.bincount(parts[found], weights=weight[found]).argmax()
+    cells = label(closing(np.pad(found, 6), disk(4))[6:-6, 6:-6])  # joins the lobes of a nucleus
+    return found & (cells == cells[parts == best][0])
+
+
+def cut(image: Image.Image, square: Square) -> Image.Image:
+    """The square of an image, mirrored where it reaches beyond the border."""
+    side = max(1, round(square.side))
+    left, top = round(square.x - side / 2), round(square.y - side / 2)
+    if left >= 0 and top >= 0 and left + side <= image.width and top + side <= image.height:
+        return image.crop((left, top, left + side, top + side))
+    columns, rows = (
+        mirrored(np.arange(start, start + side), length)
+        for start, length in ((left, image.width), (top, image.height))
+    )
+    return Image.fromarray(np.asarray(image)[rows[:, None], columns])
+
+
+def mirrored(index: np.ndarray, length: int) -> np.ndarray:
+    """Indices beyond 0..length-1 mirrored at the border, over and over."""
+    index = index % (2 * length)
+    return np.where(index < length, index, 2 * length - 1 - index)

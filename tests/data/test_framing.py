@@ -1,0 +1,71 @@
+"""The cell is found in whatever surrounds it, and cut as the training images show theirs."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from bloodcells.data import framing
+
+BACKGROUND, NUCLEUS, RED_CELL = (232, 216, 220), (104, 58, 150), (215, 160, 165)
+
+
+def field(size, *disks, colour=NUCLEUS):
+    image = Image.new("RGB", size, BACKGROUND)
+    for x, y, radius in disks:
+        box = (x - radius, y - radius, x + radius, y + radius)
+        ImageDraw.Draw(image).ellipse(box, colour)
+    return image
+
+
+@pytest.mark.parametrize("size", [(100, 100), (300, 200), (720, 576)])
+def test_a_nucleus_is_found_wherever_it_is(size):
+    x, y, radius = 0.6 * size[0], 0.4 * size[1], 0.15 * min(size)
+    image = field(size, (x, y, radius))
+    for place in ((20, 30), (size[0] - 30, size[1] - 20)):  # red cells are none
+        ImageDraw.Draw(image).ellipse((*place, place[0] + 25, place[1] + 25), RED_CELL)
+    square = framing.find_cell(image)
+    assert (square.x, square.y) == pytest.approx((x, y), abs=0.02 * max(size))
+    expected = max(radius * (np.pi / framing.SHARE) ** 0.5, framing.LEAST * min(size))
+    assert square.side == pytest.approx(expected, rel=0.1)
+
+
+def test_lobes_belong_together():
+    one = framing.find_cell(field((100, 100), (50, 50, 14)))
+    two = framing.find_cell(field((100, 100), (40, 50, 9), (60, 50, 9)))
+    assert (two.x, two.y) == pytest.approx((50, 50), abs=2)
+    assert two.side == pytest.approx(one.side, rel=0.2)
+
+
+def test_of_two_cells_that_in_the_middle():
+    square = framing.find_cell(field((200, 200), (100, 110, 20), (20, 20, 22)))
+    assert (square.x, square.y) == pytest.approx((100, 110), abs=3)
+
+
+def test_other_stains_and_lights(real_dataset):
+    """Official images, darker, warmer and paler, are framed about where they are."""
+    for image in real_dataset.val.images[:40]:
+        for gain, lift in (((1, 1, 1), 0), ((0.8, 0.6, 0.6), 0), ((0.4, 0.4, 0.4), 110)):
+            other = np.clip(image * np.array(gain) + lift, 0, 255).astype(np.uint8)
+            square = framing.find_cell(Image.fromarray(other).resize((112, 112)))
+            assert square is not None
+            assert abs(np.array([square.x, square.y]) - 56).max() < 25
+
+
+def test_nothing_is_found_where_nothing_is():
+    rng = np.random.default_rng(0)
+    assert framing.find_cell(Image.new("RGB", (100, 100), BACKGROUND)) is None
+    assert framing.find_cell(Image.new("L", (100, 100), 77).convert("RGB")) is None
+    noisy = np.array(BACKGROUND) + rng.normal(0, 3, (100, 100, 3))
+    assert framing.find_cell(Image.fromarray(noisy.astype(np.uint8))) is None
+    assert framing.find_cell(field((100, 100), (50, 50, 30), colour=RED_CELL)) is None
+
+
+def test_a_cut_beyond_the_border_is_mirrored():
+    values = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    image = Image.merge("RGB", [Image.fromarray(values)] * 3)
+    inside = np.asarray(framing.cut(image, framing.Square(5, 5, 4)))[..., 0]
+    assert (inside == values[3:7, 3:7]).all()
+    outside = np.asarray(framing.cut(image, framing.Square(1, 5, 6)))[..., 0]
+    assert (outside[:, :2] == values[2:8, 1::-1]).all()
+    assert (outside[:, 2:] == values[2:8, :4]).all()
+    assert framing.cut(image, framing.Square(5, 5, 60)).size == (60, 60)
