@@ -48,7 +48,7 @@ class Tally:
     images: int = 0
     unlike: int = 0
     refused: int = 0
-    labelled: list[Prediction] = field(default_factory=list)
+    kept: list[Prediction] = field(default_factory=list)  # those to be scored or counted
 
 
 def main() -> None:
@@ -126,6 +126,8 @@ def classify(
                 if args.sets
                 else None,
                 truth=labels.get(image.file),
+                file=image.file,
+                square=image.square,
             )
 
 
@@ -144,8 +146,8 @@ def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Predict
     for one in tqdm(predictions, unit=" images", disable=hidden):
         tally.images += 1
         tally.unlike += one.unlike_training
-        if one.truth:
-            tally.labelled.append(one)
+        if one.truth or one.square:
+            tally.kept.append(one)
         yield one
 
 
@@ -168,15 +170,23 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
 
 def report(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> None:
     """Report on all images together: the scores, the images left out, those unlike training."""
-    if tally.labelled:
-        # a second of loading, which users without labels need not wait for
-        from bloodcells.evaluation import labelled
+    if tally.kept:
+        # a second of loading, which users without labels or fields need not wait for
+        from bloodcells.evaluation import differential, labelled
+        from bloodcells.reporting.fields import save_fields
         from bloodcells.reporting.labelled import save_scores
 
-        scores = labelled.score(tally.labelled, model.classes)
-        print(labelled.report(scores), file=sys.stderr)
+        if args.detect:
+            counted = differential.differential([x.label for x in tally.kept], model.classes)
+            print(differential.report(counted), file=sys.stderr)
+        else:
+            scores = labelled.score(tally.kept, model.classes)
+            print(labelled.report(scores), file=sys.stderr)
+        if args.output is not None and args.detect:
+            save_fields(args, counted, tally.kept)
+        elif args.output is not None:
+            save_scores(args, scores, tally.kept, model.classes)
         if args.output is not None:
-            save_scores(args, scores, tally.labelled, model.classes)
             tell(f"wrote {args.output}")
     for line in class_names.unknown_folders(labels):
         tell(line)

@@ -263,6 +263,36 @@ def test_folder_names_that_mean_a_class(predict, tmp_path, name):
     assert row["truth"] == "immature granulocyte"
 
 
+def test_a_field_of_view(predict, fails, weights, tmp_path):
+    field = Image.new("RGB", (400, 300), (230, 215, 220))
+    for x in (80, 200, 320):
+        ImageDraw.Draw(field).ellipse((x - 30, 120, x + 30, 180), (110, 60, 150))
+    field.save(tmp_path / "field.png")
+    flags = ("--detect", "--output", tmp_path / "run", "--format", "json")
+    outcome = predict(tmp_path / "field.png", *flags)
+    assert outcome.code == 0, outcome
+    rows = json.loads(outcome.out)
+    assert [row["path"].rpartition("#")[2] for row in rows] == ["1", "2", "3"]
+    assert [row["x"] for row in rows] == pytest.approx([80, 200, 320], abs=2)
+    counted = json.loads((tmp_path / "run" / "differential.json").read_text())["differential"]
+    for row in counted:
+        assert row["count"] == sum(one["label"] == row["class"] for one in rows)
+        if "share" in row:
+            assert (
+                f"\n  {row['class']:20} {row['count']:6}   {100 * row['share']:5.1f} ["
+                in outcome.err
+            )
+    boxed = np.asarray(Image.open(tmp_path / "run" / "field-001.png")).astype(int)
+    assert boxed.shape == (300, 400, 3)
+    assert (abs(boxed - (220, 20, 60)).sum(2) == 0).sum() > 500
+    Image.new("RGB", (400, 300), "white").save(tmp_path / "blank.png")
+    outcome = predict(tmp_path / "blank.png", "--detect")
+    assert (outcome.code, "blank.png: no stained cell found" in outcome.err) == (1, True)
+    for other in (("--labelled",), ("--crop", "200"), ("--frame", "none")):
+        line = fails("predict.py", tmp_path, "--weights", weights, "--detect", *other)
+        assert "--detect: not allowed with" in line
+
+
 def test_abstaining(predict, folder):
     rows = json.loads(predict(folder, "--format", "json").out)
     bar = float(np.median([row["probability"] for row in rows]))

@@ -55,11 +55,18 @@ def parse_predict(script: str) -> Namespace:
     for idle in ("format", "abstain_below", "sets", "labelled", "classes", "names", "save_crops"):
         if args.export is not None and getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
-    if args.output is not None and not args.labelled:
-        raise UserError("--output does nothing without --labelled")
+    if args.output is not None and not (args.labelled or args.detect):
+        raise UserError("--output does nothing without --labelled or --detect")
+    if args.detect and (args.labelled or args.export is not None):
+        raise UserError("--detect: not allowed with --labelled or --export")
+    if args.detect and (args.crop, args.frame) != ("auto", "auto"):
+        raise UserError("--detect: not allowed with --crop or --frame")
     if args.crop != "auto" and args.frame != parser.get_default("frame"):
         raise UserError(f"--frame does nothing with --crop {args.crop}")
     args.code = code_of(Path(script))
+    if args.detect:
+        args.frame = "detect"
+        return args
     args.frame = {"auto": args.frame, "whole": "none"}.get(args.crop, args.crop)
     return args
 
@@ -79,6 +86,11 @@ def add_image_flags(parser: Parser) -> None:
         default="auto",
         metavar="{auto,whole,N}",
         help="N: the middle N x N pixels; whole: the same as --frame none; auto: as --frame says",
+    )
+    parser.add_argument(
+        "--detect",
+        action="store_true",
+        help="each image is a field of view: find its nucleated cells, classify each, count them",
     )
     parser.add_argument(
         "--save-crops", type=Path, metavar="DIR", help="save what the network saw of each image"
@@ -121,7 +133,10 @@ def add_label_flags(parser: Parser) -> None:
         help='more names of classes for --labelled and --classes, such as blast = "monocyte"',
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="run folder for the scores of --labelled"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="run folder for what --labelled or --detect finds",
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
-from skimage.measure import label
+from skimage.measure import label, regionprops
 from skimage.morphology import closing, convex_hull_image, disk, opening
 
 WORKING_SIDE = 96  # pixels of the longer side at which one cell is looked for
@@ -22,6 +22,8 @@ SHARE = 0.26  # of the square, taken by the convex hull of the nucleus
 LEAST, MOST = 0.3, 1.0  # bounds on the square's side, as a share of the image's shorter side
 LEAST_CONTRAST = 5.0  # grey levels between nucleus and surroundings
 LEAST_AREA = 12  # working pixels of a nucleus
+FIELD_SIDE = 768  # pixels of the longer side at which the cells of a field are looked for
+SMALL = 0.2  # of the median nucleus's area; what is smaller is a platelet or dirt
 CENTRE = 0.35  # share of the image's side over which a cell's weight falls off from the middle
 
 
@@ -67,6 +69,34 @@ def find_cell(image: Image.Image) -> Square | None:
     shorter = min(image.size)
     side = np.clip(np.sqrt(hull.sum() / SHARE) / scale, LEAST * shorter, MOST * shorter)
     return Square(float(x), float(y), float(side))
+
+
+def find_cells(image: Image.Image) -> list[Square]:
+    """The squares that frame the nucleated cells of a field of view, an RGB image, row by row.
+
+    Left out are cells that the border cuts and whatever is much smaller than the median nucleus,
+    such as platelets. Cells that touch count as one.
+    """
+    scale = min(1.0, FIELD_SIDE / max(image.size))
+    small = np.asarray(image.resize([max(1, round(side * scale)) for side in image.size]))
+    strength = stain(small)
+    if strength.std() == 0 or (found := nuclei(strength)) is None:
+        return []
+    areas = np.bincount(label(found).ravel())[1:]
+    typical = np.median(areas[areas >= SMALL * areas.max()])
+    radius = max(1, round(0.25 * typical**0.5))
+    joined = np.pad(found, radius)
+    cells = label(closing(joined, disk(radius))[radius:-radius, radius:-radius]) * found
+    squares = []
+    for part in regionprops(cells):
+        top, left, bottom, right = part.bbox
+        cut_off = min(top, left) == 0 or bottom == found.shape[0] or right == found.shape[1]
+        if part.area < max(SMALL * typical, LEAST_AREA) or cut_off:
+            continue
+        hull = part.image_convex
+        y, x = (np.argwhere(hull).mean(0) + np.array([top + 0.5, left + 0.5])) / scale
+        squares.append(Square(float(x), float(y), float(np.sqrt(hull.sum() / SHARE) / scale)))
+    return squares
 
 
 def middle_nucleus(found: np.ndarray, strength: np.ndarray) -> np.ndarray:

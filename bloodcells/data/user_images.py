@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from bloodcells.data.framing import Square, cut, find_cells
 from bloodcells.data.preparation import BadImageError, prepare
 from bloodcells.errors import UserError
 
@@ -33,6 +34,7 @@ class UserImage:
     pixels: np.ndarray | None = None  # uint8 (size, size, 3)
     note: str | None = None  # how it was read, if the user should know
     problem: str | None = None  # why there are no pixels
+    square: Square | None = None  # where it was found in a field of view
 
 
 def find(arguments: list[str]) -> list[str]:
@@ -71,18 +73,38 @@ def in_folder(folder: str) -> list[str]:
 
 
 def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
-    """Read and prepare the files' images; one that cannot be used comes with its `problem`."""
+    """The images of the files, prepared; one that cannot be used comes with its `problem`.
+
+    `frame` is that of `preparation.prepare`, or "detect": then each cell of a field of view is one.
+    """
     for name in names:
         try:
             if name != STANDARD_INPUT and not os.path.isfile(name):
                 raise BadImageError("not a regular file, or gone")
             if name.lower().endswith(ARRAYS):
                 yield from read_arrays(name, size, frame)
+                continue
+            image, note = open_image(standard_input() if name == STANDARD_INPUT else name)
+            if frame == "detect":
+                yield from detect(name, image, size)
             else:
-                source = standard_input() if name == STANDARD_INPUT else name
-                yield UserImage(name, name, *read_image(source, size, frame))
+                yield UserImage(name, name, prepare(image, size, frame), note)
         except BadImageError as error:
             yield UserImage(name, name, problem=str(error))
+
+
+def detect(name: str, image: Image.Image, size: int) -> Iterator[UserImage]:
+    """The cells of a field of view, each as an image. Raises `BadImageError` if there are none."""
+    squares = find_cells(image)
+    if not squares:
+        raise BadImageError("no stained cell found")
+    for number, square in enumerate(squares, start=1):
+        one = f"{name}#{number}"
+        try:
+            pixels = prepare(cut(image, square), size, "none")
+            yield UserImage(name, one, pixels, square=square)
+        except BadImageError as error:
+            yield UserImage(name, one, problem=str(error), square=square)
 
 
 def standard_input() -> io.BytesIO:
@@ -96,8 +118,8 @@ def standard_input() -> io.BytesIO:
     return io.BytesIO(content)
 
 
-def read_image(source: str | io.BytesIO, size: int, frame: str) -> tuple[np.ndarray, str | None]:
-    """Read an image file as uint8 (size, size, 3), with a note or None. Raises `BadImageError`."""
+def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
+    """An image file in RGB, and a note on it. Raises `BadImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # most of what Pillow warns of leaves the pixels intact
@@ -109,7 +131,7 @@ def read_image(source: str | io.BytesIO, size: int, frame: str) -> tuple[np.ndar
                 note = "the first of several frames" if is_animated(image) else None
                 image.seek(0)
                 image.load()
-                return prepare(to_rgb(ImageOps.exif_transpose(image)), size, frame), note
+                return to_rgb(ImageOps.exif_transpose(image)), note
     except BadImageError:
         raise
     except Image.DecompressionBombError as error:

@@ -14,6 +14,8 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
+from bloodcells.data.framing import Square
+
 ABSTAINED = "abstained"
 TEMPLATE = Path(__file__).with_name("predictions.html.j2")
 
@@ -30,6 +32,8 @@ class Prediction:
     pixels: np.ndarray  # uint8 (size, size, 3), as the network saw it
     set: list[str] | None = None  # the prediction set, if asked for
     truth: str | None = None  # the labelled class, if there is one
+    file: str = ""  # the image's file, which may have several cells
+    square: Square | None = None  # of a cell found in a field of view
 
     def columns(self) -> dict:
         """What is printed, by name."""
@@ -41,6 +45,8 @@ class Prediction:
             "unlike_training": self.unlike_training,
         }
         found |= {} if self.set is None else {"set": self.set}
+        if self.square is not None:
+            found |= {"x": self.square.x, "y": self.square.y, "side": self.square.side}
         return found if self.truth is None else {**found, "truth": self.truth}
 
     @property

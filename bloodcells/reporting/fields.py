@@ -1,0 +1,53 @@
+"""The run folder of predict.py --detect: the fields with numbered cells, and the differential."""
+
+from __future__ import annotations
+
+import itertools
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from bloodcells.data.user_images import to_rgb
+from bloodcells.inference.output import Prediction
+from bloodcells.tracking import run_folder
+
+INK = (220, 20, 60)
+
+
+def save_fields(args: Namespace, counted: list[dict], predictions: Sequence[Prediction]) -> None:
+    """Write the run folder `args.output`. Raises `UserError` if it cannot be written."""
+    columns = ("path", "label", "probability", "x", "y", "side")
+    rows: list[Sequence] = [columns]
+    for one in predictions:
+        square = one.square
+        places = (square.x, square.y, square.side) if square else ("", "", "")
+        rows.append([one.path, one.label, one.probability, *places])
+
+    def fill(folder: Path) -> None:
+        by_file = itertools.groupby(predictions, key=lambda one: one.file)
+        for number, (file, cells) in enumerate(by_file, start=1):
+            draw(folder / f"field-{number:03}.png", file, list(cells))
+        run_folder.write_csv(folder / "cells.csv", rows)
+        run_folder.write_json(folder / "differential.json", {"differential": counted})
+
+    run_folder.write(args.output, fill, last="differential.json", stale="field-*.png")
+
+
+def draw(path: Path, file: str, cells: Sequence[Prediction]) -> None:
+    """The field with a numbered box and a class at each cell."""
+    with Image.open(file) as image:
+        picture = to_rgb(ImageOps.exif_transpose(image))
+    pen = ImageDraw.Draw(picture)
+    size = max(12, max(picture.size) // 60)
+    font = ImageFont.load_default(size)
+    for number, one in enumerate(cells, start=1):
+        if one.square is None:
+            continue
+        half = one.square.side / 2
+        left, top = one.square.x - half, one.square.y - half
+        box = (left, top, one.square.x + half, one.square.y + half)
+        pen.rectangle(box, outline=INK, width=max(2, size // 8))
+        pen.text((left, max(0, top - 1.2 * size)), f"{number} {one.label}", INK, font)
+    picture.save(path)
