@@ -201,6 +201,9 @@ def test_folders_of_unknown_names_are_left_out_and_listed(
     given = ("--labelled", "--weights", weights)
     line = fails("predict.py", folder, *given, "--names", tmp_path / "names.toml")
     assert "smudge: 'blast' is none of basophil" in line
+    (tmp_path / "names.toml").write_text("smudge = ")
+    line = fails("predict.py", folder, *given, "--names", tmp_path / "names.toml")
+    assert "names.toml: not a readable TOML file" in line
     line = fails("predict.py", folder / "smudge", *given)
     assert "no folder is named after a class ('smudge' is none of" in line
     (folder / "Monocytes2" / "MON").mkdir(parents=True)
