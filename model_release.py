@@ -19,6 +19,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,7 @@ from bloodcells.tracking.environment import environment
 from bloodcells.tracking.provenance import Code
 from bloodcells.tracking.run_folder import SavedRun, named
 from bloodcells.training.device import choose_device, keep_freed_memory
+from bloodcells.training.domain_randomisation import randomise_stored
 
 NON_CELLS = 500  # out-of-distribution images of each kind
 
@@ -63,7 +65,11 @@ def main() -> None:
     members, classifiers = [], []
     for row in run.metrics["runs"]:
         classifiers.append(load_member(run, row["weights"], dataset.train, device))
-        members.append(uncertainty.measure(classifiers[-1], dataset, strange, args.false_alarms))
+        members.append(
+            uncertainty.measure(
+                classifiers[-1], dataset, seen(run, dataset.val), strange, args.false_alarms
+            )
+        )
         print(f"seed {row['seed']}: {line(members[-1])}", flush=True)
 
     content = {
@@ -82,7 +88,9 @@ def main() -> None:
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    save_classifier(args.weights, classifiers[0].cpu(), make_card(run, members[0], args))
+    save_classifier(
+        args.weights, classifiers[0].cpu(), make_card(run, members[0], dataset.train, args)
+    )
     print(table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
@@ -91,8 +99,11 @@ def main() -> None:
 def check(run: SavedRun, dataset: dict) -> None:
     """Raise `UserError` if the models of a run folder cannot be released."""
     metrics = run.metrics
-    if metrics["model"]["name"] != "CellNet" or metrics["config"].get("protocol") != "official":
-        raise UserError(f"--run {run.folder}: only CellNet of --protocol official is released")
+    network = models.MODELS.get(metrics["model"]["name"], Tensor)
+    if not issubclass(network, models.CellNet):
+        raise UserError(f"--run {run.folder}: only CellNet and RobustNet are released")
+    if metrics["config"].get("protocol") != "official":
+        raise UserError(f"--run {run.folder}: its --protocol is not official")
     if not all(row.get("weights") for row in metrics["runs"]):
         raise UserError(f"--run {run.folder}: it has no weights; train it with --save-weights")
     if metrics["config"]["views"] not in VIEWS:
@@ -123,19 +134,34 @@ def load_member(run: SavedRun, name: str, train: Split, device: torch.device) ->
     """A seed's network, rounded to float16, with its class centres in feature space."""
     network = cast(models.CellNet, load_network(run, name).half().float())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    train = seen(run, train)
     images, labels = bloodmnist.to_device(train, device)
     centres, whitening = space_of(features(network, cast(Tensor, images)), labels.cpu())
     return Classifier(network, centres, whitening).eval().to(device)
 
 
-def make_card(run: SavedRun, member: dict, args: Namespace) -> dict:
+def seen(run: SavedRun, split: Split) -> Split:
+    """The images as the recipe shows them: with domain randomisation, each as it is and changed.
+
+    So that "unlike the training images" does not mean "from another laboratory".
+    """
+    if not run.metrics["config"].get("domain_randomisation"):
+        return split
+    changed = randomise_stored(torch.from_numpy(split.images), seed=0).numpy()
+    images = np.concatenate([split.images, changed])
+    return Split(images, np.concatenate([split.labels, split.labels]))
+
+
+def make_card(run: SavedRun, member: dict, train: Split, args: Namespace) -> dict:
     """What `predict.py` needs to know about the weights, and where they come from."""
     metrics = run.metrics
+    frequencies = train.class_counts() / len(train)
     return {
-        "model": "CellNet",
+        "model": metrics["model"]["name"],
         "widths": metrics["config"].get("widths"),
         "parameters": metrics["model"]["parameters"],
         "classes": list(CLASS_NAMES),
+        "frequencies": frequencies.tolist(),
         "size": metrics["config"]["size"],
         "normalisation": "pixel / 127.5 - 1",
         "calibration": {

@@ -43,7 +43,7 @@ def test_cellnet_sees_larger_images_at_the_same_scale(size, side):
 def test_build():
     assert models.count_parameters(models.build("CellNet", 28, [16, 32, 64])) == 116_760
     assert isinstance(models.build("ConvNet", 64), models.ConvNet)
-    with pytest.raises(ValueError, match="has Baseline, ConvNet, CellNet, ResNet18"):
+    with pytest.raises(ValueError, match="has Baseline, ConvNet, CellNet, RobustNet, ResNet18"):
         models.build("ResNet", 28)
     with pytest.raises(ValueError, match="ConvNet has none to choose"):
         models.build("ConvNet", 28, [16, 32, 64])

@@ -54,6 +54,11 @@ class Recipe:
     cutout: int = setting(
         0, whole_number(0, 28), help="side of a mid-grey square, in pixels at size 28; 0: none"
     )
+    domain_randomisation: float = setting(
+        0.0,
+        fraction,
+        help="share of each batch with colours, geometry, sharpness and noise changed at random",
+    )
     focus: float = setting(
         0.0,
         fraction,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bloodcells.data.bloodmnist import Dataset
+from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.evaluation import calibration, metrics
 from bloodcells.inference.classifier import LEVELS, VIEWS, Classifier
 from bloodcells.tracking.run_folder import SavedRun
@@ -18,22 +18,28 @@ CELLS = "test images"
 
 
 def measure(
-    classifier: Classifier, dataset: Dataset, strange: dict[str, np.ndarray], false_alarms: float
+    classifier: Classifier,
+    dataset: Dataset,
+    seen: Split,
+    strange: dict[str, np.ndarray],
+    false_alarms: float,
 ) -> dict:
     """Fit on validation, for each number of views, and score on test.
 
     `strange` holds out-of-distribution images by kind. The bound on the distance is set to flag at
-    most the share `false_alarms` of the validation images as unlike the training images.
+    most the share `false_alarms` of `seen`, validation images as training shows them, as unlike the
+    training images.
     """
     member: dict = {"views": {}}
     for classifier.views in VIEWS:
-        val, val_distance = predict(classifier, dataset.val.images)
+        val, _ = predict(classifier, dataset.val.images)
         test, test_distance = predict(classifier, dataset.test.images)
         member["views"][classifier.views] = fit_and_score(
             dataset.val.labels, val, dataset.test.labels, test
         )
     classifier.views = 1
-    member["farthest"] = float(np.quantile(val_distance, 1 - false_alarms, method="higher"))
+    _, distance = predict(classifier, seen.images)
+    member["farthest"] = float(np.quantile(distance, 1 - false_alarms, method="higher"))
     member["distances"] = {CELLS: test_distance}
     member["distances"] |= {kind: predict(classifier, i)[1] for kind, i in strange.items()}
     return member

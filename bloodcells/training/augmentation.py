@@ -16,6 +16,7 @@ from torch import Tensor
 from bloodcells.cli.recipe import ALL_AT_THE_END, Recipe
 from bloodcells.data.bloodmnist import Images, normalise
 from bloodcells.training import distributed
+from bloodcells.training.domain_randomisation import randomise
 
 VIEWS = 8
 
@@ -57,6 +58,7 @@ class Batches:
         self.images, self.labels, self.device = images, labels, labels.device
         self.batch_size, self.generator = recipe.batch_size, generator
         self.next_view = self.draw(VIEWS, len(labels)) if recipe.dihedral else None
+        self.randomised = recipe.domain_randomisation
         self.focus, self.warmup = recipe.focus, recipe.warmup
         self.steps, self.step = recipe.epochs * len(self), 0
         self.losses = torch.zeros(len(labels), device=self.device)  # latest loss of each image
@@ -94,6 +96,8 @@ class Batches:
             images = normalise(distributed.part(self.pixels(self.rows)))
             if self.cutout:
                 images.masked_fill_(distributed.part(self.squares(len(self.rows))), 0)
+            if self.randomised:
+                images = randomise(images, self.randomised)
             yield images, self.labels[distributed.part(self.rows)]
 
     def record(self, losses: Tensor) -> None:
