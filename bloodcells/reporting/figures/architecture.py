@@ -46,13 +46,13 @@ def draw(path: Path, title: str, layers: list[Layer]) -> None:
                 )
             axes.text(place, 0.72, "\n".join(layer.words), ha="center", va="bottom", size=6.5)
             below = ["·".join(map(str, layer.shape))]
-            below += [f"{number(layer.parameters)} params"] if layer.parameters else []
-            below += [f"{number(layer.operations)} ops"] if layer.operations else []
+            below += [f"{number(layer.parameters)} par."] if layer.parameters else []
+            below += [f"{number(layer.operations)} op."] if layer.operations else []
             axes.text(place, -0.72, "\n".join(below), ha="center", va="top", size=6.5)
         axes.set(xlim=(-0.7, len(layers) - 0.3), ylim=(-1.25, 1.2))
         axes.set_axis_off()
         axes.set_title(title)
-        kinds = ((ORANGE, "with weights"), (BLUE, "block with weights"), (GREEN, "without weights"))
+        kinds = ((ORANGE, "has weights"), (BLUE, "block with weights"), (GREEN, "has none"))
         handles = [Rectangle((0, 0), 1, 1, fc=colour, ec="black", lw=0.6, alpha=0.6, label=words)
                    for colour, words in kinds]  # fmt: skip
         axes.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=6.5)

@@ -51,7 +51,7 @@ def split_distribution(
             at = np.arange(len(names)) + (place - 1) * 0.27
             axes.bar(at, share * 100, 0.25, color=(BLUE, ORANGE, GREEN)[place], label=split)
         axes.set_xticks(range(len(names)), short(names), rotation=25, ha="right")
-        axes.set_ylabel("share of the split, %")
+        axes.set_ylabel("% of the split")
         axes.legend(frameon=False, ncols=3)
 
 

@@ -30,7 +30,7 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
         axes.plot(changes, np.repeat(places[:, None], changes.shape[1], axis=1), ".", color=BLUE)
         axes.axvline(0, color=GREY, lw=0.8)
         axes.set_yticks(places, [row["name"] for row in changed])
-        axes.set_xlabel("change in held-out accuracy, percentage points")
+        axes.set_xlabel("change of held-out accuracy in points")
         figure.supxlabel("bar: mean, dots: folds", size=7)
 
 

@@ -36,7 +36,7 @@ def learning_curves(path: Path, history: list[dict], mark: str | None = None) ->
         panels = figure.subplots(1, len(quantities))
         for axes, (quantity, columns) in zip(panels, quantities.items(), strict=True):
             curves(axes, history, columns)
-            axes.set(xlabel="epoch (line: mean over runs, band: range)", ylabel=quantity)
+            axes.set(xlabel="epoch (line: mean of the runs, band: their range)", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
 
 
@@ -88,7 +88,7 @@ def confusion_matrix(
         bar = figure.colorbar(picture, ax=axes, shrink=0.8, label="errors, % of the true class")
         bar.set_ticks([most * part for part in (0, 0.05, 0.25, 0.5, 1)])
         bar.ax.yaxis.set_major_formatter("{x:.2g}")
-        figure.supxlabel("numbers: test images, mean over runs", size=7)
+        figure.supxlabel("numbers: test images, mean over the models", size=7)
 
 
 def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
@@ -132,8 +132,8 @@ def confident_mistakes(
         for axes, index in zip(figure.axes, worst, strict=False):
             axes.imshow(images[index])
             axes.set_title(
-                f"{names[labels[index]]}\npred. {names[predicted[index]]}\n"
+                f"{names[labels[index]]}\nread as {names[predicted[index]]}\n"
                 f"{confidence[index]:.2f}, no. {index}",
                 size=6.5,
             )
-        figure.supxlabel("probability: mean over runs; no.: index of the test image", size=7)
+        figure.supxlabel("probability: mean over the runs' models; no.: test image", size=7)
