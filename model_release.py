@@ -28,12 +28,13 @@ from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import uncertainty
+from bloodcells.evaluation import elsewhere, uncertainty
 from bloodcells.inference.classifier import (
     VIEWS,
     Classifier,
     features,
     load_network,
+    released,
     save_classifier,
     space_of,
 )
@@ -62,7 +63,8 @@ def main() -> None:
     protect_weights(args.weights, args.code)
     keep_freed_memory()
     strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
-    members, classifiers = [], []
+    foreign, unusable = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
+    members, classifiers, cards, there = [], [], [], []
     for row in run.metrics["runs"]:
         classifiers.append(load_member(run, row["weights"], dataset.train, device))
         members.append(
@@ -71,6 +73,10 @@ def main() -> None:
             )
         )
         print(f"seed {row['seed']}: {line(members[-1])}", flush=True)
+        cards.append(make_card(run, row["seed"], members[-1], dataset.train, args))
+        if foreign is not None:
+            there.append(scores_elsewhere(classifiers[-1], cards[-1], foreign))
+            print(f"  elsewhere: {there_line(there[-1])}", flush=True)
 
     content = {
         "dataset": run.metrics["dataset"],
@@ -82,6 +88,8 @@ def main() -> None:
         "runs_code": {run.folder.name: run.metrics.get("code")},
         **uncertainty.summary(run, members),
     }
+    if foreign is not None:
+        content["elsewhere"] = elsewhere.summary(args.elsewhere, foreign, unusable, there)
 
     def fill(scratch: Path) -> None:
         draw_all(scratch, args.figure_format, members, dataset.test.labels, warning(args))
@@ -152,7 +160,7 @@ def seen(run: SavedRun, split: Split) -> Split:
     return Split(images, np.concatenate([split.labels, split.labels]))
 
 
-def make_card(run: SavedRun, member: dict, train: Split, args: Namespace) -> dict:
+def make_card(run: SavedRun, seed: int, member: dict, train: Split, args: Namespace) -> dict:
     """What `predict.py` needs to know about the weights, and where they come from."""
     metrics = run.metrics
     frequencies = train.class_counts() / len(train)
@@ -172,7 +180,7 @@ def make_card(run: SavedRun, member: dict, train: Split, args: Namespace) -> dic
         "false_alarms": args.false_alarms,
         "training": {
             "run": run.folder.name,
-            "seed": metrics["runs"][0]["seed"],
+            "seed": seed,
             "git_commit": metrics["environment"]["git_commit"],
             "dataset": metrics["dataset"],
             "config": metrics["config"],
@@ -186,6 +194,20 @@ def line(member: dict) -> str:
     """The metrics of one seed's model, as one line."""
     after = member["views"][max(VIEWS)]["after"]
     return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
+
+
+def scores_elsewhere(classifier: Classifier, card: dict, images: Split) -> dict[int, dict]:
+    """What a seed's model scores on another laboratory's images, by the number of views."""
+    return {views: elsewhere.score(released(classifier, card, views), images) for views in VIEWS}
+
+
+def there_line(found: dict[int, dict]) -> str:
+    """Balanced accuracies on another laboratory's images, as one line."""
+    return ", ".join(
+        f"{views} views {part['balanced_accuracy']:.3f} of all classes, "
+        f"{part['given_classes']['balanced_accuracy']:.3f} of those present"
+        for views, part in found.items()
+    )
 
 
 def table(content: dict) -> str:

@@ -156,19 +156,9 @@ def load_classifier(
         network = models.build(card["model"], card["size"], card["widths"])
         classifier = Classifier(cast(models.CellNet, network), state["centres"], state["whitening"])
         classifier.load_state_dict(state)
-        calibration = card["calibration"][str(views)]
-        classifier.views, classifier.temperature = views, float(calibration["temperature"])
         fuse(classifier.eval())
         classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model = Released(
-            classifier,
-            classes=[str(name) for name in card["classes"]],
-            columns=list(range(len(card["classes"]))),
-            size=int(card["size"]),
-            sets={level: float(calibration["sets"][level]) for level in LEVELS},
-            farthest=float(card["farthest"]),
-            frequencies=np.array([float(share) for share in card["frequencies"]]),
-        )
+        model = released(classifier, card, views)
         blank = torch.zeros(1, model.size, model.size, 3, dtype=torch.uint8, device=device)
         probabilities, _ = classifier.predict(blank)  # fails unless weights and card match
         if probabilities.shape[1] != len(model.classes):
@@ -179,6 +169,21 @@ def load_classifier(
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{flag} {path}: the weights do not match the card: {reason}") from error
     return model
+
+
+def released(classifier: Classifier, card: dict, views: int) -> Released:
+    """A classifier set up for so many views, with what its card says."""
+    calibration = card["calibration"][str(views)]
+    classifier.views, classifier.temperature = views, float(calibration["temperature"])
+    return Released(
+        classifier,
+        classes=[str(name) for name in card["classes"]],
+        columns=list(range(len(card["classes"]))),
+        size=int(card["size"]),
+        sets={level: float(calibration["sets"][level]) for level in LEVELS},
+        farthest=float(card["farthest"]),
+        frequencies=np.array([float(share) for share in card["frequencies"]]),
+    )
 
 
 def load_network(run: SavedRun, weights: str) -> nn.Module:
