@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 import json
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +27,7 @@ from torch import Tensor
 import models
 from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
-from bloodcells.data.bloodmnist import CLASS_NAMES, Split
+from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
 from bloodcells.errors import UserError
 from bloodcells.evaluation import elsewhere, uncertainty
 from bloodcells.inference.classifier import (
@@ -62,21 +63,9 @@ def main() -> None:
     run_folder.prepare(args.weights.parent, flag="--weights")
     protect_weights(args.weights, args.code)
     keep_freed_memory()
-    strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
     foreign, unusable = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
-    members, classifiers, cards, there = [], [], [], []
-    for row in run.metrics["runs"]:
-        classifiers.append(load_member(run, row["weights"], dataset.train, device))
-        members.append(
-            uncertainty.measure(
-                classifiers[-1], dataset, seen(run, dataset.val), strange, args.false_alarms
-            )
-        )
-        print(f"seed {row['seed']}: {line(members[-1])}", flush=True)
-        cards.append(make_card(run, row["seed"], members[-1], dataset.train, args))
-        if foreign is not None:
-            there.append(scores_elsewhere(classifiers[-1], cards[-1], foreign))
-            print(f"  elsewhere: {there_line(there[-1])}", flush=True)
+    released_models = measure_models(run, dataset, foreign, device, args)
+    members = [model.measured for model in released_models]
 
     content = {
         "dataset": run.metrics["dataset"],
@@ -89,6 +78,7 @@ def main() -> None:
         **uncertainty.summary(run, members),
     }
     if foreign is not None:
+        there = [model.elsewhere for model in released_models]
         content["elsewhere"] = elsewhere.summary(args.elsewhere, foreign, unusable, there)
 
     def fill(scratch: Path) -> None:
@@ -96,12 +86,41 @@ def main() -> None:
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    save_classifier(
-        args.weights, classifiers[0].cpu(), make_card(run, members[0], dataset.train, args)
-    )
+    first = released_models[0]
+    save_classifier(args.weights, first.classifier.cpu(), first.card)
     print(table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
+
+
+@dataclass
+class Measured:
+    """One seed's model, with what was measured of it."""
+
+    classifier: Classifier
+    card: dict
+    measured: dict  # by `uncertainty.measure`
+    elsewhere: dict[int, dict]  # by the number of views; empty if no images of elsewhere are given
+
+
+def measure_models(
+    run: SavedRun, dataset: Dataset, foreign: Split | None, device: torch.device, args: Namespace
+) -> list[Measured]:
+    """Calibrate and score each seed's model."""
+    strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
+    val = seen(run, dataset.val)
+    models = []
+    for row in run.metrics["runs"]:
+        classifier = load_member(run, row["weights"], dataset.train, device)
+        found = uncertainty.measure(classifier, dataset, val, strange, args.false_alarms)
+        print(f"seed {row['seed']}: {line(found)}", flush=True)
+        card, there = make_card(run, row["seed"], found, dataset.train, args), {}
+        if foreign is not None:
+            for views in VIEWS:
+                there[views] = elsewhere.score(released(classifier, card, views), foreign)
+            print(f"  elsewhere: {there_line(there)}", flush=True)
+        models.append(Measured(classifier, card, found, there))
+    return models
 
 
 def check(run: SavedRun, dataset: dict) -> None:
@@ -194,11 +213,6 @@ def line(member: dict) -> str:
     """The metrics of one seed's model, as one line."""
     after = member["views"][max(VIEWS)]["after"]
     return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
-
-
-def scores_elsewhere(classifier: Classifier, card: dict, images: Split) -> dict[int, dict]:
-    """What a seed's model scores on another laboratory's images, by the number of views."""
-    return {views: elsewhere.score(released(classifier, card, views), images) for views in VIEWS}
 
 
 def there_line(found: dict[int, dict]) -> str:
