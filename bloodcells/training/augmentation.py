@@ -16,7 +16,7 @@ from torch import Tensor
 from bloodcells.cli.recipe import ALL_AT_THE_END, Recipe
 from bloodcells.data.bloodmnist import Images, normalise
 from bloodcells.training import distributed
-from bloodcells.training.domain_randomisation import randomise
+from bloodcells.training.domain_randomisation import changed_count, randomise
 
 VIEWS = 8
 
@@ -102,7 +102,11 @@ class Batches:
 
     def record(self, losses: Tensor) -> None:
         """Store the losses, (B,), of the latest batch, by which the next images are chosen."""
-        self.losses[self.rows] = distributed.joined(losses, len(self.rows))
+        if self.randomised:  # such images' losses tell more of the change than of the image
+            losses = losses.clone()
+            losses[: changed_count(self.randomised, len(losses))] = torch.nan
+        latest = distributed.joined(losses, len(self.rows))
+        self.losses[self.rows] = torch.where(latest.isnan(), self.losses[self.rows], latest)
 
     def choose(self) -> Tensor:
         """The rows of the next pass in random order, int64 (n,)."""

@@ -21,14 +21,19 @@ LEVELS = 255  # of a stored image
 
 
 def randomise(images: Tensor, share: float) -> Tensor:
-    """Change a share of the images, float (N, 3, H, W) in -1..1; the others stay as they are."""
-    count = round(share * len(images))
+    """Change a share of the images, float (N, 3, H, W) in -1..1, the first; the rest stay."""
+    count = changed_count(share, len(images))
     changed = (images[:count] + 1) / 2
     for change, chance in CHANGES:
         changed = sometimes(change, chance, changed)
     changed = (changed.clamp(0, 1) * LEVELS).round() * (2 / LEVELS) - 1
     together = torch.cat([changed, images[count:]])
     return together.contiguous(memory_format=torch.channels_last)
+
+
+def changed_count(share: float, images: int) -> int:
+    """How many of so many images `randomise` changes: the first ones."""
+    return round(share * images)
 
 
 def randomise_stored(images: Tensor, seed: int, batch_size: int = 128) -> Tensor:
