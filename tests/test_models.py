@@ -120,3 +120,16 @@ def test_import_does_nothing_else(tmp_path):
     )
     assert done.stdout == done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_robust_net_judges_each_image_by_itself_whatever_its_light():
+    torch.manual_seed(0)
+    network = models.build("RobustNet", 28, (8, 16, 16))
+    images = torch.rand(4, 3, 28, 28) * 2 - 1
+    together = network(images)
+    alone = torch.cat([network(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)  # in training mode, too
+    lit = images * 0.6 + torch.tensor([0.3, -0.1, 0.2])[:, None, None]
+    torch.testing.assert_close(network(lit), together, rtol=0.1, atol=0.05)
+    assert network(torch.full((1, 3, 28, 28), 0.7)).isfinite().all()
+    assert models.count_parameters(models.build("RobustNet", 28)) < 2e6
