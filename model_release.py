@@ -47,7 +47,7 @@ from bloodcells.tracking.run_folder import SavedRun, named
 from bloodcells.training.device import choose_device, keep_freed_memory
 from bloodcells.training.domain_randomisation import randomise_stored
 
-NON_CELLS = 500  # out-of-distribution images of each kind
+OUTSIDERS = 500  # out-of-distribution images of each kind
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def measure_models(
     run: SavedRun, dataset: Dataset, foreign: Split | None, device: torch.device, args: Namespace
 ) -> list[Measured]:
     """Calibrate and score each seed's model."""
-    strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
+    strange = out_of_distribution.make(OUTSIDERS, args.size, args.seed)
     val = seen(run, dataset.val)
     models = []
     for row in run.metrics["runs"]:

@@ -29,7 +29,7 @@ def trained(tmp_path_factory, run_once):
 @pytest.fixture
 def release(run, trained, tmp_path, monkeypatch):
     """Runs model_release.py on the small run, with other flags as given."""
-    monkeypatch.setattr(model_release, "NON_CELLS", 20)
+    monkeypatch.setattr(model_release, "OUTSIDERS", 20)
     target = ("--weights", tmp_path / "small.safetensors", "--output", tmp_path / "release")
     return lambda *flags: run(
         "model_release.py", "--synthetic", "--run", trained, *target, "--device", "cpu", *flags
