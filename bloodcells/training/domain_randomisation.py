@@ -132,14 +132,17 @@ def light(images: Tensor) -> Tensor:
 
 
 def spots(images: Tensor) -> Tensor:
-    """Two disks of any colour: dirt, stain deposits, bubbles."""
+    """Up to six disks with rims, of any colours: dirt, stain deposits, bubbles."""
     axis = torch.linspace(0, 28, images.shape[-1], device=images.device)
-    for _ in range(2):
+    for number in range(6):
         x, y = uniform(images, 0, 28, 1, 1), uniform(images, 0, 28, 1, 1)
-        radius, opacity = uniform(images, 1, 4.5, 1, 1), uniform(images, 0.3, 1, 1, 1)
+        there = uniform(images, 0, 1, 1, 1) > number / 6  # one always, six seldom
+        radius, opacity = uniform(images, 0.5, 4, 1, 1), uniform(images, 0.3, 1, 1, 1)
         depth = radius - torch.hypot(axis[:, None] - y, axis - x)
-        cover = opacity * (2 * depth).sigmoid()
-        images = images.lerp(uniform(images, 0, 1, 3, 1, 1).expand_as(images), cover[:, None])
+        for inset in (0, 0.5):  # the rim, and what is inside
+            cover = there * opacity * (3 * (depth - inset)).sigmoid()
+            colour = uniform(images, 0, 1, 3, 1, 1).expand_as(images)
+            images = images.lerp(colour, cover[:, None])
     return images
 
 
@@ -156,11 +159,11 @@ def blur(images: Tensor) -> Tensor:
 
 
 def motion(images: Tensor) -> Tensor:
-    """Moved during the exposure, by up to six pixels of 28."""
-    angle, reach = uniform(images, 0, math.pi), uniform(images, 0.5, 3) / 14
+    """Moved during the exposure, by up to ten pixels of 28."""
+    angle, reach = uniform(images, 0, math.pi), uniform(images, 0.5, 5) / 14
     theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
     total = torch.zeros_like(images)
-    places = torch.linspace(-1, 1, 7).tolist()
+    places = torch.linspace(-1, 1, 9).tolist()
     for place in places:
         theta[:, 0, 2], theta[:, 1, 2] = place * reach * angle.cos(), place * reach * angle.sin()
         total += sampled(images, theta)
