@@ -6,8 +6,8 @@
     python predict.py --export model.onnx       # exports the model for ONNX runtimes
 
 Takes PNG, JPEG, TIFF, BMP and GIF files, .npy and .npz arrays, folders, globs, and - for one image
-on standard input. Photographs of 360 x 363 pixels are cropped and resized as the training images
-were; other images are used whole, so each should show one centred cell. Results go to standard
+on standard input. Photographs of the data set's own sizes are cropped and resized as the training
+images were; in other images the stained cell is found and framed alike. Results go to standard
 output, everything else to standard error. Exit code 1: some image could not be used. Not for
 clinical use.
 """
