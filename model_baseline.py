@@ -56,7 +56,7 @@ def main() -> None:
             for epoch in range(epochs_done + 1, recipe.epochs + 1):
                 row = train_epoch(model, batches, optimizer, recipe)
                 row |= score(model, held_out, recipe)
-                session.save(epoch, row)  # raises if the loss is NaN or infinite
+                session.save(epoch, row)  # raises if the held-out loss is NaN or infinite
 
             predictions = {}
             if held_out is not None:

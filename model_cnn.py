@@ -5,9 +5,10 @@
     python model_cnn.py --config cnn-best --overwrite          # the best recipe, five seeds
     python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 
-Each model is scored on its held-out images after every epoch, and on the official test split once,
-at the end. Metrics, history, predictions and figures go to plots/<preset>/. The first command
-reaches a test accuracy of 0.887 and takes 70 seconds on two cores of an AMD EPYC of 2024 (Zen 5).
+Each model is scored after every epoch on its held-out images, if it has any, and once on the
+official test split, at the end (as published: only the last fold's model). Metrics, history,
+predictions and figures go to plots/<preset>/, or to a folder named after other settings. The first
+command reaches a test accuracy of 0.887 and takes 70 seconds on two cores of a 2024 AMD EPYC.
 Ctrl-C stops after the current batch and prints the command that resumes. docs/experiments.md shows
 four edits of this script.
 """
@@ -63,7 +64,7 @@ def main() -> None:
             for epoch in range(epochs_done + 1, recipe.epochs + 1):
                 row = train_epoch(model, batches, optimizers, schedulers, recipe)
                 row |= score(model, held_out, recipe)
-                session.save(epoch, row)  # raises if the loss is NaN or infinite
+                session.save(epoch, row)  # raises if the held-out loss is NaN or infinite
             predictions = final_predictions(model, held_out, test if fold.scored else None, recipe)
             session.finish(fold, model, predictions)
         if session.complete():  # all models are trained, and this process writes the results
@@ -130,7 +131,10 @@ def train_epoch(
 def final_predictions(
     model: nn.Module, held_out: Labelled | None, test: Labelled | None, recipe: Recipe
 ) -> dict[str, Tensor]:
-    """A trained model's probabilities, (N, classes): its only predictions on the test split."""
+    """A trained model's probabilities, (N, classes), and the labels of its held-out images.
+
+    Nothing else predicts on the test split during training.
+    """
     views, precision, predictions = recipe.views, recipe.precision, {}
     if held_out is not None:
         predictions["val_labels"] = held_out.labels

@@ -7,9 +7,9 @@
 
 Takes PNG, JPEG, TIFF, BMP and GIF files, .npy and .npz arrays, folders, globs, and - for one image
 on standard input. Photographs of the data set's own sizes are cropped and resized as the training
-images were; in other images the stained cell is found and framed alike. Results go to standard
-output, everything else to standard error. Exit code 1: some image could not be used. Not for
-clinical use.
+images were; in other images the stained cell is found and framed alike. Predictions go to standard
+output; the report of --labelled, the count of --detect and messages go to standard error. Exit code
+1: some image could not be used. Not for clinical use.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -82,11 +82,11 @@ def main() -> None:
 
 
 def only(model: Released, names: class_names.Names, wanted: list[str]) -> Released:
-    """The model where only the classes that are named can occur. Raises `UserError`."""
+    """The model restricted to the classes in `wanted`. Raises `UserError`."""
     if wanted == ["normal-differential"]:
         wanted = list(class_names.NORMAL_DIFFERENTIAL)
     model = model.among(names.meanings("--classes", wanted))
-    tell(f"only these can occur, and share the probability: {', '.join(model.classes)}")
+    tell(f"the probability is shared among these classes only: {', '.join(model.classes)}")
     return model
 
 
@@ -192,8 +192,9 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
         tell(line)
     if tally.unlike:
         tell(
-            f"{tally.unlike} of {tally.images} images are unlike the training images (? in the "
-            "table, unlike_training elsewhere): their classes mean little"
+            f"{tally.unlike} of {tally.images} {'cells' if args.detect else 'images'} are unlike "
+            "the training images (? in the table, unlike_training elsewhere): do not rely on their "
+            "classes"
         )
 
 

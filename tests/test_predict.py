@@ -207,7 +207,7 @@ def test_folders_of_unknown_names_are_left_out_and_listed(
     line = fails("predict.py", folder / "smudge", *given)
     assert "no folder is named after a class ('smudge' is none of" in line
     (folder / "Monocytes2" / "MON").mkdir(parents=True)
-    assert "MON: a class without images" in fails("predict.py", folder, *given)
+    assert "MON: named after a class, without images" in fails("predict.py", folder, *given)
 
 
 def test_scores_in_a_run_folder(predict, folder, tmp_path):
@@ -228,7 +228,7 @@ def test_only_some_classes_can_occur(predict, fails, folder, weights):
     rows = json.loads(predict(folder, "--format", "json").out)
     flags = ("--format", "json", "--classes", "lym,Eosinophils")
     outcome = predict(folder, *flags)
-    assert "only these can occur, and share the probability: eosinophil, lymphocyte" in outcome.err
+    assert "shared among these classes only: eosinophil, lymphocyte" in outcome.err
     for row, every in zip(json.loads(outcome.out), rows, strict=True):
         p = [every["probabilities"][name] for name in ("eosinophil", "lymphocyte")]
         expected = {"eosinophil": p[0] / sum(p), "lymphocyte": p[1] / sum(p)}

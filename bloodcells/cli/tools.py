@@ -103,7 +103,8 @@ def add_answer_flags(parser: Parser) -> None:
         "--classes",
         type=lambda text: text.split(","),
         metavar="NAME,NAME",
-        help="the only classes that can occur; normal-differential: those of normal blood",
+        help="the only classes that can occur; normal-differential: the five white cells of "
+        "normal blood",
     )
     parser.add_argument(
         "--abstain-below",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bloodcells.errors import UserError
 
-# Besides the name itself and its plural, either followed by "cell" or not.
+# In addition to the class's own name. A plural s and a final "cell" are ignored.
 SYNONYMS = {
     "basophil": ("ba", "bas", "baso"),
     "eosinophil": ("eo", "eos", "eosi", "eosino"),
@@ -102,18 +102,20 @@ def labels_of(files: Sequence[str], names: Names) -> dict[str, str | None]:
 
 
 def refuse_empty_folders(paths: Sequence[str], files: Sequence[str], names: Names) -> None:
-    """Raise `UserError` if one of `paths` has a folder named after a class without `files`."""
+    """Raise `UserError` for a folder of `paths` named after a class that has none of `files`."""
     filled = {os.path.dirname(os.path.abspath(file)) for file in files}
     for path in paths:
         for parent, _, _ in os.walk(path):
             whole = os.path.abspath(parent)
             inside = any(folder == whole or folder.startswith(whole + os.sep) for folder in filled)
             if names.meaning(os.path.basename(whole)) and not inside:
-                raise UserError(f"--labelled: {parent}: a class without images; remove the folder")
+                raise UserError(
+                    f"--labelled: {parent}: named after a class, without images; remove the folder"
+                )
 
 
 def unknown_folders(labels: dict[str, str | None]) -> list[str]:
-    """A line for each folder whose name is not known, for images left out of the scores."""
+    """A line for each unknown folder name, with the number of files left out of the scores."""
     unknown = Counter(
         os.path.basename(os.path.dirname(os.path.abspath(file)))
         for file, label in labels.items()
@@ -121,6 +123,6 @@ def unknown_folders(labels: dict[str, str | None]) -> list[str]:
     )
     return [
         f"left out of the scores: {count} file{'s' * (count > 1)} in folders named {name!r}, which "
-        "is no class; map the name with --names"
+        "is not a known class name; map it with --names"
         for name, count in unknown.items()
     ]

@@ -1,9 +1,9 @@
 """Find cells by their stained nuclei, and frame them as the training images frame theirs.
 
-Romanowsky stains (Giemsa, Wright, May-Grünwald) colour nuclei purple: there blue exceeds green,
-which it does little elsewhere. Otsu's threshold of that difference parts the stained cell from the
-background, and a second one within it the nucleus from the cytoplasm. Platelets, which have no
-nucleus, are found by their granules.
+Romanowsky stains (Giemsa, Wright, May-Grünwald) colour nuclei purple: blue exceeds green there, and
+hardly elsewhere. Otsu's threshold on that difference separates the stained cell from the
+background; a second one, within the cell, separates the nucleus from the cytoplasm. `find_cell`
+finds platelets, which have no nucleus, by their granules; `find_cells` leaves them out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def nuclei(strength: np.ndarray) -> np.ndarray | None:
 
 
 def find_cell(image: Image.Image) -> Square | None:
-    """The square that frames the cell nearest to the middle of an RGB image; None for no cell."""
+    """The square that frames the main cell of an RGB image (`middle_nucleus`); None without one."""
     scale = WORKING_SIDE / max(image.size)
     small = np.asarray(image.resize([max(1, round(side * scale)) for side in image.size]))
     strength = stain(small)
@@ -74,8 +74,8 @@ def find_cell(image: Image.Image) -> Square | None:
 def find_cells(image: Image.Image) -> list[Square]:
     """The squares that frame the nucleated cells of a field of view, an RGB image, row by row.
 
-    Left out are cells that the border cuts and whatever is much smaller than the median nucleus,
-    such as platelets. Cells that touch count as one.
+    Cells whose nucleus touches the border are left out, as is whatever is much smaller than the
+    typical nucleus, such as platelets. Nuclei that touch count as one cell.
     """
     scale = min(1.0, FIELD_SIDE / max(image.size))
     small = np.asarray(image.resize([max(1, round(side * scale)) for side in image.size]))

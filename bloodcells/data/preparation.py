@@ -31,11 +31,12 @@ class BadImageError(Exception):
 def prepare(image: Image.Image, size: int, frame: str) -> np.ndarray:
     """Prepare an RGB image as uint8 (size, size, 3), by the steps that made the official images.
 
-    An image of the final size is left unchanged. Of another, `frame` says what is kept: "auto", the
-    data set's part of a photograph of its sizes, and of any other image the square that frames the
-    cell; "centre", the middle square; "none", all, padded to a square with its border's colour; or
-    the side in pixels of the middle square. Raises `BadImageError` if the shorter side is under
-    half the final size, and if no cell is found.
+    `frame` says what part is kept. "auto": of a photograph whose size is one of the data set's,
+    the part that the data set keeps; of any other image, the square that frames the cell.
+    "centre": the middle square. "none": the whole image, padded to a square with its border's
+    colour. A number: the middle square with that side, in pixels, cut before all else. An image
+    that then has the final size is left unchanged. Raises `BadImageError` if the shorter side is
+    under half the final size, if the image is smaller than the number, or if no cell is found.
     """
     if frame.isdigit():
         image = middle(image, int(frame))

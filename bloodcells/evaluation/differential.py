@@ -11,10 +11,11 @@ NOT_WHITE = ("erythroblast", "platelet")
 
 
 def differential(labels: Sequence[str], classes: Sequence[str]) -> list[dict]:
-    """One row per class: how many there are, and of the white cells their share, 0 to 1.
+    """One row per class: its count, and its share of the white cells, 0 to 1.
 
-    The share has its 95 % interval by Wilson (1927), of counting alone: it knows nothing of
-    misclassified cells. Erythroblasts and platelets, which are no white cells, have none.
+    The share comes with a 95 % interval (Wilson, 1927), which covers sampling only, not
+    misclassification. Erythroblasts and platelets are not white cells and have no share. Cells
+    on which the model abstained are not counted.
     """
     counts = Counter(labels)
     white = sum(counts[name] for name in classes if name not in NOT_WHITE)
@@ -30,7 +31,7 @@ def differential(labels: Sequence[str], classes: Sequence[str]) -> list[dict]:
 
 def report(rows: Sequence[dict]) -> str:
     """The differential count as a table for the console."""
-    lines = [f"  {'class':20} {'count':>6}   % of white cells [95 % interval of counting]"]
+    lines = [f"  {'class':20} {'count':>6}   % of white cells [95 % interval, sampling only]"]
     for row in rows:
         share = ""
         if "share" in row:

@@ -1,9 +1,9 @@
 """A hash of the code that determines a script's numbers.
 
 That code is the script and the project's files that it imports, directly or indirectly, except
-those that only resume, keep run folders, draw or write. The hash is of each file's syntax tree
-without docstrings, messages, help texts and annotations, so that comments, formatting, wording and
-types do not count.
+those that only parse the command line, download, resume, keep run folders, draw or write. Each file
+is hashed as its syntax tree without docstrings, help texts, annotations and the messages of the
+calls in `MESSAGES`, so that comments, formatting, such wording and types do not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree field
 TYPING = ("typing", "collections.abc", "__future__")  # imported only for annotations
 MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # their arguments do not count
 
-Read = Callable[[str], bytes | None]  # a file's content, by path relative to the project
+Read = Callable[[str], bytes | None]  # a file's content, by its path from the project, or absolute
 
 
 def hashes(script: str, read: Read) -> dict[str, str]:
@@ -97,10 +97,10 @@ def imported(content: bytes, path: str, folders: tuple[str, ...], read: Read) ->
 
 
 class WithoutTypes(ast.NodeTransformer):
-    """Removes what only a type checker reads from a syntax tree, except a dataclass's fields."""
+    """Removes from a syntax tree what only a type checker reads, but a class's annotated names."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """Keep the annotated names of a class, which are its fields."""
+        """Keep the annotated names of a class, which are the fields of a dataclass."""
         parts = (
             part if isinstance(part, ast.AnnAssign) else self.visit(part) for part in node.body
         )

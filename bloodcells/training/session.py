@@ -35,8 +35,13 @@ from bloodcells.training.interruption import ending_after_the_batch
 from bloodcells.training.meter import refuse_divergence
 from bloodcells.training.record import Run, record_of
 
-NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # do not change the models
-KEPT = ("save_weights", "released")  # of these, what a finished experiment cannot add later
+NOT_TRAINING = (
+    "device",
+    "save_weights",
+    "figure_format",
+    "released",
+)  # without effect on the models
+KEPT = ("save_weights", "released")  # of these, cannot be added to a finished experiment
 
 
 @contextmanager
@@ -48,7 +53,7 @@ def open_session(
     device: torch.device,
     result: str = "metrics.json",
 ) -> Iterator[Session]:
-    """A session for the duration of the block, in which this process holds the run folder.
+    """A session for the duration of the block, with the locks of the models that it trains.
 
     `network` has the architecture to be trained; `result` is the file that marks a finished
     experiment. The first Ctrl-C or SIGTERM stops training after the batch. Raises `UserError` if
@@ -134,7 +139,7 @@ class Session:
         self.runs: list[Run] = []  # of all models, once they are complete
 
     def unfinished(self) -> Iterator[Fold]:
-        """The models that this process has to train, in order."""
+        """The folds, or seeds, whose models this process has to train, in order."""
         for number, fold in enumerate(() if self.folder.finished else self.folds, start=1):
             self.progress.run = number
             mine = fold.name in self.folder.names
@@ -169,7 +174,7 @@ class Session:
     def save(self, epoch: int, row: dict) -> None:
         """Add an epoch's row to the history, show it, and save the model's state.
 
-        Raises `DivergedError` if the loss is NaN or infinite; the previous state is kept.
+        Raises `DivergedError` if the held-out loss is NaN or infinite; the previous state is kept.
         """
         refuse_divergence(epoch, row)
         gflops = matrix_product_gflops("float32", self.device, repeats=1)

@@ -93,8 +93,8 @@ def robustness(plots: Path) -> str:
             *lines,
             "",
             f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, with one view, mean "
-            f"over {models} models, on a stratified sample of {found['images']:,} test images. "
-            f"Uncorrupted: {as_they_are}. Mean over all corruptions and severities: "
+            f"over the models ({models}), on a stratified sample of {found['images']:,} test "
+            f"images. Uncorrupted: {as_they_are}. Mean over all corruptions and severities: "
             f"{over_all}.{mark(found)}",
         ]
     )
