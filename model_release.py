@@ -16,23 +16,26 @@ if __name__ == "__main__":
 
 import json
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import models
 from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
-from bloodcells.data.bloodmnist import CLASS_NAMES, Split
+from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import uncertainty
+from bloodcells.evaluation import elsewhere, uncertainty
 from bloodcells.inference.classifier import (
     VIEWS,
     Classifier,
     features,
     load_network,
+    released,
     save_classifier,
     space_of,
 )
@@ -42,8 +45,9 @@ from bloodcells.tracking.environment import environment
 from bloodcells.tracking.provenance import Code
 from bloodcells.tracking.run_folder import SavedRun, named
 from bloodcells.training.device import choose_device, keep_freed_memory
+from bloodcells.training.domain_randomisation import randomise_stored
 
-NON_CELLS = 500  # out-of-distribution images of each kind
+OUTSIDERS = 500  # out-of-distribution images of each kind
 
 
 def main() -> None:
@@ -59,12 +63,9 @@ def main() -> None:
     run_folder.prepare(args.weights.parent, flag="--weights")
     protect_weights(args.weights, args.code)
     keep_freed_memory()
-    strange = out_of_distribution.make(NON_CELLS, args.size, args.seed)
-    members, classifiers = [], []
-    for row in run.metrics["runs"]:
-        classifiers.append(load_member(run, row["weights"], dataset.train, device))
-        members.append(uncertainty.measure(classifiers[-1], dataset, strange, args.false_alarms))
-        print(f"seed {row['seed']}: {line(members[-1])}", flush=True)
+    foreign, unusable = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
+    released_models = measure_models(run, dataset, foreign, device, args)
+    members = [model.measured for model in released_models]
 
     content = {
         "dataset": run.metrics["dataset"],
@@ -76,23 +77,60 @@ def main() -> None:
         "runs_code": {run.folder.name: run.metrics.get("code")},
         **uncertainty.summary(run, members),
     }
+    if foreign is not None:
+        there = [model.elsewhere for model in released_models]
+        content["elsewhere"] = elsewhere.summary(args.elsewhere, foreign, unusable, there)
 
     def fill(scratch: Path) -> None:
         draw_all(scratch, args.figure_format, members, dataset.test.labels, warning(args))
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    save_classifier(args.weights, classifiers[0].cpu(), make_card(run, members[0], args))
+    first = released_models[0]
+    save_classifier(args.weights, first.classifier.cpu(), first.card)
     print(table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
 
 
+@dataclass
+class Measured:
+    """One seed's model, with what was measured of it."""
+
+    classifier: Classifier
+    card: dict
+    measured: dict  # by `uncertainty.measure`
+    elsewhere: dict[int, dict]  # by the number of views; empty if no images of elsewhere are given
+
+
+def measure_models(
+    run: SavedRun, dataset: Dataset, foreign: Split | None, device: torch.device, args: Namespace
+) -> list[Measured]:
+    """Calibrate and score each seed's model."""
+    strange = out_of_distribution.make(OUTSIDERS, args.size, args.seed)
+    val = seen(run, dataset.val)
+    models = []
+    for row in run.metrics["runs"]:
+        classifier = load_member(run, row["weights"], dataset.train, device)
+        found = uncertainty.measure(classifier, dataset, val, strange, args.false_alarms)
+        print(f"seed {row['seed']}: {line(found)}", flush=True)
+        card, there = make_card(run, row["seed"], found, dataset.train, args), {}
+        if foreign is not None:
+            for views in VIEWS:
+                there[views] = elsewhere.score(released(classifier, card, views), foreign)
+            print(f"  elsewhere: {there_line(there)}", flush=True)
+        models.append(Measured(classifier, card, found, there))
+    return models
+
+
 def check(run: SavedRun, dataset: dict) -> None:
     """Raise `UserError` if the models of a run folder cannot be released."""
     metrics = run.metrics
-    if metrics["model"]["name"] != "CellNet" or metrics["config"].get("protocol") != "official":
-        raise UserError(f"--run {run.folder}: only CellNet of --protocol official is released")
+    network = models.MODELS.get(metrics["model"]["name"], Tensor)
+    if not issubclass(network, models.CellNet):
+        raise UserError(f"--run {run.folder}: only CellNet and RobustNet are released")
+    if metrics["config"].get("protocol") != "official":
+        raise UserError(f"--run {run.folder}: its --protocol is not official")
     if not all(row.get("weights") for row in metrics["runs"]):
         raise UserError(f"--run {run.folder}: it has no weights; train it with --save-weights")
     if metrics["config"]["views"] not in VIEWS:
@@ -123,19 +161,34 @@ def load_member(run: SavedRun, name: str, train: Split, device: torch.device) ->
     """A seed's network, rounded to float16, with its class centres in feature space."""
     network = cast(models.CellNet, load_network(run, name).half().float())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    train = seen(run, train)
     images, labels = bloodmnist.to_device(train, device)
     centres, whitening = space_of(features(network, cast(Tensor, images)), labels.cpu())
     return Classifier(network, centres, whitening).eval().to(device)
 
 
-def make_card(run: SavedRun, member: dict, args: Namespace) -> dict:
+def seen(run: SavedRun, split: Split) -> Split:
+    """The images as the recipe shows them: with domain randomisation, each as it is and changed.
+
+    So that "unlike the training images" does not mean "from another laboratory".
+    """
+    if not run.metrics["config"].get("domain_randomisation"):
+        return split
+    changed = randomise_stored(torch.from_numpy(split.images), seed=0).numpy()
+    images = np.concatenate([split.images, changed])
+    return Split(images, np.concatenate([split.labels, split.labels]))
+
+
+def make_card(run: SavedRun, seed: int, member: dict, train: Split, args: Namespace) -> dict:
     """What `predict.py` needs to know about the weights, and where they come from."""
     metrics = run.metrics
+    frequencies = train.class_counts() / len(train)
     return {
-        "model": "CellNet",
+        "model": metrics["model"]["name"],
         "widths": metrics["config"].get("widths"),
         "parameters": metrics["model"]["parameters"],
         "classes": list(CLASS_NAMES),
+        "frequencies": frequencies.tolist(),
         "size": metrics["config"]["size"],
         "normalisation": "pixel / 127.5 - 1",
         "calibration": {
@@ -146,7 +199,7 @@ def make_card(run: SavedRun, member: dict, args: Namespace) -> dict:
         "false_alarms": args.false_alarms,
         "training": {
             "run": run.folder.name,
-            "seed": metrics["runs"][0]["seed"],
+            "seed": seed,
             "git_commit": metrics["environment"]["git_commit"],
             "dataset": metrics["dataset"],
             "config": metrics["config"],
@@ -160,6 +213,15 @@ def line(member: dict) -> str:
     """The metrics of one seed's model, as one line."""
     after = member["views"][max(VIEWS)]["after"]
     return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
+
+
+def there_line(found: dict[int, dict]) -> str:
+    """Balanced accuracies on another laboratory's images, as one line."""
+    return ", ".join(
+        f"{views} views {part['balanced_accuracy']:.3f} of all classes, "
+        f"{part['given_classes']['balanced_accuracy']:.3f} of those present"
+        for views, part in found.items()
+    )
 
 
 def table(content: dict) -> str:

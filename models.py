@@ -5,7 +5,7 @@ Every class takes `in_channels`, `num_classes` and `image_size`, and maps a floa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,20 +89,31 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """A 3 x 3 convolution with batch normalisation; a stride of 2 halves height and width."""
+Norm = Callable[[int], nn.Module]  # makes the normalisation of so many channels
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation (Wu and He, 2018), of at least eight channels per group."""
+    groups = range(1, max(1, channels // 8) + 1)
+    return nn.GroupNorm(max(n for n in groups if channels % n == 0), channels)
+
+
+def conv(
+    in_channels: int, out_channels: int, stride: int = 1, norm: Norm = nn.BatchNorm2d
+) -> nn.Sequential:
+    """A 3 x 3 convolution and its normalisation; a stride of 2 halves height and width."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
+        norm(out_channels),
     )
 
 
 class Residual(nn.Module):
     """A residual block: two convolutions and an identity shortcut (He et al., 2016)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, norm: Norm = nn.BatchNorm2d):
         super().__init__()
-        self.first, self.second = conv(channels, channels), conv(channels, channels)
+        self.first, self.second = (conv(channels, channels, norm=norm) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x + self.second(self.first(x).relu_())).relu_()
@@ -122,25 +133,26 @@ class CellNet(nn.Module):
         num_classes: int = 8,
         image_size: int = 28,
         widths: Sequence[int] = (16, 64, 128),
+        norm: Norm = nn.BatchNorm2d,
     ):
         super().__init__()
         first, middle, last = widths
         halvings = max(0, round(math.log2(image_size / 28)))
-        self.stem = conv(in_channels, first, 2 if halvings else 1)  # (N, 16, 28, 28) at 28 px
+        self.stem = conv(in_channels, first, 2 if halvings else 1, norm)  # (N, 16, 28, 28) at 28 px
         self.relu = nn.ReLU(inplace=True)
         self.body = nn.Sequential()
         for _ in range(halvings - 1):
-            self.body.extend([conv(first, first, stride=2), nn.ReLU()])
+            self.body.extend([conv(first, first, 2, norm), nn.ReLU()])
         self.body.extend(
             [
-                conv(first, middle),
+                conv(first, middle, norm=norm),
                 nn.MaxPool2d(2),  # (N, 64, 14, 14); before the ReLU: same values, less work
                 nn.ReLU(),
-                Residual(middle),
-                conv(middle, last),
+                Residual(middle, norm),
+                conv(middle, last, norm=norm),
                 nn.MaxPool2d(2),  # (N, 128, 7, 7)
                 nn.ReLU(),
-                Residual(last),
+                Residual(last, norm),
             ]
         )
         self.classifier = nn.Linear(last, num_classes)
@@ -156,6 +168,30 @@ class CellNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
+
+
+class RobustNet(CellNet):
+    """A `CellNet` for images of other laboratories: each image is judged by itself.
+
+    Each image's channels are brought to mean 0, and all together to standard deviation 1/2, which
+    takes away much of its light and stain; and group normalisation replaces batch normalisation,
+    whose statistics are those of the training images.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 8,
+        image_size: int = 28,
+        widths: Sequence[int] = (24, 96, 192),
+    ):
+        super().__init__(in_channels, num_classes, image_size, widths, group_norm)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last layer's input, (N, channels), of standardised images."""
+        x = x - x.mean((2, 3), keepdim=True)
+        deviation = x.square().mean((1, 2, 3), keepdim=True).sqrt()
+        return super().features(0.5 * x / (deviation + 0.02))  # a blank image stays blank
 
 
 class ResNet18(nn.Module):
@@ -178,7 +214,7 @@ class ResNet18(nn.Module):
         return self.network(x)
 
 
-NETWORKS = (Baseline, ConvNet, CellNet, ResNet18)
+NETWORKS = (Baseline, ConvNet, CellNet, RobustNet, ResNet18)
 MODELS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in NETWORKS}
 
 
@@ -198,7 +234,7 @@ def build(
     options = {}
     for option, value, owner in (("widths", widths, CellNet), ("dropout", dropout, ConvNet)):
         if value is not None:
-            if MODELS[name] is not owner:
+            if not issubclass(MODELS[name], owner):
                 raise ValueError(
                     f"{option}: {name} has none to choose, only {owner.__name__}: use a preset "
                     "without it"

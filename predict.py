@@ -47,6 +47,7 @@ class Tally:
 
     images: int = 0
     unlike: int = 0
+    foreign: int = 0
     refused: int = 0
     kept: list[Prediction] = field(default_factory=list)  # those to be scored or counted
 
@@ -108,7 +109,8 @@ def classify(
     numbers = itertools.count(1)
     while batch := list(itertools.islice(images, args.batch_size)):
         pixels = np.stack([cast(np.ndarray, image.pixels) for image in batch])
-        results = (values.tolist() for values in model.predict(pixels, args.batch_size))
+        foreign = np.array([image.foreign for image in batch])
+        results = (values.tolist() for values in model.predict(pixels, foreign, args.batch_size))
         for image, shown, values, distance in zip(batch, pixels, *results, strict=True):
             top = max(values)
             probabilities = dict(zip(model.classes, values, strict=True))
@@ -121,6 +123,7 @@ def classify(
                 probability=top,
                 probabilities=probabilities,
                 unlike_training=distance > model.farthest,
+                foreign=image.foreign,
                 pixels=shown,
                 set=[name for name, p in probabilities.items() if p >= least]
                 if args.sets
@@ -146,6 +149,7 @@ def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Predict
     for one in tqdm(predictions, unit=" images", disable=hidden):
         tally.images += 1
         tally.unlike += one.unlike_training
+        tally.foreign += one.foreign
         if one.truth or one.square:
             tally.kept.append(one)
         yield one
@@ -190,6 +194,11 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
             tell(f"wrote {args.output}")
     for line in class_names.unknown_folders(labels):
         tell(line)
+    if tally.foreign:
+        tell(
+            f"{tally.foreign} of {tally.images} images are not of the data set's kind: their "
+            "classes are taken as equally frequent, and calibration and sets promise nothing there"
+        )
     if tally.unlike:
         tell(
             f"{tally.unlike} of {tally.images} {'cells' if args.detect else 'images'} are unlike "

@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from scipy.spatial.distance import cdist
 
 import model_release
 import models
-from bloodcells.data import bloodmnist, out_of_distribution
+from bloodcells.data import bloodmnist, out_of_distribution, synthetic_cells
 from bloodcells.evaluation import uncertainty
 from bloodcells.inference.classifier import Classifier, fuse, save_classifier, space_of
 
@@ -28,11 +29,38 @@ def trained(tmp_path_factory, run_once):
 @pytest.fixture
 def release(run, trained, tmp_path, monkeypatch):
     """Runs model_release.py on the small run, with other flags as given."""
-    monkeypatch.setattr(model_release, "NON_CELLS", 20)
+    monkeypatch.setattr(model_release, "OUTSIDERS", 20)
     target = ("--weights", tmp_path / "small.safetensors", "--output", tmp_path / "release")
     return lambda *flags: run(
         "model_release.py", "--synthetic", "--run", trained, *target, "--device", "cpu", *flags
     )
+
+
+def test_another_laboratory_s_images_are_scored(release, run, tmp_path):
+    images, labels = synthetic_cells.make()["test"]
+    for number in range(24):
+        name = bloodmnist.CLASS_NAMES[labels[number]]
+        path = tmp_path / "elsewhere" / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number]).resize((70, 70)).save(path)
+    (tmp_path / "elsewhere" / name / "text.png").write_text("no picture")
+    outcome = release("--elsewhere", tmp_path / "elsewhere")
+    assert outcome.code == 0, outcome
+    content = json.loads((tmp_path / "release" / "metrics.json").read_text())
+    assert "elsewhere" not in content["config"]
+    found = content["elsewhere"]
+    assert (found["name"], found["images"], found["unusable"]) == ("elsewhere", 24, 1)
+    assert sum(found["counts"].values()) == 24
+    for views in ("1", "8"):
+        part = found["views"][views]
+        for scores in (part, part["given_classes"]):
+            assert 0 <= scores["balanced_accuracy"]["mean"] <= 1
+            assert scores["sets"]["0.95"]["coverage"]["std"] is not None
+        assert part["given_classes"]["accuracy"]["mean"] >= part["accuracy"]["mean"]
+    flags = ("--weights", tmp_path / "small.safetensors", "--labelled", "--views", 8)
+    outcome = run("predict.py", tmp_path / "elsewhere", *flags)
+    assert "balanced accuracy" in outcome.err
+    assert outcome.code == 1  # the text
 
 
 def test_release_writes_what_predict_takes(release, run, trained, tmp_path):

@@ -43,7 +43,7 @@ def test_cellnet_sees_larger_images_at_the_same_scale(size, side):
 def test_build():
     assert models.count_parameters(models.build("CellNet", 28, [16, 32, 64])) == 116_760
     assert isinstance(models.build("ConvNet", 64), models.ConvNet)
-    with pytest.raises(ValueError, match="has Baseline, ConvNet, CellNet, ResNet18"):
+    with pytest.raises(ValueError, match="has Baseline, ConvNet, CellNet, RobustNet, ResNet18"):
         models.build("ResNet", 28)
     with pytest.raises(ValueError, match="ConvNet has none to choose"):
         models.build("ConvNet", 28, [16, 32, 64])
@@ -120,3 +120,16 @@ def test_import_does_nothing_else(tmp_path):
     )
     assert done.stdout == done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_robust_net_judges_each_image_by_itself_whatever_its_light():
+    torch.manual_seed(0)
+    network = models.build("RobustNet", 28, (8, 16, 16))
+    images = torch.rand(4, 3, 28, 28) * 2 - 1
+    together = network(images)
+    alone = torch.cat([network(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)  # in training mode, too
+    lit = images * 0.6 + torch.tensor([0.3, -0.1, 0.2])[:, None, None]
+    torch.testing.assert_close(network(lit), together, rtol=0.1, atol=0.05)
+    assert network(torch.full((1, 3, 28, 28), 0.7)).isfinite().all()
+    assert models.count_parameters(models.build("RobustNet", 28)) < 2e6

@@ -22,6 +22,7 @@ from bloodcells.evaluation import calibration
 from bloodcells.evaluation.prediction import predict as predict_probabilities
 from bloodcells.inference.classifier import Classifier, load_classifier, md5_of, save_classifier
 
+FREQUENCIES = [0.3, *[0.1] * 7]
 CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
 
 
@@ -42,6 +43,7 @@ def weights(tmp_path_factory):
             "8": {"temperature": 0.25, "sets": sets},
         },
         "farthest": 1e9,
+        "frequencies": FREQUENCIES,
     }
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
     save_classifier(path, classifier, card)
@@ -238,6 +240,22 @@ def test_only_some_classes_can_occur(predict, fails, folder, weights):
     assert predict(folder, "--classes", "monocyte").code == 0
     line = fails("predict.py", folder, "--weights", weights, "--classes", "blast")
     assert "--classes: 'blast' is none of" in line
+
+
+def test_foreign_images_have_equally_frequent_classes(predict, folder, tmp_path):
+    (file,) = [path for path in folder.rglob("*.png") if path.name == "03.png"]
+    (official,) = json.loads(predict(file, "--format", "json").out)
+    large = Image.open(file).resize((280, 280), Image.Resampling.NEAREST)
+    large.save(tmp_path / "large.png")
+    outcome = predict(tmp_path / "large.png", "--frame", "none", "--format", "json")
+    assert "1 of 1 images are not of the data set's kind" in outcome.err
+    (foreign,) = json.loads(outcome.out)
+    (again,) = json.loads(predict(tmp_path / "large.png", "--crop", "279", "--format", "json").out)
+    weighted = np.array(list(official["probabilities"].values())) / FREQUENCIES
+    expected = weighted / weighted.sum()
+    for row in (foreign, again):
+        assert list(row["probabilities"].values()) == pytest.approx(expected, abs=0.02)
+    assert "not of the data set's kind" not in predict(file).err
 
 
 def test_a_cell_is_found_and_shown(predict, fails, weights, tmp_path):

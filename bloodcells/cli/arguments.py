@@ -25,7 +25,7 @@ STARTED = time.perf_counter()  # close to the start of the script
 SIZES = (28, 64, 128, 224)
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
-PLACES = ("config", "output", "data_root")  # settings for one machine
+PLACES = ("config", "output", "data_root", "elsewhere")  # settings for one machine
 WORK = ("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed")  # for one command
 NOT_SETTINGS = ("started", "code")  # attributes that `parse` adds
 # settings that do not affect the results, or that `run_name` treats separately

@@ -54,6 +54,16 @@ class Recipe:
     cutout: int = setting(
         0, whole_number(0, 28), help="side of a mid-grey square, in pixels at size 28; 0: none"
     )
+    domain_randomisation: float = setting(
+        0.0,
+        fraction,
+        help="share of each batch with colours, geometry, sharpness and noise changed at random",
+    )
+    unchanged: str = setting(
+        "none",
+        ("none", "colour", "geometry", "sharpness", "dirt"),
+        help="what domain randomisation does not change",
+    )
     focus: float = setting(
         0.0,
         fraction,
@@ -73,6 +83,8 @@ class Recipe:
                 f"--focus does nothing with --warmup {self.warmup:g}: in warm-up, and in the last "
                 f"{ALL_AT_THE_END:.0%} of the steps, a pass covers all images"
             )
+        if self.unchanged != "none" and not self.domain_randomisation:
+            raise UserError("--unchanged does nothing without --domain-randomisation")
         partners = {
             "filter_lr": ("optimizer", "muon"),
             "weight_decay": ("optimizer", "muon"),

@@ -231,6 +231,12 @@ def parse_release(script: str) -> Namespace:
         default=0.01,
         help="share of the validation images that may be flagged as unlike the training images",
     )
+    group.add_argument(
+        "--elsewhere",
+        type=Path,
+        metavar="DIR",
+        help="score another laboratory's images too: folders named after their classes",
+    )
     args = parse(parser)
     name = args.code.named(args.run.name)  # edited code does not replace the released weights
     args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"

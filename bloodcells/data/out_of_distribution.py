@@ -40,7 +40,7 @@ def photograph(rng: np.random.Generator, count: int, size: int, name: str) -> np
         left = int(rng.integers(whole.width - side))
         top = int(rng.integers(whole.height - side))
         part = whole.crop((left, top, left + int(side), top + int(side)))
-        images.append(prepare(part, size, "none"))
+        images.append(prepare(part, size, "none")[0])
     return np.stack(images)
 
 
@@ -48,7 +48,8 @@ def digits(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
     """Handwritten digits from scikit-learn, dark on white, enlarged four times."""
     chosen = rng.choice(load_digits().images, count)
     large = to_bytes(255 - chosen * 15.9).repeat(4, axis=1).repeat(4, axis=2)
-    return np.stack([prepare(Image.fromarray(i).convert("RGB"), size, "none") for i in large])
+    drawn = (Image.fromarray(one).convert("RGB") for one in large)
+    return np.stack([prepare(one, size, "none")[0] for one in drawn])
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:

@@ -28,8 +28,11 @@ class BadImageError(Exception):
     """Why one image cannot be used; the others are still read."""
 
 
-def prepare(image: Image.Image, size: int, frame: str) -> np.ndarray:
+def prepare(image: Image.Image, size: int, frame: str) -> tuple[np.ndarray, bool]:
     """Prepare an RGB image as uint8 (size, size, 3), by the steps that made the official images.
+
+    Also returned is whether it is foreign: neither of the final size nor a photograph of the data
+    set's.
 
     `frame` says what part is kept. "auto": of a photograph whose size is one of the data set's,
     the part that the data set keeps; of any other image, the square that frames the cell.
@@ -41,10 +44,11 @@ def prepare(image: Image.Image, size: int, frame: str) -> np.ndarray:
     if frame.isdigit():
         image = middle(image, int(frame))
     if image.size == (size, size):
-        return np.asarray(image)
+        return np.asarray(image), False
     if min(image.size) < size / 2:
         raise BadImageError(f"{image.width} x {image.height} pixels: too few to recognise a cell")
-    if frame == "auto" and {image.size, image.size[::-1]} & PHOTOGRAPHS:
+    foreign = not {image.size, image.size[::-1]} & PHOTOGRAPHS
+    if frame == "auto" and not foreign:
         image = middle(image, KEPT)
     elif frame == "auto":
         if (square := find_cell(image)) is None:
@@ -56,7 +60,7 @@ def prepare(image: Image.Image, size: int, frame: str) -> np.ndarray:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0")
     with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image.convert("RGB")), foreign
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:

@@ -35,6 +35,7 @@ class UserImage:
     note: str | None = None  # how it was read, if the user should know
     problem: str | None = None  # why there are no pixels
     square: Square | None = None  # where it was found in a field of view
+    foreign: bool = False  # neither of the final size nor a photograph of the data set's own sizes
 
 
 def find(arguments: list[str]) -> list[str]:
@@ -88,7 +89,8 @@ def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
             if frame == "detect":
                 yield from detect(name, image, size)
             else:
-                yield UserImage(name, name, prepare(image, size, frame), note)
+                pixels, foreign = prepare(image, size, frame)
+                yield UserImage(name, name, pixels, note, foreign=foreign)
         except BadImageError as error:
             yield UserImage(name, name, problem=str(error))
 
@@ -101,8 +103,8 @@ def detect(name: str, image: Image.Image, size: int) -> Iterator[UserImage]:
     for number, square in enumerate(squares, start=1):
         one = f"{name}#{number}"
         try:
-            pixels = prepare(cut(image, square), size, "none")
-            yield UserImage(name, one, pixels, square=square)
+            pixels, _ = prepare(cut(image, square), size, "none")
+            yield UserImage(name, one, pixels, square=square, foreign=True)
         except BadImageError as error:
             yield UserImage(name, one, problem=str(error), square=square)
 
@@ -180,7 +182,8 @@ def read_arrays(name: str, size: int, frame: str) -> Iterator[UserImage]:
         for number, pixels in enumerate(stack):
             one = f"{label}[{number}]"
             try:
-                yield UserImage(name, one, prepare_array(pixels, full, size, frame))
+                prepared, foreign = prepare_array(pixels, full, size, frame)
+                yield UserImage(name, one, prepared, foreign=foreign)
             except BadImageError as error:
                 yield UserImage(name, one, problem=str(error))
 
@@ -223,8 +226,8 @@ def to_stack(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> np.ndarray:
-    """Prepare one image of an array, (H, W, C): uint8 (size, size, 3). Raises `BadImageError`."""
+def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> tuple[np.ndarray, bool]:
+    """`prepare` for one image of an array, (H, W, C). Raises `BadImageError`."""
     height, width, channels = pixels.shape
     if height * width > MOST_PIXELS:
         raise BadImageError(f"{width} x {height} pixels: too many for one cell")

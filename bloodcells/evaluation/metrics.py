@@ -178,3 +178,10 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
     changed = only_first + only_second
     p = stats.binomtest(only_first, changed).pvalue if changed else 1.0
     return {"only_first": only_first, "only_second": only_second, "p": float(p)}
+
+
+def mean_and_deviation(values: list) -> dict:
+    """Mean and standard deviation of several models' values: numbers, or equally long lists."""
+    numbers = np.array(values, dtype=float)
+    std = numbers.std(0, ddof=1).tolist() if len(numbers) > 1 else None
+    return {"mean": numbers.mean(0).tolist(), "std": std}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bloodcells.data.bloodmnist import Dataset
+from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.evaluation import calibration, metrics
+from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.inference.classifier import LEVELS, VIEWS, Classifier
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -18,22 +19,28 @@ CELLS = "test images"
 
 
 def measure(
-    classifier: Classifier, dataset: Dataset, strange: dict[str, np.ndarray], false_alarms: float
+    classifier: Classifier,
+    dataset: Dataset,
+    seen: Split,
+    strange: dict[str, np.ndarray],
+    false_alarms: float,
 ) -> dict:
     """Fit on validation, for each number of views, and score on test.
 
     `strange` holds out-of-distribution images by kind. The bound on the distance is set to flag at
-    most the share `false_alarms` of the validation images as unlike the training images.
+    most the share `false_alarms` of `seen`, validation images as training shows them, as unlike the
+    training images.
     """
     member: dict = {"views": {}}
     for classifier.views in VIEWS:
-        val, val_distance = predict(classifier, dataset.val.images)
+        val, _ = predict(classifier, dataset.val.images)
         test, test_distance = predict(classifier, dataset.test.images)
         member["views"][classifier.views] = fit_and_score(
             dataset.val.labels, val, dataset.test.labels, test
         )
     classifier.views = 1
-    member["farthest"] = float(np.quantile(val_distance, 1 - false_alarms, method="higher"))
+    _, distance = predict(classifier, seen.images)
+    member["farthest"] = float(np.quantile(distance, 1 - false_alarms, method="higher"))
     member["distances"] = {CELLS: test_distance}
     member["distances"] |= {kind: predict(classifier, i)[1] for kind, i in strange.items()}
     return member
@@ -68,14 +75,16 @@ def summary(run: SavedRun, members: list[dict]) -> dict:
     for number in VIEWS:
         parts = [member["views"][number] for member in members]
         views[str(number)] = {
-            "temperature": spread([part["temperature"] for part in parts]),
+            "temperature": mean_and_deviation([part["temperature"] for part in parts]),
             **{
-                when: {k: spread([part[when][k] for part in parts]) for k in parts[0][when]}
+                when: {
+                    k: mean_and_deviation([part[when][k] for part in parts]) for k in parts[0][when]
+                }
                 for when in ("before", "after")
             },
             "sets": {
                 level: {
-                    key: spread([part["set_scores"][level][key] for part in parts])
+                    key: mean_and_deviation([part["set_scores"][level][key] for part in parts])
                     for key in parts[0]["set_scores"][level]
                 }
                 for level in LEVELS
@@ -84,7 +93,7 @@ def summary(run: SavedRun, members: list[dict]) -> dict:
     unlike = {}
     for kind in members[0]["distances"]:
         shares = [float((m["distances"][kind] > m["farthest"]).mean()) for m in members]
-        unlike[kind] = {**spread(shares), "released": shares[0]}
+        unlike[kind] = {**mean_and_deviation(shares), "released": shares[0]}
     released = {str(n): part["after"]["accuracy"] for n, part in members[0]["views"].items()}
     return {
         "views": views,
@@ -92,13 +101,6 @@ def summary(run: SavedRun, members: list[dict]) -> dict:
         "float16": rounding(run, members),
         "released": {"accuracy": released},
     }
-
-
-def spread(values: list) -> dict:
-    """Mean and standard deviation over members, of numbers or of equally long lists."""
-    numbers = np.array(values, dtype=float)
-    std = numbers.std(0, ddof=1).tolist() if len(numbers) > 1 else None
-    return {"mean": numbers.mean(0).tolist(), "std": std}
 
 
 def rounding(run: SavedRun, members: list[dict]) -> dict:

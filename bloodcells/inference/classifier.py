@@ -79,22 +79,28 @@ class Released:
     size: int  # side of the images that it takes, in pixels
     sets: dict[str, float]  # by level, "0.95": least probability of a class in the prediction set
     farthest: float  # squared distance above which an image is out-of-distribution
+    frequencies: np.ndarray  # of all of the classifier's classes among the training images
 
     def among(self, classes: Sequence[str]) -> Released:
         """The same where only some of the classes can occur."""
         columns = [self.columns[self.classes.index(name)] for name in classes]
         return replace(self, classes=list(classes), columns=columns)
 
-    def predict(self, images: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, images: np.ndarray, foreign: np.ndarray, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (N, classes) and squared distances (N,) of uint8 images (N, H, H, 3).
 
-        The probabilities are renormalised over the classes that can occur. So a prediction set
-        holds the truth at least as often as without that restriction.
+        Where `foreign`, bool (N,), is set, all classes are taken as equally frequent: the training
+        images' frequencies are those of one analyser's collection. The probabilities are
+        renormalised over the classes that can occur, so a prediction set holds the truth at least
+        as often as without that restriction.
         """
         on_device = torch.from_numpy(images).to(self.classifier.centres.device)
-        every, distances = self.classifier.predict(on_device, batch_size)
-        probabilities = every[:, self.columns].clamp_min(torch.finfo(torch.float32).tiny)
-        return (probabilities / probabilities.sum(1, keepdim=True)).numpy(), distances.numpy()
+        every, distances = (part.numpy() for part in self.classifier.predict(on_device, batch_size))
+        weight = np.where(foreign[:, None], 1 / self.frequencies, 1.0)
+        probabilities = np.maximum(every * weight, np.finfo(np.float32).tiny)[:, self.columns]
+        return probabilities / probabilities.sum(1, keepdims=True), distances
 
 
 @torch.inference_mode()
@@ -150,18 +156,9 @@ def load_classifier(
         network = models.build(card["model"], card["size"], card["widths"])
         classifier = Classifier(cast(models.CellNet, network), state["centres"], state["whitening"])
         classifier.load_state_dict(state)
-        calibration = card["calibration"][str(views)]
-        classifier.views, classifier.temperature = views, float(calibration["temperature"])
         fuse(classifier.eval())
         classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model = Released(
-            classifier,
-            classes=[str(name) for name in card["classes"]],
-            columns=list(range(len(card["classes"]))),
-            size=int(card["size"]),
-            sets={level: float(calibration["sets"][level]) for level in LEVELS},
-            farthest=float(card["farthest"]),
-        )
+        model = released(classifier, card, views)
         blank = torch.zeros(1, model.size, model.size, 3, dtype=torch.uint8, device=device)
         probabilities, _ = classifier.predict(blank)  # fails unless weights and card match
         if probabilities.shape[1] != len(model.classes):
@@ -172,6 +169,21 @@ def load_classifier(
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{flag} {path}: the weights do not match the card: {reason}") from error
     return model
+
+
+def released(classifier: Classifier, card: dict, views: int) -> Released:
+    """A classifier set up for so many views, with what its card says."""
+    calibration = card["calibration"][str(views)]
+    classifier.views, classifier.temperature = views, float(calibration["temperature"])
+    return Released(
+        classifier,
+        classes=[str(name) for name in card["classes"]],
+        columns=list(range(len(card["classes"]))),
+        size=int(card["size"]),
+        sets={level: float(calibration["sets"][level]) for level in LEVELS},
+        farthest=float(card["farthest"]),
+        frequencies=np.array([float(share) for share in card["frequencies"]]),
+    )
 
 
 def load_network(run: SavedRun, weights: str) -> nn.Module:

@@ -29,6 +29,7 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]  # by class
     unlike_training: bool  # out-of-distribution
+    foreign: bool  # neither of the training images' size nor a photograph of the data set's sizes
     pixels: np.ndarray  # uint8 (size, size, 3), as the network saw it
     set: list[str] | None = None  # the prediction set, if asked for
     truth: str | None = None  # the labelled class, if there is one

@@ -16,6 +16,7 @@ from torch import Tensor
 from bloodcells.cli.recipe import ALL_AT_THE_END, Recipe
 from bloodcells.data.bloodmnist import Images, normalise
 from bloodcells.training import distributed
+from bloodcells.training.domain_randomisation import changed_count, randomise
 
 VIEWS = 8
 
@@ -57,6 +58,7 @@ class Batches:
         self.images, self.labels, self.device = images, labels, labels.device
         self.batch_size, self.generator = recipe.batch_size, generator
         self.next_view = self.draw(VIEWS, len(labels)) if recipe.dihedral else None
+        self.randomised, self.unchanged = recipe.domain_randomisation, recipe.unchanged
         self.focus, self.warmup = recipe.focus, recipe.warmup
         self.steps, self.step = recipe.epochs * len(self), 0
         self.losses = torch.zeros(len(labels), device=self.device)  # latest loss of each image
@@ -94,11 +96,17 @@ class Batches:
             images = normalise(distributed.part(self.pixels(self.rows)))
             if self.cutout:
                 images.masked_fill_(distributed.part(self.squares(len(self.rows))), 0)
+            if self.randomised:
+                images = randomise(images, self.randomised, self.unchanged)
             yield images, self.labels[distributed.part(self.rows)]
 
     def record(self, losses: Tensor) -> None:
         """Store the losses, (B,), of the latest batch, by which the next images are chosen."""
-        self.losses[self.rows] = distributed.joined(losses, len(self.rows))
+        if self.randomised:  # such images' losses tell more of the change than of the image
+            losses = losses.clone()
+            losses[: changed_count(self.randomised, len(losses))] = torch.nan
+        latest = distributed.joined(losses, len(self.rows))
+        self.losses[self.rows] = torch.where(latest.isnan(), self.losses[self.rows], latest)
 
     def choose(self) -> Tensor:
         """The rows of the next pass in random order, int64 (n,)."""

@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-import sleeping_worker
+import search_worker
 from optuna.trial import TrialState
 
 from bloodcells.errors import UserError
@@ -17,7 +17,7 @@ def three_workers_of_which_two_are_killed(url, folder):
     """Each in its first trial; the third fills all slots, and no slot twice."""
     processes = multiprocessing.get_context("spawn")
     workers = [
-        processes.Process(target=sleeping_worker.work, args=(url, folder, 6, 0.8)) for _ in range(3)
+        processes.Process(target=search_worker.work, args=(url, folder, 6, 0.8)) for _ in range(3)
     ]
     for worker in workers:
         worker.start()

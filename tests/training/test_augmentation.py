@@ -135,3 +135,14 @@ def test_focus_without_warmup_begins_with_a_pass_over_all():
 
 def test_reflect():
     assert reflect(torch.tensor([-2, -1, 0, 5, 9, 10, 11]), 10).tolist() == [2, 1, 0, 5, 9, 8, 7]
+
+
+def test_losses_of_randomised_images_do_not_count():
+    images, labels = random_images(64)
+    recipe = Recipe(epochs=4, batch_size=16, lr=1.0, domain_randomisation=0.5)
+    source = Batches(images, labels, recipe, torch.Generator().manual_seed(0))
+    for served, rows in source:
+        changed = (served != normalise(images[rows])).flatten(1).any(1)
+        source.record(torch.full((len(rows),), 3.0))
+        assert torch.equal(source.losses[rows] == 3, ~changed)
+    assert (source.losses == 3).sum() == 32

@@ -1,0 +1,93 @@
+"""Domain randomisation changes its share of a batch, each image in its own way."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from bloodcells.cli.recipe import Recipe
+from bloodcells.data import synthetic_cells
+from bloodcells.data.bloodmnist import normalise
+from bloodcells.training import domain_randomisation
+from bloodcells.training.domain_randomisation import CHANGES, randomise
+
+CELLS = torch.from_numpy(synthetic_cells.make()["train"][0][:64])
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_only_its_share_is_changed(share):
+    images, count = normalise(CELLS), round(64 * share)
+    torch.manual_seed(0)
+    changed = randomise(images, share)
+    assert changed.shape == images.shape
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(changed[count:], images[count:])
+    different = (changed != images).flatten(1).any(1)[:count].float().mean()
+    assert different > 0.95
+    assert changed.isfinite().all()
+    assert changed.abs().max() <= 1
+    levels = (changed[:count] + 1) * 127.5  # as a file would have them
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+
+
+def test_the_same_seed_makes_the_same_images():
+    torch.manual_seed(1)
+    first = randomise(normalise(CELLS), 0.5)
+    assert not torch.equal(first, randomise(normalise(CELLS), 0.5))
+    torch.manual_seed(1)
+    assert torch.equal(first, randomise(normalise(CELLS), 0.5))
+
+
+@pytest.mark.parametrize("change", [change for change, *_ in CHANGES], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("size", [28, 64])
+def test_each_change_is_an_image_s_own(change, size):
+    one = torch.nn.functional.interpolate((normalise(CELLS[:1]) + 1) / 2, size)
+    images = one.expand(16, -1, -1, -1).clone()
+    torch.manual_seed(0)
+    changed = change(images)
+    assert changed.shape == images.shape
+    assert changed.isfinite().all()
+    if change not in (domain_randomisation.surroundings, domain_randomisation.fewer_pixels):
+        assert len({tuple(image.flatten().tolist()) for image in changed}) > 10
+    if change in (domain_randomisation.blur, domain_randomisation.motion):
+        assert changed.mean() == pytest.approx(float(images.mean()), abs=0.02)
+
+
+def test_grey_stays_grey_under_another_camera_but_for_its_white_balance():
+    grey = torch.linspace(0.2, 0.8, 28).expand(8, 3, 28, 28).clone()
+    torch.manual_seed(0)
+    changed = domain_randomisation.colour(grey)
+    ratio = (changed[:, 0] / changed[:, 1].clamp_min(1e-3)).flatten(1)
+    assert float(ratio.std(1).median()) < 0.1
+
+
+def test_rotation_and_zoom_keep_the_middle():
+    image = torch.zeros(64, 3, 28, 28)
+    image[:, :, 11:17, 11:17] = 1
+    torch.manual_seed(0)
+    moved = domain_randomisation.geometry(image)
+    y, x = np.mgrid[:28, :28]
+    weight = moved[:, 0].numpy()
+    centre = [(weight * axis).sum((1, 2)) / weight.sum((1, 2)) for axis in (y, x)]
+    assert np.abs(np.array(centre) - 13.5).max() < 9
+    area = weight.sum((1, 2)) / 36
+    assert 0.3 < area.min() < 0.6
+    assert 1.6 < area.max() < 2.6
+
+
+def test_the_flag_names_the_groups_of_changes():
+    field = next(field for field in fields(Recipe) if field.name == "unchanged")
+    assert set(field.metadata["of"]) == {"none", *(group for *_, group in CHANGES)}
+
+
+@pytest.mark.parametrize("group", sorted({group for *_, group in CHANGES}))
+def test_a_group_of_changes_can_be_left_out(group, monkeypatch):
+    def refuse(images):
+        raise AssertionError("is left out")
+
+    kept = [(refuse if own == group else change, 1.0, own) for change, _, own in CHANGES]
+    monkeypatch.setattr(domain_randomisation, "CHANGES", kept)
+    randomise(normalise(CELLS), 0.5, unchanged=group)
+    with pytest.raises(AssertionError):
+        randomise(normalise(CELLS), 0.5)
