@@ -21,23 +21,24 @@ if __name__ == "__main__":
 import itertools
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from io import TextIOWrapper
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bloodcells.cli.arguments import discard_output
 from bloodcells.data import class_names, user_images
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
+from bloodcells.inference.adaptation import Adaptation, adapt
 from bloodcells.inference.classifier import Released, load_classifier
 from bloodcells.inference.output import ABSTAINED, Prediction, printable
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device
 
 
@@ -49,6 +50,7 @@ class Tally:
     unlike: int = 0
     foreign: int = 0
     refused: int = 0
+    adaptation: Adaptation | None = None
     kept: list[Prediction] = field(default_factory=list)  # those to be scored or counted
 
 
@@ -67,15 +69,19 @@ def main() -> None:
         if folder is not None:
             run_folder.prepare(folder, flag=flag)
     tally = Tally()
-    images = usable(user_images.read(files, model.size, args.frame), tally)
+    images: Iterable[UserImage] = usable(user_images.read(files, model.size, args.frame), tally)
+    if args.adapt:
+        images = list(images)
+        model = adapted(model, images, tally, args.batch_size)
     if args.export is not None:
-        pixels = [cast(np.ndarray, image.pixels) for image in images]
-        if files and not pixels:
+        checked = list(images)
+        if files and not checked:
             raise UserError("--export: none of the images can be used to check the file")
+        pixels = [cast(np.ndarray, image.pixels) for image in checked]
         print(onnx_export.export(model, args.export, pixels))
     else:
         predictions = classify(images, model, labels, args)
-        write(watched(predictions, tally), args.format)
+        output.write(watched(predictions, tally), args.format)
         report(tally, labels, model, args)
     if tally.refused:
         tell(f"{tally.refused} image{'s' * (tally.refused > 1)} could not be used")
@@ -102,43 +108,74 @@ def usable(images: Iterable[UserImage], tally: Tally) -> Iterator[UserImage]:
             yield image
 
 
+def adapted(model: Released, images: list[UserImage], tally: Tally, batch_size: int) -> Released:
+    """The model adapted to these images, and what it was adapted by in the tally.
+
+    Raises `UserError` if that cannot be done.
+    """
+    if at_home := sum(not image.foreign for image in images):
+        raise UserError(
+            f"--adapt: {at_home} of {len(images)} images are of the data set's own kind, to which "
+            "there is nothing to adapt; pass those of one other laboratory alone"
+        )
+    model, tally.adaptation = adapt(model, pixels_of(images), batch_size)
+    seen = ", ".join(f"{name} {share:.0%}" for name, share in tally.adaptation.shares.items())
+    tell(f"adapted to {len(images)} images, which before were: {seen}")
+    return model
+
+
+def pixels_of(images: Sequence[UserImage]) -> np.ndarray:
+    """The prepared pixels of usable images: uint8 (N, H, H, 3)."""
+    return np.stack([cast(np.ndarray, image.pixels) for image in images])
+
+
 def classify(
-    images: Iterator[UserImage], model: Released, labels: dict[str, str | None], args: Namespace
+    images: Iterable[UserImage], model: Released, labels: dict[str, str | None], args: Namespace
 ) -> Iterator[Prediction]:
     """A prediction for each image, computed batch by batch."""
-    numbers = itertools.count(1)
-    while batch := list(itertools.islice(images, args.batch_size)):
-        pixels = np.stack([cast(np.ndarray, image.pixels) for image in batch])
+    waiting, numbers = iter(images), itertools.count(1)
+    while batch := list(itertools.islice(waiting, args.batch_size)):
         foreign = np.array([image.foreign for image in batch])
-        results = (values.tolist() for values in model.predict(pixels, foreign, args.batch_size))
-        for image, shown, values, distance in zip(batch, pixels, *results, strict=True):
-            top = max(values)
-            probabilities = dict(zip(model.classes, values, strict=True))
-            least = model.sets[args.sets] if args.sets else 2.0
+        results = model.predict(pixels_of(batch), foreign, args.batch_size)
+        for image, values, distance in zip(batch, *results, strict=True):
             if args.save_crops is not None:
-                save_crop(args, next(numbers), shown)
-            yield Prediction(
-                path=image.name,
-                label=model.classes[values.index(top)] if top >= args.abstain_below else ABSTAINED,
-                probability=top,
-                probabilities=probabilities,
-                unlike_training=distance > model.farthest,
-                foreign=image.foreign,
-                pixels=shown,
-                set=[name for name, p in probabilities.items() if p >= least]
-                if args.sets
-                else None,
-                truth=labels.get(image.file),
-                file=image.file,
-                square=image.square,
-            )
+                save_crop(args.save_crops / f"{next(numbers):06}.png", image)
+            yield prediction(image, values.tolist(), distance, model, labels, args)
 
 
-def save_crop(args: Namespace, number: int, pixels: np.ndarray) -> None:
-    """Save what the network saw of an image. Raises `UserError`."""
-    path = args.save_crops / f"{number:06}.png"
+def prediction(
+    image: UserImage,
+    values: list[float],
+    distance: float,
+    model: Released,
+    labels: dict[str, str | None],
+    args: Namespace,
+) -> Prediction:
+    """The prediction for an image, from its classes' probabilities and its distance."""
+    probabilities = dict(zip(model.classes, values, strict=True))
+    label = max(probabilities, key=probabilities.__getitem__)
+    members = None
+    if args.sets:
+        members = [name for name, p in probabilities.items() if p >= model.sets[args.sets]]
+    return Prediction(
+        path=image.name,
+        label=label if probabilities[label] >= args.abstain_below else ABSTAINED,
+        probability=probabilities[label],
+        probabilities=probabilities,
+        unlike_training=bool(distance > model.farthest),
+        foreign=image.foreign,
+        pixels=cast(np.ndarray, image.pixels),
+        set=members,
+        truth=labels.get(image.file),
+        file=image.file,
+        square=image.square,
+    )
+
+
+def save_crop(path: Path, image: UserImage) -> None:
+    """Save what the network sees of an image. Raises `UserError`."""
     try:
-        Image.fromarray(pixels).save(path)
+        Image.fromarray(cast(np.ndarray, image.pixels)).save(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -155,25 +192,8 @@ def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Predict
         yield one
 
 
-def write(predictions: Iterable[Prediction], form: str) -> None:
-    """Print the predictions. Raises `UserError` if standard output cannot be written."""
-    if sys.stdout is None:
-        raise UserError("standard output is closed")
-    try:
-        # for any file name
-        cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
-        for line in getattr(output, f"as_{form}")(predictions):
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        discard_output()
-        raise UserError(f"standard output: cannot write: {error.strerror}") from error
-
-
 def report(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> None:
-    """Report on all images together: the scores, the images left out, those unlike training."""
+    """Report on all images together: scores or counts, then what limits the trust in them."""
     if tally.kept:
         # a second of loading, which users without labels or fields need not wait for
         from bloodcells.evaluation import differential, labelled
@@ -183,14 +203,14 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
         if args.detect:
             counted = differential.differential([x.label for x in tally.kept], model.classes)
             print(differential.report(counted), file=sys.stderr)
+            content = {**described(tally, model, args), "differential": counted}
         else:
             scores = labelled.score(tally.kept, model.classes)
             print(labelled.report(scores), file=sys.stderr)
-        if args.output is not None and args.detect:
-            save_fields(args, counted, tally.kept)
-        elif args.output is not None:
-            save_scores(args, scores, tally.kept, model.classes)
+            content = {**described(tally, model, args), "scores": scores}
         if args.output is not None:
+            save = save_fields if args.detect else save_scores
+            save(args.output, content, tally.kept)
             tell(f"wrote {args.output}")
     for line in class_names.unknown_folders(labels):
         tell(line)
@@ -205,6 +225,23 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
             "the training images (? in the table, unlike_training elsewhere): do not rely on their "
             "classes"
         )
+
+
+def described(tally: Tally, model: Released, args: Namespace) -> dict:
+    """What was classified, and how: for the run folder."""
+    return {
+        "dataset": {"name": "the user's images", "paths": list(args.paths)},
+        "config": {
+            "weights": args.weights.name,
+            "views": args.views,
+            "frame": args.frame,
+            "classes": model.classes,
+            "abstain_below": args.abstain_below,
+        },
+        "adaptation": None if tally.adaptation is None else asdict(tally.adaptation),
+        "code": args.code.describe(),
+        "environment": environment(args.device, args.code),
+    }
 
 
 def tell(message: str) -> None:

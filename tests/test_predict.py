@@ -258,6 +258,33 @@ def test_foreign_images_have_equally_frequent_classes(predict, folder, tmp_path)
     assert "not of the data set's kind" not in predict(file).err
 
 
+def test_adapting_to_another_laboratory(predict, fails, weights, folder, tmp_path, monkeypatch):
+    # the random network names one class nearly always
+    monkeypatch.setattr("bloodcells.inference.adaptation.MOST_OF_ONE_CLASS", 1.0)
+    for number, path in enumerate(3 * sorted(folder.rglob("*.png"))):
+        copy = tmp_path / "large" / path.parent.name / f"{number}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((56, 56)).save(copy)
+    flags = ("--labelled", "--frame", "none", "--format", "json", tmp_path / "large")
+    before = predict(*flags)
+    outcome = predict(*flags, "--adapt", "--output", tmp_path / "run")
+    assert "adapted to 36 images, which before were: basophil " in outcome.err
+    stored = json.loads((tmp_path / "run" / "metrics.json").read_text())["adaptation"]
+    assert stored["images"] == 36
+    means = [
+        np.mean([list(row["probabilities"].values()) for row in json.loads(out)], axis=0)
+        for out in (before.out, outcome.out)
+    ]
+    assert list(stored["shares"].values()) == pytest.approx(means[0].tolist(), abs=1e-6)
+    assert abs(means[0] - means[1]).max() > 1e-3
+    line = fails("predict.py", folder, "--weights", weights, "--adapt")
+    assert "--adapt: 12 of 12 images are of the data set's own kind" in line
+    line = fails("predict.py", copy, "--weights", weights, "--adapt", "--frame", "none")
+    assert "--adapt: at least 36 usable images" in line
+    line = fails("predict.py", "--weights", weights, "--adapt", "--export", tmp_path / "a.onnx")
+    assert "--adapt does nothing with --export" in line
+
+
 def test_a_cell_is_found_and_shown(predict, fails, weights, tmp_path):
     field = Image.new("RGB", (300, 200), (230, 215, 220))
     ImageDraw.Draw(field).ellipse((190, 80, 240, 130), (110, 60, 150))
@@ -295,7 +322,7 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     rows = json.loads(outcome.out)
     assert [row["path"].rpartition("#")[2] for row in rows] == ["1", "2", "3"]
     assert [row["x"] for row in rows] == pytest.approx([80, 200, 320], abs=2)
-    counted = json.loads((tmp_path / "run" / "differential.json").read_text())["differential"]
+    counted = json.loads((tmp_path / "run" / "metrics.json").read_text())["differential"]
     for row in counted:
         assert row["count"] == sum(one["label"] == row["class"] for one in rows)
         if "share" in row:

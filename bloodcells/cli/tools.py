@@ -52,7 +52,16 @@ def parse_predict(script: str) -> Namespace:
     args = parser.parse_intermixed_args()
     if not args.paths and args.export is None:
         raise UserError("no images: name files or folders, or - for standard input")
-    for idle in ("format", "abstain_below", "sets", "labelled", "classes", "names", "save_crops"):
+    for idle in (
+        "format",
+        "abstain_below",
+        "sets",
+        "labelled",
+        "classes",
+        "names",
+        "save_crops",
+        "adapt",
+    ):
         if args.export is not None and getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
     if args.output is not None and not (args.labelled or args.detect):
@@ -105,6 +114,12 @@ def add_answer_flags(parser: Parser) -> None:
         metavar="NAME,NAME",
         help="the only classes that can occur; normal-differential: the five white cells of "
         "normal blood",
+    )
+    parser.add_argument(
+        "--adapt",
+        action="store_true",
+        help="first adapt to the images, some dozens or more of several classes, all of one other "
+        "laboratory",
     )
     parser.add_argument(
         "--abstain-below",

@@ -110,6 +110,15 @@ def features(network: models.CellNet, images: Tensor, batch_size: int = 128) -> 
     return torch.cat(parts).cpu()
 
 
+@torch.inference_mode()
+def mean_features(classifier: Classifier, images: Tensor, batch_size: int = 128) -> Tensor:
+    """The mean of `features` over the classifier's views: float32 (N, d) on the CPU."""
+    total: Tensor | int = 0
+    for which in range(classifier.views):
+        total = total + features(classifier.network, view(images, which), batch_size)
+    return cast(Tensor, total / classifier.views)
+
+
 def space_of(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """`Classifier`'s `centres` and `whitening` from training features (N, d) and labels (N,)."""
     features = features.double()

@@ -6,15 +6,20 @@ import base64
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
+from bloodcells.cli.arguments import discard_output
 from bloodcells.data.framing import Square
+from bloodcells.errors import UserError
 
 ABSTAINED = "abstained"
 TEMPLATE = Path(__file__).with_name("predictions.html.j2")
@@ -109,6 +114,26 @@ def as_html(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Predictions as a page of its own: each image as the network saw it, and its class."""
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     yield page.render(predictions=predictions)
+
+
+AS = {"table": as_table, "csv": as_csv, "json": as_json, "html": as_html}
+
+
+def write(predictions: Iterable[Prediction], form: str) -> None:
+    """Print the predictions. Raises `UserError` if standard output cannot be written."""
+    if sys.stdout is None:
+        raise UserError("standard output is closed")
+    try:
+        # for any file name
+        cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
+        for line in AS[form](predictions):
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise UserError(f"standard output: cannot write: {error.strerror}") from error
 
 
 def printable(name: str) -> str:

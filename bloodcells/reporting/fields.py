@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from bloodcells.tracking import run_folder
 INK = (220, 20, 60)
 
 
-def save_fields(args: Namespace, counted: list[dict], predictions: Sequence[Prediction]) -> None:
-    """Write the run folder `args.output`. Raises `UserError` if it cannot be written."""
+def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) -> None:
+    """Write the run folder, with `content` as its metrics.json. Raises `UserError`."""
     columns = ("path", "label", "probability", "x", "y", "side")
     rows: list[Sequence] = [columns]
     for one in predictions:
@@ -30,9 +29,9 @@ def save_fields(args: Namespace, counted: list[dict], predictions: Sequence[Pred
         for number, (file, cells) in enumerate(by_file, start=1):
             draw(folder / f"field-{number:03}.png", file, list(cells))
         run_folder.write_csv(folder / "cells.csv", rows)
-        run_folder.write_json(folder / "differential.json", {"differential": counted})
+        run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(args.output, fill, last="differential.json", stale="field-*.png")
+    run_folder.write(output, fill, last="metrics.json", stale="field-*.png")
 
 
 def draw(path: Path, file: str, cells: Sequence[Prediction]) -> None:

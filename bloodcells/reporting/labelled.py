@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,35 +10,20 @@ import numpy as np
 from bloodcells.inference.output import ABSTAINED, Prediction
 from bloodcells.reporting.figures import training as figures
 from bloodcells.tracking import run_folder
-from bloodcells.tracking.environment import environment
 
 
-def save_scores(
-    args: Namespace, scores: dict, predictions: Sequence[Prediction], classes: Sequence[str]
-) -> None:
-    """Write the run folder `args.output`. Raises `UserError` if it cannot be written."""
-    content = {
-        "dataset": {"name": "labelled folders", "paths": list(args.paths)},
-        "config": {
-            "weights": args.weights.name,
-            "views": args.views,
-            "frame": args.frame,
-            "classes": list(classes),
-            "abstain_below": args.abstain_below,
-        },
-        "code": args.code.describe(),
-        "environment": environment(args.device, args.code),
-        "scores": scores,
-    }
+def save_scores(output: Path, content: dict, predictions: Sequence[Prediction]) -> None:
+    """Write the run folder, with `content` as its metrics.json. Raises `UserError`."""
+    classes = content["config"]["classes"]
     columns = ("path", "truth", "label", "probability", "unlike_training")
     rows = [columns, *([getattr(one, name) for name in columns] for one in predictions)]
 
     def fill(folder: Path) -> None:
         run_folder.write_csv(folder / "predictions.csv", rows)
-        draw(folder, scores, predictions, classes)
+        draw(folder, content["scores"], predictions, classes)
         run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(args.output, fill, last="metrics.json")
+    run_folder.write(output, fill, last="metrics.json")
 
 
 def draw(

@@ -1,0 +1,88 @@
+"""Adaptation takes away what another laboratory adds to all images, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bloodcells.errors import UserError
+from bloodcells.inference.adaptation import FEWEST, adapt
+from bloodcells.inference.classifier import Classifier, Released, space_of
+
+COLOURS = np.array([[90, 90, 160], [160, 90, 90], [90, 160, 90]])  # of three classes
+CAST = np.array([50, -40, 0])  # another laboratory's
+
+
+class Colours(nn.Module):
+    """A network whose features are an image's mean colour."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(3, 3)
+        means = torch.tensor(COLOURS / 127.5 - 1, dtype=torch.float32)
+        self.classifier.weight.data = 20 * means
+        self.classifier.bias.data = -10 * means.square().sum(1)
+
+    def features(self, x):
+        return x.mean((2, 3))
+
+    def forward(self, x):
+        return self.classifier(self.features(x))
+
+
+def images(counts, cast=0):
+    """Images of so many of each class, uint8, and their labels."""
+    labels = np.repeat(np.arange(3), counts)
+    rng = np.random.default_rng(0)
+    shape = (len(labels), 8, 8, 3)
+    pixels = COLOURS[labels][:, None, None] + cast + rng.normal(0, 8, shape)
+    pixels += rng.normal(0, 12, (len(labels), 1, 1, 3))
+    return pixels.clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture
+def model():
+    network, (pixels, labels) = Colours(), images([50, 50, 50])
+    features = network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1)
+    classifier = Classifier(network, *space_of(features, torch.from_numpy(labels))).eval()
+    names = ["blue", "red", "green"]
+    return Released(classifier, names, [0, 1, 2], 8, {}, 1e9, np.full(3, 1 / 3))
+
+
+def recall(model, pixels, labels):
+    probabilities, _ = model.predict(pixels, np.ones(len(pixels), bool), batch_size=32)
+    right = probabilities.argmax(1) == labels
+    return np.mean([right[labels == label].mean() for label in range(3)])
+
+
+@pytest.mark.parametrize("counts", [[40, 40, 40], [90, 20, 10]])
+def test_a_colour_cast_is_taken_away(model, counts):
+    pixels, labels = images(counts, CAST)
+    before = recall(model, pixels, labels)
+    adapted, found = adapt(model, pixels, batch_size=32)
+    assert before < 0.8
+    assert recall(adapted, pixels, labels) > before + 0.1
+    assert found.images == sum(counts)
+    assert sum(found.shares.values()) == pytest.approx(1, abs=1e-5)
+    assert found.offsets["red"] < 0  # too many were called red
+
+
+def test_images_like_the_training_images_change_nothing(model):
+    pixels, _ = images([40, 40, 40])
+    _, found = adapt(model, pixels, batch_size=32)
+    assert np.abs(list(found.offsets.values())).max() < 0.3
+
+
+def test_the_model_itself_is_not_changed(model):
+    bias = model.classifier.network.classifier.bias.clone()
+    adapt(model, images([40, 40, 40], CAST)[0], batch_size=32)
+    assert torch.equal(bias, model.classifier.network.classifier.bias)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [([FEWEST - 2, 1, 0], f"at least {FEWEST}"), ([60, 2, 2], "one class, blue")],
+)
+def test_too_few_images_and_one_class_are_refused(model, counts, words):
+    with pytest.raises(UserError, match=words):
+        adapt(model, images(counts)[0], batch_size=32)
