@@ -3,9 +3,12 @@
     python ablation.py --overwrite         # writes plots/ablation/
     python ablation.py --only no-shift     # one variant, and the whole recipe
     python ablation.py --epochs 4          # a shorter recipe, in its own folder
+    python ablation.py --config ablation-robust --elsewhere wbc/    # writes plots/ablation-robust/
 
 Every variant is trained on the same folds of train + validation, one fold after another, and scored
-on the held-out fold. The test split is never read. Writes ablation.json and a figure.
+on the held-out fold. A recipe with domain randomisation is also scored on corrupted held-out images
+and, with --elsewhere, on those of another laboratory, in folders named after their classes. The
+test split is never read. Writes ablation.json and a figure.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -15,17 +18,22 @@ if __name__ == "__main__":
     run_script(parse_ablation, __file__)  # answers --help and wrong flags before torch loads
 
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
+from torch import nn
 
 from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
+from bloodcells.data.bloodmnist import Labelled, Split
 from bloodcells.data.folds import make_folds
 from bloodcells.errors import UserError
+from bloodcells.evaluation import elsewhere, unseen
 from bloodcells.evaluation.metrics import mcnemar
 from bloodcells.evaluation.prediction import score
 from bloodcells.reporting.figures import studies as figures
@@ -50,6 +58,18 @@ VARIANTS: dict[str, dict] = {  # the settings that each variant changes
     "cutout-8": {"cutout": 8},
     "network-of-the-paper": {"model": "ConvNet", "widths": None, **ADAM, "lr": 1e-3},
 }
+OF_RANDOMISATION: dict[str, dict] = {  # the same, of a recipe with domain randomisation
+    WHOLE: {},
+    "no-randomisation": {"domain_randomisation": 0.0},
+    "all-images-randomised": {"domain_randomisation": 1.0},
+    "colour-unchanged": {"unchanged": "colour"},
+    "geometry-unchanged": {"unchanged": "geometry"},
+    "sharpness-unchanged": {"unchanged": "sharpness"},
+    "no-dirt-or-noise": {"unchanged": "dirt"},
+    "network-of-cnn-best": {"model": "CellNet"},
+    "no-focus-on-hard-images": {"focus": 0.0},
+}
+CORRUPTED = 300  # held-out images of each fold that are corrupted
 
 
 def main() -> None:
@@ -57,7 +77,9 @@ def main() -> None:
     args = parse_ablation(__file__)
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
-    variants = make_variants(args)
+    changes = OF_RANDOMISATION if args.domain_randomisation else VARIANTS
+    variants = make_variants(args, changes)
+    foreign, _ = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
     recipes = {name: Recipe.of(changed) for name, changed in variants.items()}
     dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
@@ -87,20 +109,29 @@ def main() -> None:
                 name: [r for r, f in zip(session.runs, folds, strict=True) if f.variant == name]
                 for name in variants
             }
-            rows = [variant_row(name, of_variant) for name in variants]
+            rows = [
+                {"changes": changes[name], **variant_row(name, of_variant)} for name in variants
+            ]
+            if args.domain_randomisation:
+                firsts = folds[:: len(variants)]
+                parts = [images.choose(cast(np.ndarray, fold.held_out)) for fold in firsts]
+                frequencies = dataset.train.class_counts() / len(dataset.train)
+                for row, (name, changed) in zip(rows, variants.items(), strict=True):
+                    networks = [trained(changed, run, device) for run in of_variant[name]]
+                    row |= unseen_scores(networks, parts, foreign, frequencies, args)
             save(args, dataset.describe(), session.environment, rows)
 
 
-def make_variants(args: Namespace) -> dict[str, Namespace]:
+def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namespace]:
     """The settings of each variant; a variant that changes nothing is left out.
 
     Raises `UserError` for incompatible settings, before anything is trained.
     """
-    if args.only not in (None, *VARIANTS):
-        raise UserError(f"--only {args.only}: the variants are {', '.join(VARIANTS)}")
+    if args.only not in (None, *changes):
+        raise UserError(f"--only {args.only}: the variants are {', '.join(changes)}")
     variants = {}
-    for name in VARIANTS if args.only is None else dict.fromkeys((WHOLE, args.only)):
-        changed = Namespace(**{**vars(args), **VARIANTS[name]})
+    for name in changes if args.only is None else dict.fromkeys((WHOLE, args.only)):
+        changed = Namespace(**{**vars(args), **changes[name]})
         if name != WHOLE and changed == args:
             print(f"{name}: skipped, it changes nothing in this recipe")
             continue
@@ -123,7 +154,6 @@ def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
     pairs = list(zip(mine, whole, strict=True))
     return {
         "name": name.replace("-", " "),
-        "changes": VARIANTS[name],
         "accuracy": [accuracy(run) for run in mine],
         "accuracy_one_view": [run.history[-1]["val_accuracy"] for run in mine],
         "change": [accuracy(run) - accuracy(base) for run, base in pairs],
@@ -131,6 +161,34 @@ def variant_row(name: str, runs: dict[str, list[Run]]) -> dict:
         "train_seconds": [run.train_seconds for run in mine],
         "time_ratio": [run.train_seconds / base.train_seconds for run, base in pairs],
     }
+
+
+def trained(args: Namespace, run: Run, device: torch.device) -> nn.Module:
+    """The network of a finished run."""
+    network = build(args)
+    network.load_state_dict(run.weights)
+    return network.to(  # type: ignore[call-overload]
+        device, memory_format=torch.channels_last
+    )
+
+
+def unseen_scores(
+    networks: list[nn.Module],
+    held_out: Sequence[Labelled],
+    foreign: Split | None,
+    frequencies: np.ndarray,
+    args: Namespace,
+) -> dict:
+    """A variant's accuracy on corrupted held-out images and elsewhere, one value per fold."""
+    scores: dict = {"corrupted": [], "elsewhere": []}
+    for network, part in zip(networks, held_out, strict=True):
+        images = Split(part.images[:].cpu().numpy(), part.labels.cpu().numpy())
+        sample = images.sample(CORRUPTED, args.seed)
+        scores["corrupted"].append(unseen.corrupted_accuracy(network, sample, args.seed))
+        if foreign is not None:
+            found = unseen.elsewhere_accuracy(network, foreign, frequencies, args.views)
+            scores["elsewhere"].append(found)
+    return scores
 
 
 def accuracy(run: Run) -> float:

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.data import bloodmnist, corruptions
 from bloodcells.errors import UserError
-from bloodcells.evaluation.prediction import predict
+from bloodcells.evaluation.unseen import accuracy
 from bloodcells.inference.classifier import load_network
 from bloodcells.reporting.figures import robustness as figures
 from bloodcells.tracking import run_folder
@@ -58,9 +57,7 @@ def main() -> None:
     for kind, severity, images in corruptions.versions(test.images, kinds, args.seed):
         row: dict = {"corruption": kind, "severity": severity, "accuracy": {}}
         for name, networks in models.items():
-            row["accuracy"][name] = [
-                accuracy(network, images, test.labels, device) for network in networks
-            ]
+            row["accuracy"][name] = [accuracy(network, images, test.labels) for network in networks]
         rows.append(row)
         print(line(row), flush=True)
     content = {
@@ -104,14 +101,6 @@ def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for network in networks
     ]
-
-
-def accuracy(
-    network: nn.Module, images: np.ndarray, labels: np.ndarray, device: torch.device
-) -> float:
-    """A network's accuracy on images, with one view."""
-    probabilities = predict(network, torch.from_numpy(images).to(device))
-    return float((probabilities.argmax(1).numpy() == labels).mean())
 
 
 def line(row: dict) -> str:

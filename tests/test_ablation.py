@@ -6,8 +6,10 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from bloodcells.data import bloodmnist
+from bloodcells.data import bloodmnist, corruptions, synthetic_cells
+from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.training import checkpoint
 
 
@@ -31,6 +33,28 @@ def test_ablation(run, tmp_path, predicted):
     test = bloodmnist.load(None, 28, synthetic=True).test.images
     assert predicted
     assert not any((images[:].numpy() == test[0]).all((1, 2, 3)).any() for images in predicted)
+
+
+def test_ablation_of_domain_randomisation(run, fails, tmp_path):
+    pixels, labels = synthetic_cells.make()["test"]
+    for number in range(8):
+        path = tmp_path / "elsewhere" / CLASS_NAMES[labels[number]] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[number]).save(path)
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--config", "ablation-robust"]
+    flags += ["--only", "colour-unchanged", "--views", "1", "--widths", "4", "8", "8"]
+    out = tmp_path / "out"
+    outcome = run("ablation.py", *flags, "--output", out, "--elsewhere", tmp_path / "elsewhere")
+    assert outcome.code == 0, outcome
+    found = json.loads((out / "ablation.json").read_text())
+    assert "elsewhere" not in found["config"]
+    for row in found["variants"]:
+        assert len(row["corrupted"]) == len(row["elsewhere"]) == 2
+        assert set(row["corrupted"][0]) == set(corruptions.CORRUPTIONS)
+        for part in row["elsewhere"]:
+            assert 0 <= part["all"] <= part["given"] <= 1
+    line = fails("ablation.py", "--synthetic", "--elsewhere", tmp_path, "--output", out)
+    assert "--elsewhere does nothing without --domain-randomisation" in line
 
 
 def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):

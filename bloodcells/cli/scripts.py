@@ -63,9 +63,12 @@ def parse_ablation(script: str) -> Namespace:
     parser.add_argument(
         "--only", metavar="VARIANT", help="train only this variant and the whole recipe"
     )
+    add_elsewhere_flag(parser)
     args = parse(parser)
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: the ablation needs cross-validation")
+    if args.elsewhere and not args.domain_randomisation:
+        raise UserError("--elsewhere does nothing without --domain-randomisation")
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")
     return args
@@ -231,18 +234,23 @@ def parse_release(script: str) -> Namespace:
         default=0.01,
         help="share of the validation images that may be flagged as unlike the training images",
     )
-    group.add_argument(
-        "--elsewhere",
-        type=Path,
-        metavar="DIR",
-        help="score another laboratory's images too: folders named after their classes",
-    )
+    add_elsewhere_flag(group)
     args = parse(parser)
     name = args.code.named(args.run.name)  # edited code does not replace the released weights
     args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
     if args.weights.suffix != ".safetensors":
         raise UserError(f"--weights {args.weights}: the name must end in .safetensors")
     return args
+
+
+def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag of another laboratory's images."""
+    group.add_argument(
+        "--elsewhere",
+        type=Path,
+        metavar="DIR",
+        help="score another laboratory's images too: folders named after their classes",
+    )
 
 
 def parse_architecture(script: str) -> Namespace:

@@ -9,7 +9,7 @@ import numpy as np
 from bloodcells.data import class_names, user_images
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import calibration, metrics
+from bloodcells.evaluation import calibration, metrics, unseen
 from bloodcells.inference.classifier import LEVELS, Released
 
 
@@ -51,8 +51,6 @@ def score(model: Released, images: Split) -> dict:
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, model: Released) -> dict:
     """Balanced accuracy, calibration, and the coverage and size of prediction sets."""
-    predicted = probabilities.argmax(1)
-    recalls = [float((predicted[labels == c] == c).mean()) for c in np.unique(labels)]
     sets = {
         level: {
             "coverage": float((calibration.true_class(labels, probabilities) >= least).mean()),
@@ -61,7 +59,7 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, model: Released) -> di
         for level, least in ((level, model.sets[level]) for level in LEVELS)
     }
     return {
-        "balanced_accuracy": float(np.mean(recalls)),
+        "balanced_accuracy": unseen.balanced_accuracy(labels, probabilities),
         **calibration.scores(labels, probabilities),
         "sets": sets,
     }
