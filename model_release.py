@@ -29,7 +29,7 @@ from bloodcells.cli.arguments import settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import elsewhere, uncertainty
+from bloodcells.evaluation import elsewhere, uncertainty, unseen
 from bloodcells.inference.classifier import (
     VIEWS,
     Classifier,
@@ -39,6 +39,7 @@ from bloodcells.inference.classifier import (
     save_classifier,
     space_of,
 )
+from bloodcells.reporting.figures.domains import corrupted_examples, domains
 from bloodcells.reporting.figures.uncertainty import draw_all
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
@@ -48,6 +49,7 @@ from bloodcells.training.device import choose_device, keep_freed_memory
 from bloodcells.training.domain_randomisation import randomise_stored
 
 OUTSIDERS = 500  # out-of-distribution images of each kind
+CORRUPTED = 300  # test images that are corrupted for a figure
 
 
 def main() -> None:
@@ -77,18 +79,23 @@ def main() -> None:
         "runs_code": {run.folder.name: run.metrics.get("code")},
         **uncertainty.summary(run, members),
     }
+    curves = None
     if foreign is not None:
         there = [model.elsewhere for model in released_models]
         content["elsewhere"] = elsewhere.summary(args.elsewhere, foreign, unusable, there)
+        curves = foreign.labels, [found[max(VIEWS)]["probabilities"] for found in there]
 
     def fill(scratch: Path) -> None:
-        draw_all(scratch, args.figure_format, members, dataset.test.labels, warning(args))
+        draw_all(scratch, args.figure_format, members, dataset.test.labels, warning(args), curves)
+        draw_domains(
+            scratch / f"domains.{args.figure_format}", released_models[0], dataset, foreign, args
+        )
         run_folder.write_json(scratch / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
     first = released_models[0]
     save_classifier(args.weights, first.classifier.cpu(), first.card)
-    print(table(content))
+    print(uncertainty.table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
 
@@ -113,14 +120,36 @@ def measure_models(
     for row in run.metrics["runs"]:
         classifier = load_member(run, row["weights"], dataset.train, device)
         found = uncertainty.measure(classifier, dataset, val, strange, args.false_alarms)
-        print(f"seed {row['seed']}: {line(found)}", flush=True)
+        print(f"seed {row['seed']}: {uncertainty.line(found)}", flush=True)
         card, there = make_card(run, row["seed"], found, dataset.train, args), {}
         if foreign is not None:
             for views in VIEWS:
                 there[views] = elsewhere.score(released(classifier, card, views), foreign)
-            print(f"  elsewhere: {there_line(there)}", flush=True)
+            print(f"  elsewhere: {elsewhere.line(there)}", flush=True)
         models.append(Measured(classifier, card, found, there))
     return models
+
+
+def draw_domains(
+    path: Path, first: Measured, dataset: Dataset, foreign: Split | None, args: Namespace
+) -> None:
+    """Draw images at home, corrupted and elsewhere, with the released model's accuracies."""
+    views = max(VIEWS)
+    at_home = first.measured["views"][views]["after"]["accuracy"]
+    sample = dataset.test.sample(CORRUPTED, args.seed)
+    corrupted = unseen.corrupted_accuracy(first.classifier.network, sample, args.seed)
+    rows = [
+        ("test images", dataset.test, f"accuracy {at_home:.1%}"),
+        (
+            "corrupted test images",
+            corrupted_examples(dataset.test, 3, args.seed),
+            f"accuracy {np.mean(list(corrupted.values())):.1%}",
+        ),
+    ]
+    if foreign is not None:
+        there = first.elsewhere[views]["balanced_accuracy"]
+        rows.append((args.elsewhere.name, foreign, f"balanced accuracy {there:.1%}"))
+    domains(path, rows, warning(args))
 
 
 def check(run: SavedRun, dataset: dict) -> None:
@@ -207,43 +236,6 @@ def make_card(run: SavedRun, seed: int, member: dict, train: Split, args: Namesp
         },
         "code": args.code.describe(),
     }
-
-
-def line(member: dict) -> str:
-    """The metrics of one seed's model, as one line."""
-    after = member["views"][max(VIEWS)]["after"]
-    return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
-
-
-def there_line(found: dict[int, dict]) -> str:
-    """Balanced accuracies on another laboratory's images, as one line."""
-    return ", ".join(
-        f"{views} views {part['balanced_accuracy']:.3f} of all classes, "
-        f"{part['given_classes']['balanced_accuracy']:.3f} of those present"
-        for views, part in found.items()
-    )
-
-
-def table(content: dict) -> str:
-    """The metrics as a table for the console."""
-    lines = ["test images, mean over models, before and after the temperature:"]
-    for number, part in content["views"].items():
-        for name in part["before"]:
-            before, after = (part[when][name] for when in ("before", "after"))
-            deviation = "" if after["std"] is None else f" +- {after['std']:.4f}"
-            lines.append(
-                f"  views {number}  {name:10} {before['mean']:.4f}  {after['mean']:.4f}{deviation}"
-            )
-        for level, values in part["sets"].items():
-            lines.append(
-                f"  views {number}  sets at {level}: coverage {values['coverage']['mean']:.4f}, "
-                f"size {values['size']['mean']:.3f}"
-            )
-    lines.append("called unlike the training cells:")
-    lines += [f"  {kind:26} {v['mean']:.4f}" for kind, v in content["called_unlike"].items()]
-    changed = content["float16"]["test"]["labels_changed"]
-    lines.append(f"labels of test images that float16 changed, by model: {changed}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

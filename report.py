@@ -26,7 +26,7 @@ from bloodcells.errors import UserError
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import Block, write_page
 from bloodcells.reporting.results import draw_again
-from bloodcells.reporting.tables import release, search, studies
+from bloodcells.reporting.tables import elsewhere, release, search, studies
 from bloodcells.reporting.tables.compare import compare_runs
 from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
@@ -37,6 +37,10 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {"paper": paper_table, "headline": studies.headline},
     "MODEL_CARD.md": {"results": release.results, "robustness": release.robustness},
     "docs/accuracy.md": {"ladder": studies.ladder, "ablation": studies.ablation},
+    "docs/other-laboratories.md": {
+        "elsewhere": elsewhere.elsewhere,
+        "ablation-robust": elsewhere.ablation,
+    },
     "docs/search.md": {"search": search.search},
     "docs/speed.md": {"speed": speed},
     "docs/use.md": {"trust": release.trust},

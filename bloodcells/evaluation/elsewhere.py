@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,18 @@ from bloodcells.data import class_names, user_images
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.errors import UserError
 from bloodcells.evaluation import calibration, metrics, unseen
+from bloodcells.inference.adaptation import CannotAdaptError, adapt
 from bloodcells.inference.classifier import LEVELS, Released
+
+BATCH_SIZE = 128
+SMEARS = 10
+NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
+    "neutrophil": 100,
+    "lymphocyte": 50,
+    "monocyte": 12,
+    "eosinophil": 5,
+    "basophil": 2,
+}
 
 
 def read(folder: Path, size: int) -> tuple[Split, int]:
@@ -34,19 +46,58 @@ def read(folder: Path, size: int) -> tuple[Split, int]:
 def score(model: Released, images: Split) -> dict:
     """Scores over all classes, and where only the present ones can occur (`given_classes`).
 
-    `unlike` is the share flagged as unlike the training images.
+    Both also after adaptation to these images, and the balanced accuracy over all classes on images
+    drawn with the frequencies of normal blood, if these images allow either. `unlike` is the share
+    flagged as unlike the training images.
     """
-    present = [CLASS_NAMES[label] for label in np.unique(images.labels)]
-    every = np.ones(len(images), bool)
-    probabilities, distances = model.predict(images.images, every, batch_size=128)
-    given, _ = model.among(present).predict(images.images, every, batch_size=128)
-    labels = np.searchsorted(np.unique(images.labels), images.labels)
-    return {
+    occur = np.unique(images.labels)
+    given = model.among([CLASS_NAMES[label] for label in occur])
+    probabilities, distances = predict(model, images)
+    found = {
         **scores(images.labels, probabilities, model),
-        "given_classes": scores(labels, given, model),
+        "given_classes": scores(
+            np.searchsorted(occur, images.labels), predict(given, images)[0], model
+        ),
         "unlike": float((distances > model.farthest).mean()),
         "probabilities": probabilities,
     }
+    with suppress(CannotAdaptError):
+        found["adapted"] = adapted_accuracy(model, images)
+        found["adapted_given_classes"] = adapted_accuracy(given, images)
+        smears = [
+            Split(images.images[rows], images.labels[rows]) for rows in normal_smears(images.labels)
+        ]
+        if smears:
+            before = [unseen.balanced_accuracy(s.labels, predict(model, s)[0]) for s in smears]
+            after = [adapted_accuracy(model, smear) for smear in smears]
+            found["smear"] = float(np.mean(before))
+            found["smear_adapted"] = float(np.mean(after))
+    return found
+
+
+def predict(model: Released, images: Split) -> tuple[np.ndarray, np.ndarray]:
+    """The model's probabilities and distances for foreign images."""
+    return model.predict(images.images, np.ones(len(images), bool), BATCH_SIZE)
+
+
+def adapted_accuracy(model: Released, images: Split) -> float:
+    """Balanced accuracy after adaptation to the same images. Raises `CannotAdaptError`."""
+    adapted, _ = adapt(model, images.images, BATCH_SIZE)
+    labels = np.array([model.columns.index(label) for label in images.labels])
+    return unseen.balanced_accuracy(labels, predict(adapted, images)[0])
+
+
+def normal_smears(labels: np.ndarray) -> list[np.ndarray]:
+    """Rows of random images with the frequencies of normal blood; empty if there are too few."""
+    counts = {CLASS_NAMES.index(name): number for name, number in NORMAL_SMEAR.items()}
+    rows = {label: np.flatnonzero(labels == label) for label in counts}
+    if any(len(rows[label]) < number for label, number in counts.items()):
+        return []
+    rng = np.random.default_rng(0)
+    return [
+        np.concatenate([rng.choice(rows[c], number, replace=False) for c, number in counts.items()])
+        for _ in range(SMEARS)
+    ]
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, model: Released) -> dict:
@@ -88,10 +139,20 @@ def without_arrays(found: dict) -> dict:
 
 
 def deviations(parts: list[dict]) -> dict:
-    """The mean and standard deviation of each number in equally nested dictionaries."""
+    """The mean and standard deviation of each number that all nested dictionaries have."""
     return {
         key: deviations([part[key] for part in parts])
         if isinstance(value, dict)
         else metrics.mean_and_deviation([part[key] for part in parts])
         for key, value in parts[0].items()
+        if all(key in part for part in parts)
     }
+
+
+def line(found: dict[int, dict]) -> str:
+    """Balanced accuracies on another laboratory's images, as one line."""
+    return ", ".join(
+        f"{views} views {part['balanced_accuracy']:.3f} of all classes, "
+        f"{part['given_classes']['balanced_accuracy']:.3f} of those present"
+        for views, part in found.items()
+    )

@@ -126,3 +126,31 @@ def rounding(run: SavedRun, members: list[dict]) -> dict:
             "mcnemar": tests,
         }
     return result
+
+
+def line(member: dict) -> str:
+    """The metrics of one seed's model, as one line."""
+    after = member["views"][max(VIEWS)]["after"]
+    return ", ".join(f"{name} {value:.4f}" for name, value in after.items())
+
+
+def table(content: dict) -> str:
+    """The metrics as a table for the console."""
+    lines = ["test images, mean over models, before and after the temperature:"]
+    for number, part in content["views"].items():
+        for name in part["before"]:
+            before, after = (part[when][name] for when in ("before", "after"))
+            deviation = "" if after["std"] is None else f" +- {after['std']:.4f}"
+            lines.append(
+                f"  views {number}  {name:10} {before['mean']:.4f}  {after['mean']:.4f}{deviation}"
+            )
+        for level, values in part["sets"].items():
+            lines.append(
+                f"  views {number}  sets at {level}: coverage {values['coverage']['mean']:.4f}, "
+                f"size {values['size']['mean']:.3f}"
+            )
+    lines.append("called unlike the training cells:")
+    lines += [f"  {kind:26} {v['mean']:.4f}" for kind, v in content["called_unlike"].items()]
+    changed = content["float16"]["test"]["labels_changed"]
+    lines.append(f"labels of test images that float16 changed, by model: {changed}")
+    return "\n".join(lines)

@@ -17,6 +17,10 @@ MOST_OF_ONE_CLASS = 0.75  # share; a class's own features would be taken for the
 DOUBT = 5.0  # a class counts n / (n + DOUBT), for its n images
 
 
+class CannotAdaptError(UserError):
+    """Why a model cannot be adapted to some images."""
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """What was estimated from a laboratory's images."""
@@ -35,10 +39,10 @@ def adapt(model: Released, images: np.ndarray, batch_size: int) -> tuple[Release
     is linear, so only its bias changes. Every class counts alike, so that a laboratory's class
     frequencies are not taken for its stain.
 
-    Raises `UserError` for fewer than `FEWEST` images, or if most seem to be of one class.
+    Raises `CannotAdaptError` for fewer than `FEWEST` images, or if most seem to be of one class.
     """
     if len(images) < FEWEST:
-        raise UserError(
+        raise CannotAdaptError(
             f"--adapt: at least {FEWEST} usable images of one laboratory are needed, not "
             f"{len(images)}"
         )
@@ -46,7 +50,7 @@ def adapt(model: Released, images: np.ndarray, batch_size: int) -> tuple[Release
     probabilities, _ = model.predict(images, every, batch_size)
     shares = probabilities.mean(0)
     if shares.max() > MOST_OF_ONE_CLASS:
-        raise UserError(
+        raise CannotAdaptError(
             f"--adapt: {shares.max():.0%} of the images seem to be of one class, "
             f"{model.classes[shares.argmax()]}; several classes are needed"
         )

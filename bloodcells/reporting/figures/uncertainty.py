@@ -14,9 +14,16 @@ from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page, sh
 
 
 def draw_all(
-    folder: Path, suffix: str, members: list[dict], labels: np.ndarray, mark: str | None
+    folder: Path,
+    suffix: str,
+    members: list[dict],
+    labels: np.ndarray,
+    mark: str | None,
+    there: tuple[np.ndarray, list[np.ndarray]] | None = None,
 ) -> None:
     """All figures of `uncertainty.measure`'s members, one per seed; `labels` are those of test.
+
+    `there`: the labels of images elsewhere, and each member's probabilities of them.
 
     A figure of one model shows the first member, which is the released one.
     """
@@ -37,6 +44,8 @@ def draw_all(
         ]
         for views in VIEWS
     }
+    if there is not None:
+        curves["another laboratory"] = [calibration.risk_coverage(there[0], p) for p in there[1]]
     risk_coverage(path("risk_coverage"), curves, mark)
     sets(path("sets"), best["set_scores"], CLASS_NAMES, mark)
     distances(path("unlike"), members[0]["distances"], members[0]["farthest"], mark)
@@ -63,12 +72,12 @@ def risk_coverage(
     """Error rate among the most confident images against coverage, one thin line per model."""
     with page(path, 5.2, 3, mark) as figure:
         axes = figure.subplots()
-        for (name, members), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
+        for (name, members), colour in zip(curves.items(), (ORANGE, BLUE, RED), strict=False):
             for coverage, risk in members:
                 axes.plot(100 * coverage, 100 * risk, color=colour, lw=0.8)
             axes.plot([], [], color=colour, label=name)
         axes.set(xlabel="coverage, % (most confident first)", ylabel="error rate, %")
-        axes.set_xlim(40, 100)
+        axes.set_xlim(0 if len(curves) > len(VIEWS) else 40, 100)
         axes.legend(frameon=False)
 
 

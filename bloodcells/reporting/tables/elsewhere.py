@@ -1,0 +1,144 @@
+"""Tables of how recipes do away from their training images, as Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.errors import UserError
+from bloodcells.reporting.tables.common import mark, read_study
+from bloodcells.reporting.tables.release import deviation, read_release, read_robustness
+from bloodcells.reporting.tables.studies import spread
+
+RELEASES = {
+    "cnn-best": "release-best",
+    "cnn-robust": "release",
+}  # their presets of model_release.py
+VIEWS = "8"
+GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
+    "colour": ("stain", "colour shift", "brightness", "contrast"),
+    "sharpness": ("defocus", "motion", "pixelation"),
+    "dirt": ("bubbles", "specks", "noise"),
+}
+
+
+def elsewhere(plots: Path) -> str:
+    """The recipes on official, on corrupted and on another laboratory's images."""
+    found = {name: read_release(plots, study) for name, study in RELEASES.items()}
+    for name, study in found.items():
+        if "elsewhere" not in study:
+            raise UserError(
+                f"{plots / RELEASES[name]}: no scores elsewhere; rerun python model_release.py "
+                f"--config {RELEASES[name]} with --elsewhere DIR"
+            )
+    there = {name: study["elsewhere"] for name, study in found.items()}
+    scores = {name: part["views"][VIEWS] for name, part in there.items()}
+    robust = read_robustness(plots)
+    corrupted = {
+        name: [np.mean([row["accuracy"][name][n] for row in robust["rows"][1:]]) for n in range(5)]
+        for name in found
+    }
+    (where,) = {part["name"] for part in there.values()}
+    rows = {
+        "official test images: accuracy, one view": [
+            deviation(study["views"]["1"]["after"]["accuracy"]) for study in found.values()
+        ],
+        "eight views": [deviation(s["views"]["8"]["after"]["accuracy"]) for s in found.values()],
+        "calibration error (ECE), eight views": [
+            deviation(study["views"]["8"]["after"]["ece"]) for study in found.values()
+        ],
+        "corrupted test images: accuracy, one view": [
+            f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" for values in corrupted.values()
+        ],
+        f"`{where}`: balanced accuracy over all classes": column(scores, "balanced_accuracy"),
+        "where only its classes can occur": column(scores, "given_classes", "balanced_accuracy"),
+        "over all classes, with `--adapt`": column(scores, "adapted"),
+        "where only its classes can occur, with `--adapt`": column(scores, "adapted_given_classes"),
+        "over all classes, images as frequent as in normal blood": column(scores, "smear"),
+        "the same, with `--adapt`": column(scores, "smear_adapted"),
+        "calibration error (ECE)": column(scores, "ece"),
+        "area under the risk-coverage curve (AURC)": column(scores, "aurc"),
+        "95 % prediction sets: coverage": column(scores, "sets", "0.95", "coverage"),
+        "their mean number of classes": column(scores, "sets", "0.95", "size"),
+        "flagged as unlike the training images": column(scores, "unlike"),
+    }
+    lines = [f"| | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
+    lines += [f"| {words} | {' | '.join(cells)} |" for words, cells in rows.items()]
+    first = next(iter(there.values()))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Mean ± standard deviation over the models of 5 seeds. `{where}`: {first['images']} "
+            f"images ({counted(first['counts'])}), eight views; always predicting one class has a "
+            f"balanced accuracy of {1 / sum(n > 0 for n in first['counts'].values()):.2f}. As "
+            "frequent as in normal blood: random draws of 169 images, over half of them "
+            f"neutrophils.{mark(*found.values(), robust)}",
+        ]
+    )
+
+
+def column(scores: dict[str, dict], *keys: str) -> list[str]:
+    """One score of each recipe, a dash where it has none."""
+    cells = []
+    for found in scores.values():
+        for key in keys:
+            found = found.get(key, {})
+        cells.append(deviation(found) if found else "-")
+    return cells
+
+
+def counted(counts: dict[str, int]) -> str:
+    """How many images of each class there are."""
+    return ", ".join(f"{number} {name}s" for name, number in counts.items() if number)
+
+
+def ablation(plots: Path) -> str:
+    """What each part of cnn-robust contributes, at home, under corruption and elsewhere."""
+    preset = load_preset(PRESETS / "ablation-robust.toml")
+    command = "python ablation.py --config ablation-robust --elsewhere DIR --overwrite"
+    path = plots / "ablation-robust" / "ablation.json"
+    found = read_study(path, preset, command)
+    config = found["config"]
+    lines = [
+        "| recipe | held-out | corrupted | the group left out | elsewhere, all classes "
+        "| elsewhere, its classes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["variants"]:
+        if not row["elsewhere"]:
+            raise UserError(f"{path}: no scores elsewhere; rerun {command}")
+        group = GROUPS.get(row["changes"].get("unchanged", ""), ())
+        cells = [
+            row["name"],
+            spread(row["accuracy"]),
+            spread([np.mean(list(kinds.values())) for kinds in row["corrupted"]]),
+            group_left_out(row, found["variants"][0], group) if group else "",
+            spread([part["all"] for part in row["elsewhere"]]),
+            spread([part["given"] for part in row["elsewhere"]]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"In %, mean ± standard deviation over {config['replicates']} folds of train + "
+            f"validation; {config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
+            f"with {config['views']} views. Corrupted: with one view, over the 11 corruptions at 5 "
+            "severities of 300 held-out images; the group left out: the same over the corruptions "
+            "like the changes left out, in brackets that of the whole recipe. Elsewhere: balanced "
+            f"accuracy on `chula_wbc`, {config['views']} views, classes taken as equally frequent. "
+            f"The test split was not read.{mark(found)}",
+        ]
+    )
+
+
+def group_left_out(row: dict, whole: dict, group: tuple[str, ...]) -> str:
+    """Accuracy under some corruptions, and that of the whole recipe in brackets."""
+    mine, its = (
+        [np.mean([kinds[kind] for kind in group]) for kinds in part["corrupted"]]
+        for part in (row, whole)
+    )
+    return f"{spread(mine)} ({100 * np.mean(its):.2f})"
