@@ -1,7 +1,8 @@
 """Calibrate a trained network for predict.py, and measure how far it can be trusted.
 
-    python model_release.py                         # writes weights/cnn-best.* and plots/release/
-    python model_release.py --run plots/my-run      # from another run folder with weights
+    python model_release.py                         # writes weights/cnn-robust.*, plots/release/
+    python model_release.py --elsewhere wbc/        # scores another laboratory's images, too
+    python model_release.py --config release-best   # writes weights/cnn-best.*, plots/release-best/
 
 For each seed's model, the temperature, the prediction sets and the out-of-distribution threshold
 are fitted on validation and scored once on test. The model of the first seed is released, not the

@@ -25,7 +25,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def network():
-    path = ROOT / "weights" / "cnn-best.safetensors"
+    path = ROOT / "weights" / "cnn-robust.safetensors"
     return load_classifier(path, 1, torch.device("cpu")).classifier.network
 
 
@@ -57,14 +57,14 @@ def test_script(run, tmp_path, predicted):
 
 def test_finished_for_other_weights(run, fails, tmp_path):
     for suffix in ("safetensors", "json"):
-        weights = (ROOT / "weights" / f"cnn-best.{suffix}").read_bytes()
+        weights = (ROOT / "weights" / f"cnn-robust.{suffix}").read_bytes()
         (tmp_path / f"other.{suffix}").write_bytes(weights)
     flags = (*FLAGS, "--output", tmp_path / "run")
     assert run("explain.py", *flags).code == 0
     assert "finished already" in run("explain.py", *flags, "--resume").out
     other = ("--released", tmp_path / "other.safetensors")
     line = fails("explain.py", *flags, *other, "--resume")
-    assert "released cnn-best.safetensors there, other.safetensors now" in line
+    assert "released cnn-robust.safetensors there, other.safetensors now" in line
 
 
 def test_contradicted_labels_are_ranked_and_found_again():
@@ -87,7 +87,7 @@ def test_contradicted_labels_are_ranked_and_found_again():
 
 
 def test_a_training_cell_is_nearest_to_itself(network):
-    path = ROOT / "weights" / "cnn-best.safetensors"
+    path = ROOT / "weights" / "cnn-robust.safetensors"
     classifier = load_classifier(path, 1, torch.device("cpu")).classifier
     dataset = bloodmnist.load(size=28, synthetic=True)
     dataset = replace(dataset, test=dataset.train)

@@ -487,7 +487,7 @@ def test_export_checked_on_nothing(fails, weights, tmp_path):
         fails("predict.py", "--export", tmp_path / "a.onnx", tmp_path, "--weights", weights)
 
 
-RELEASED = ROOT / "weights" / "cnn-best.safetensors"
+RELEASED = ROOT / "weights" / "cnn-robust.safetensors"
 
 
 def test_released_weights_are_right_about_real_cells(run, real_dataset, tmp_path):

@@ -10,14 +10,17 @@ from conftest import OLDER, ROOT
 
 import report
 from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.data import corruptions
 from bloodcells.errors import UserError
 from bloodcells.reporting.tables import common, studies
+from bloodcells.reporting.tables import elsewhere as elsewhere_tables
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
 from bloodcells.reporting.tables.common import PAPER
 from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
+from bloodcells.training import domain_randomisation
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def plots(quick_run, quick_ablation, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "older_commit", lambda found: None)
     runs = [(preset, None) for preset in (*PAPER.values(), *studies.LADDER)]
     runs += [(preset, "as-published") for preset in PAPER.values()]
-    runs += [("cnn-best", "train-and-validation")]
+    runs += [("cnn-best", "train-and-validation"), ("cnn-robust", None)]
     for preset, protocol in dict.fromkeys(runs):
         folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)
         shutil.copytree(quick_run, folder)
@@ -46,8 +49,7 @@ def plots(quick_run, quick_ablation, tmp_path, monkeypatch):
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
-    shutil.copytree(ROOT / "plots" / "release", tmp_path / "plots" / "release")
-    for name in ("tuning", "robustness", "bench"):
+    for name in ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust"):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
     settings = load_preset(PRESETS / "ablation.toml")
@@ -164,9 +166,9 @@ def test_a_bad_card_leaves_the_readme(fails, plots, documents, readme):
 
 def test_card_shows_what_was_measured(plots):
     precision = {"precision": 0.12345, "recall": 0.5, "recall_low": 0.4, "recall_high": 0.6}
-    metrics = json.loads((plots / "cnn-best" / "metrics.json").read_text())
+    metrics = json.loads((plots / "cnn-robust" / "metrics.json").read_text())
     rows = metrics["test_per_class"]
-    change(plots / "cnn-best", test_per_class=[rows[0] | precision, *rows[1:]])
+    change(plots / "cnn-robust", test_per_class=[rows[0] | precision, *rows[1:]])
     assert f"| basophil | {rows[0]['support']} | 0.123 | 0.500 [0.400, 0.600] |" in (
         release_tables.results(plots).splitlines()
     )
@@ -176,18 +178,53 @@ def test_card_shows_what_was_measured(plots):
             row["accuracy"] = {name: [row["severity"] / 10] for name in row["accuracy"]}
     change(plots / "robustness", rows=found)
     row = next(x for x in release_tables.robustness(plots).splitlines() if x.startswith("| noise"))
-    assert row == "| noise | 10.0 | 30.0 | 50.0 | 10.0 | 30.0 | 50.0 |"
+    assert row == "| noise | noise |" + 3 * " 10.0 | 30.0 | 50.0 |"
+
+
+def test_no_corruption_is_called_new_that_was_trained_on():
+    assert list(release_tables.TRAINED_ON) == list(corruptions.CORRUPTIONS)
+    changes = {change.__name__: group for change, _, group in domain_randomisation.CHANGES}
+    trained_on = set(release_tables.TRAINED_ON.values()) - {None}
+    assert trained_on <= set(changes)
+    for group, kinds in elsewhere_tables.GROUPS.items():
+        assert all(changes[release_tables.TRAINED_ON[kind]] == group for kind in kinds)
+
+
+def test_scores_elsewhere(plots):
+    path = plots / "release" / "metrics.json"
+    found = json.loads(path.read_text())
+    found["elsewhere"]["views"]["8"]["adapted"] = {"mean": 0.12345, "std": 0.6789}
+    path.write_text(json.dumps(found))
+    row = next(x for x in elsewhere_tables.elsewhere(plots).splitlines() if "classes, with `--" in x)
+    assert row.endswith("| 0.1235 ± 0.6789 |")
+    del found["elsewhere"]
+    path.write_text(json.dumps(found))
+    with pytest.raises(UserError, match="--config release with --elsewhere DIR"):
+        elsewhere_tables.elsewhere(plots)
+
+
+def test_ablation_of_randomisation(plots):
+    path = plots / "ablation-robust" / "ablation.json"
+    found = json.loads(path.read_text())
+    left_out = next(row for row in found["variants"] if row["changes"] == {"unchanged": "dirt"})
+    for kinds in left_out["corrupted"]:
+        kinds |= {"bubbles": 0.1, "specks": 0.2, "noise": 0.3}
+    path.write_text(json.dumps(found))
+    lines = elsewhere_tables.ablation(plots).splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| {left_out['name']} |"))
+    assert row.split(" | ")[3].startswith("20.00 ± 0.00 (")
 
 
 def test_studies_are_of_the_runs_that_are_there():
     """The committed ones: else the card would show figures of another network."""
-    card = json.loads((ROOT / "weights" / "cnn-best.json").read_text())
-    run = json.loads((ROOT / "plots" / "cnn-best" / "metrics.json").read_text())
-    assert card["training"]["config"] == run["config"]
-    assert card["training"]["git_commit"] == run["environment"]["git_commit"]
-    for study in ("release", "robustness"):
-        found = json.loads((ROOT / "plots" / study / "metrics.json").read_text())
-        assert found["runs"]["cnn-best"] == run["config"], study
+    for name, release in (("cnn-best", "release-best"), ("cnn-robust", "release")):
+        card = json.loads((ROOT / "weights" / f"{name}.json").read_text())
+        run = json.loads((ROOT / "plots" / name / "metrics.json").read_text())
+        assert card["training"]["config"] == run["config"]
+        assert card["training"]["git_commit"] == run["environment"]["git_commit"]
+        for study in (release, "robustness"):
+            found = json.loads((ROOT / "plots" / study / "metrics.json").read_text())
+            assert found["runs"][name] == run["config"], study
     explained = json.loads((ROOT / "plots" / "explain" / "metrics.json").read_text())
     assert explained["released_md5"] == card["md5"]
 

@@ -84,7 +84,7 @@ def parse_explain(script: str) -> Namespace:
     parser.add_argument(
         "--released",
         type=Path,
-        default=Path("weights/cnn-best.safetensors"),
+        default=Path("weights/cnn-robust.safetensors"),
         metavar="FILE",
         help="released weights to examine",
     )
@@ -218,7 +218,7 @@ def parse_release(script: str) -> Namespace:
     group.add_argument(
         "--run",
         type=Path,
-        default=Path("plots/cnn-best"),
+        default=Path("plots/cnn-robust"),
         metavar="DIR",
         help="run folder of the trained models",
     )

@@ -41,7 +41,7 @@ def parse_predict(script: str) -> Namespace:
     parser.add_argument(
         "--weights",
         type=Path,
-        default=ROOT / "weights" / "cnn-best.safetensors",
+        default=ROOT / "weights" / "cnn-robust.safetensors",
         metavar="FILE",
         help="trained weights, with the .json file of the same name",
     )
