@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 import sqlalchemy
 
@@ -25,6 +27,17 @@ ROOT = Path(__file__).parents[1]
 # out here: the test of them lists what is there
 OLDER: set[str] = set()
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
+
+
+SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text(encoding="utf-8"))
+
+
+def complaints(path):
+    """What of a metrics.json is not as docs/metrics.schema.json says."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(content))
+    return [f"{error.json_path}: {error.message[:200]}"] if error else []
 
 
 @dataclass

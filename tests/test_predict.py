@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, complaints
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
@@ -269,6 +269,7 @@ def test_adapting_to_another_laboratory(predict, fails, weights, folder, tmp_pat
     before = predict(*flags)
     outcome = predict(*flags, "--adapt", "--output", tmp_path / "run")
     assert "adapted to 36 images, which before were: basophil " in outcome.err
+    assert complaints(tmp_path / "run" / "metrics.json") == []
     stored = json.loads((tmp_path / "run" / "metrics.json").read_text())["adaptation"]
     assert stored["images"] == 36
     means = [
@@ -322,6 +323,7 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     rows = json.loads(outcome.out)
     assert [row["path"].rpartition("#")[2] for row in rows] == ["1", "2", "3"]
     assert [row["x"] for row in rows] == pytest.approx([80, 200, 320], abs=2)
+    assert complaints(tmp_path / "run" / "metrics.json") == []
     counted = json.loads((tmp_path / "run" / "metrics.json").read_text())["differential"]
     for row in counted:
         assert row["count"] == sum(one["label"] == row["class"] for one in rows)

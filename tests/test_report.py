@@ -195,7 +195,9 @@ def test_scores_elsewhere(plots):
     found = json.loads(path.read_text())
     found["elsewhere"]["views"]["8"]["adapted"] = {"mean": 0.12345, "std": 0.6789}
     path.write_text(json.dumps(found))
-    row = next(x for x in elsewhere_tables.elsewhere(plots).splitlines() if "classes, with `--" in x)
+    row = next(
+        x for x in elsewhere_tables.elsewhere(plots).splitlines() if "classes, with `--" in x
+    )
     assert row.endswith("| 0.1235 ± 0.6789 |")
     del found["elsewhere"]
     path.write_text(json.dumps(found))

@@ -4,17 +4,9 @@ import json
 
 import jsonschema
 import pytest
-from conftest import OLDER, QUICK, ROOT
+from conftest import OLDER, QUICK, ROOT, SCHEMA, complaints
 
-SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text(encoding="utf-8"))
 COMMITTED = sorted((ROOT / "plots").glob("*/metrics.json"))
-
-
-def complaints(path):
-    content = json.loads(path.read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(SCHEMA)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(content))
-    return [f"{error.json_path}: {error.message[:200]}"] if error else []
 
 
 def test_the_schema_is_one_and_describes_itself():
