@@ -51,7 +51,7 @@ def headline(plots: Path) -> str:
         "The last three recipes average over 8 views of each image (test-time augmentation). "
         "Corrupted: test images under 11 corruptions at 5 severities, one view. Another "
         f"laboratory: balanced accuracy over all eight classes on `{there['name']}`, "
-        f"{there['images']} white cells of five classes. Training: median time per model, on {' or '.join(machines)}."
-        f"{mark(robust, *releases.values())}"
+        f"{there['images']} white cells of five classes. Training: median time per model, on "
+        f"{' or '.join(machines)}.{mark(robust, *releases.values())}"
     )
     return "\n".join([*lines, "", words])
