@@ -67,7 +67,6 @@ OF_RANDOMISATION: dict[str, dict] = {  # the same, of a recipe with domain rando
     "sharpness-unchanged": {"unchanged": "sharpness"},
     "no-dirt-or-noise": {"unchanged": "dirt"},
     "network-of-cnn-best": {"model": "CellNet"},
-    "no-focus-on-hard-images": {"focus": 0.0},
 }
 CORRUPTED = 300  # held-out images of each fold that are corrupted
 
