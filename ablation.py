@@ -68,7 +68,7 @@ OF_RANDOMISATION: dict[str, dict] = {  # the same, of a recipe with domain rando
     "no-dirt-or-noise": {"unchanged": "dirt"},
     "network-of-cnn-best": {"model": "CellNet"},
 }
-CORRUPTED = 300  # held-out images of each fold that are corrupted
+CORRUPTED = 150  # held-out images of each fold that are corrupted
 
 
 def main() -> None:
