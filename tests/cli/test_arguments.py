@@ -72,6 +72,7 @@ def test_wrong_flags(fails, script, flags, says):
         ("epochs = 0", "'0' is not an integer from 1 to"),
         ("synthetic = 'yes'", "--synthetic"),
         ("epochs =", "not a readable TOML file"),
+        (f"epochs = {'[' * 10_000}", "not a readable TOML file"),
         ("[training]\nepochs = 3", "unknown key 'training'"),
         ("base = 'nothing'", "base nothing: no such file; the presets of .config/ are"),
         ("base = 'mine.toml'", "it is its own base"),
