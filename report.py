@@ -42,10 +42,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "ablation": studies.ablation,
         "errors": stages.errors,
     },
-    "docs/other-laboratories.md": {
-        "elsewhere": elsewhere.elsewhere,
-        "ablation-robust": elsewhere.ablation,
-    },
+    "docs/other-laboratories.md": {"elsewhere": elsewhere.elsewhere},
     "docs/search.md": {"search": search.search},
     "docs/speed.md": {"speed": speed},
     "docs/use.md": {"trust": release.trust},
