@@ -62,9 +62,7 @@ def main() -> None:
     names = class_names.Names(model.classes, args.names)
     if args.classes:
         model = only(model, names, args.classes)
-    labels = class_names.labels_of(files, names) if args.labelled else {}
-    if args.labelled:
-        class_names.refuse_empty_folders(args.paths, files, names)
+    labels = labels_of(args.paths, files, names, model) if args.labelled else {}
     for folder, flag in ((args.output, "--output"), (args.save_crops, "--save-crops")):
         if folder is not None:
             run_folder.prepare(folder, flag=flag)
@@ -86,6 +84,20 @@ def main() -> None:
     if tally.refused:
         tell(f"{tally.refused} image{'s' * (tally.refused > 1)} could not be used")
         sys.exit(1)
+
+
+def labels_of(
+    paths: list[str], files: list[str], names: class_names.Names, model: Released
+) -> dict[str, str | None]:
+    """The class of each file by its folder's name, None for an unknown name. Raises `UserError`."""
+    labels = class_names.labels_of(files, names)
+    class_names.refuse_empty_folders(paths, files, names)
+    if impossible := set(labels.values()) - {None, *model.classes}:
+        raise UserError(
+            f"--labelled: a folder is named after {min(map(str, impossible))}, which --classes "
+            "says cannot occur; leave out the folder, or name the class"
+        )
+    return labels
 
 
 def only(model: Released, names: class_names.Names, wanted: list[str]) -> Released:
@@ -118,6 +130,8 @@ def adapted(model: Released, images: list[UserImage], tally: Tally, batch_size: 
             f"--adapt: {at_home} of {len(images)} images are of the data set's own kind, to which "
             "there is nothing to adapt; pass those of one other laboratory alone"
         )
+    if not images:
+        raise UserError("--adapt: none of the images can be used")
     model, tally.adaptation = adapt(model, pixels_of(images), batch_size)
     seen = ", ".join(f"{name} {share:.0%}" for name, share in tally.adaptation.shares.items())
     tell(f"adapted to {len(images)} images, which before were: {seen}")

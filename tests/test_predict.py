@@ -238,6 +238,9 @@ def test_only_some_classes_can_occur(predict, fails, folder, weights):
     outcome = predict(folder, "--format", "json", "--classes", "normal-differential")
     assert len(json.loads(outcome.out)[0]["probabilities"]) == 5
     assert predict(folder, "--classes", "monocyte").code == 0
+    outcome = predict(folder, "--labelled", "--classes", "monocyte")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "basophil, which --classes says cannot occur" in outcome.err
     line = fails("predict.py", folder, "--weights", weights, "--classes", "blast")
     assert "--classes: 'blast' is none of" in line
 
@@ -282,6 +285,9 @@ def test_adapting_to_another_laboratory(predict, fails, weights, folder, tmp_pat
     assert "--adapt: 12 of 12 images are of the data set's own kind" in line
     line = fails("predict.py", copy, "--weights", weights, "--adapt", "--frame", "none")
     assert "--adapt: at least 36 usable images" in line
+    Image.new("RGB", (90, 90), "white").save(tmp_path / "blank.png")
+    with pytest.raises(AssertionError, match="--adapt: none of the images can be used"):
+        fails("predict.py", tmp_path / "blank.png", "--weights", weights, "--adapt")
     line = fails("predict.py", "--weights", weights, "--adapt", "--export", tmp_path / "a.onnx")
     assert "--adapt does nothing with --export" in line
 

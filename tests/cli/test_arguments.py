@@ -156,7 +156,6 @@ def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
         (("data_visualization.py", "--near-duplicate", "1e9"), "at most 255"),
         (("robustness.py", "--images", "99999999"), "from 1 to 100000"),
         (("model_release.py", "--false-alarms", "0"), "above 0 and at most 0.5"),
-        (("model_cnn.py", "--model", "Baseline"), "model_baseline.py trains it"),
         (("predict.py", "cell.png", "--weights", ""), "an empty name"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_base_of_the_preset_counts_and_a_new_preset_does_not(copy):
         ("model_cnn.py", "    model.train()\n", "    model.train()  # batch normalisation\n"),
         ("model_cnn.py", "Train for one epoch; returns", "Train an epoch and return"),
         ("bloodcells/training/meter.py", "lower --lr", "try a lower --lr"),
-        ("models.py", "def conv(in_channels: int", "def conv(in_channels"),
+        ("models.py", "def group_norm(channels: int", "def group_norm(channels"),
         ("models.py", "side = (image_size - 1) // 2 - 1", "side: int = (image_size - 1) // 2 - 1"),
         ("model_cnn.py", "images, labels in batches:", "images, labels in cast(T, batches):"),
         (
@@ -91,7 +91,7 @@ def test_a_base_of_the_preset_counts_and_a_new_preset_does_not(copy):
             "    @overload\n    def choose(self, rows: None) -> None: ...\n",
             "",
         ),
-        ("models.py", "from collections.abc import Sequence", "from typing import Sequence"),
+        ("models.py", "from collections.abc import Callable", "from typing import Callable"),
         ("bloodcells/cli/recipe.py", 'help="images per step"', 'help="images of a step"'),
         ("bloodcells/reporting/figures/style.py", "#0072B2", "#0072B3"),
         ("bloodcells/reporting/results.py", "of always predicting it", "of always saying it"),
@@ -225,4 +225,4 @@ def test_weights_of_edited_code_have_a_name_of_their_own(copy):
     done = subprocess.run(
         [sys.executable, "-c", command], cwd=copy, capture_output=True, text=True, check=True
     )
-    assert "weights/cnn-best-edited-" in done.stdout
+    assert "weights/cnn-robust-edited-" in done.stdout
