@@ -1,6 +1,6 @@
 """Measure accuracy on test images corrupted as microscopes, stains and files do.
 
-    python robustness.py                          # the paper's CNN and the best recipe, six minutes
+    python robustness.py                          # the runs of .config/robustness.toml, six minutes
     python robustness.py --kinds defocus noise    # only these corruptions
 
 Reads the weights that model_cnn.py --save-weights wrote to the run folders. Every model classifies
