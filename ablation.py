@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Labelled, Split
@@ -81,7 +81,7 @@ def main() -> None:
     variants = make_variants(args, changes)
     foreign, _ = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
     recipes = {name: Recipe.of(changed) for name, changed in variants.items()}
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     folds = [  # scored on held-out images only
         replace(fold, scored=False, variant=name)

@@ -16,6 +16,13 @@ def add_training_flags(parser: Parser) -> None:
     """Add the flags of the scripts that train."""
     group = parser.add_argument_group("training")
     group.add_argument(
+        "--labels",
+        choices=("classes", "stages"),
+        default="classes",
+        help="the eight official classes, or eleven stages of maturation, without the images whose "
+        "stage is not known",
+    )
+    group.add_argument(
         "--protocol",
         choices=("cross-validation", "as-published", "official", "train-and-validation"),
         default="cross-validation",

@@ -11,6 +11,8 @@ from bloodcells.cli.types import fraction, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
+WEIGHTS = {"classes": "cnn-robust.safetensors", "stages": "cnn-stages.safetensors"}
+
 
 def parse_predict(script: str) -> Namespace:
     """The command line of predict.py."""
@@ -41,9 +43,9 @@ def parse_predict(script: str) -> Namespace:
     parser.add_argument(
         "--weights",
         type=Path,
-        default=ROOT / "weights" / "cnn-robust.safetensors",
         metavar="FILE",
-        help="trained weights, with the .json file of the same name",
+        help="trained weights, with the .json file of the same name (default: by --labels, those "
+        "in weights/)",
     )
     add_device_flag(parser)
     parser.add_argument(
@@ -61,9 +63,14 @@ def parse_predict(script: str) -> Namespace:
         "names",
         "save_crops",
         "adapt",
+        "differential",
     ):
         if args.export is not None and getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
+    if args.weights is not None and args.labels != parser.get_default("labels"):
+        raise UserError("--labels does nothing with --weights")
+    args.weights = args.weights or ROOT / "weights" / WEIGHTS[args.labels]
+    args.differential = args.differential or args.detect
     if args.output is not None and not (args.labelled or args.detect):
         raise UserError("--output does nothing without --labelled or --detect")
     if args.detect and (args.labelled or args.export is not None):
@@ -108,6 +115,17 @@ def add_image_flags(parser: Parser) -> None:
 
 def add_answer_flags(parser: Parser) -> None:
     """Add the flags that change what is said of an image."""
+    parser.add_argument(
+        "--labels",
+        choices=tuple(WEIGHTS),
+        default="classes",
+        help="name eight classes, or eleven stages of maturation",
+    )
+    parser.add_argument(
+        "--differential",
+        action="store_true",
+        help="count the images of each class: shares of the white cells, as in a blood count",
+    )
     parser.add_argument(
         "--classes",
         type=lambda text: text.split(","),

@@ -64,9 +64,7 @@ def score(model: Released, images: Split) -> dict:
     with suppress(CannotAdaptError):
         found["adapted"] = adapted_accuracy(model, images)
         found["adapted_given_classes"] = adapted_accuracy(given, images)
-        smears = [
-            Split(images.images[rows], images.labels[rows]) for rows in normal_smears(images.labels)
-        ]
+        smears = [images.rows(rows) for rows in normal_smears(images.labels)]
         if smears:
             before = [unseen.balanced_accuracy(s.labels, predict(model, s)[0]) for s in smears]
             after = [adapted_accuracy(model, smear) for smear in smears]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import models
-from bloodcells.data.bloodmnist import normalise
+from bloodcells.data.bloodmnist import LABELS, normalise
 from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
@@ -162,7 +162,8 @@ def load_classifier(
         if md5_of(tensors) != card["md5"]:
             raise UserError(f"{flag} {path}: damaged: its MD5 is not {card['md5']}; fetch it again")
         state = safetensors.torch.load(tensors)
-        network = models.build(card["model"], card["size"], card["widths"])
+        classes = len(card["classes"])
+        network = models.build(card["model"], card["size"], card["widths"], num_classes=classes)
         classifier = Classifier(cast(models.CellNet, network), state["centres"], state["whitening"])
         classifier.load_state_dict(state)
         fuse(classifier.eval())
@@ -198,7 +199,9 @@ def released(classifier: Classifier, card: dict, views: int) -> Released:
 def load_network(run: SavedRun, weights: str) -> nn.Module:
     """A model of a finished experiment, from its weights file `weights`. Raises `UserError`."""
     name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
-    model = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
+    classes = len(LABELS[config.get("labels", "classes")])
+    options = config.get("widths"), config.get("dropout")
+    model = models.build(name, config["size"], *options, classes)
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -13,7 +13,7 @@ from torch import nn
 
 from bloodcells.cli.arguments import LEAKS, SYNTHETIC, settings_of, warning
 from bloodcells.data import bloodmnist
-from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
+from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
@@ -80,10 +80,10 @@ def draw(
     mark = warning(argparse.Namespace(**content["config"]))
     counts = np.array(content["test_confusion_matrix"])
     figures.learning_curves(path("learning_curves"), history, mark)
-    figures.confusion_matrix(path("confusion_matrix"), counts, CLASS_NAMES, mark)
+    figures.confusion_matrix(path("confusion_matrix"), counts, test.names, mark)
     figures.class_recall(path("class_recall"), content["test_per_class"], mark)
     figures.confident_mistakes(
-        path("confident_mistakes"), test.images, test.labels, tested.mean(0), CLASS_NAMES, mark
+        path("confident_mistakes"), test.images, test.labels, tested.mean(0), test.names, mark
     )
 
 
