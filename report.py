@@ -26,17 +26,22 @@ from bloodcells.errors import UserError
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import Block, write_page
 from bloodcells.reporting.results import draw_again
-from bloodcells.reporting.tables import elsewhere, release, search, studies
+from bloodcells.reporting.tables import elsewhere, release, search, stages, studies
 from bloodcells.reporting.tables.compare import compare_runs
+from bloodcells.reporting.tables.headline import headline
 from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
 
 # For each document, by the name of its markers: what writes the block between them.
 BLOCKS: dict[str, dict[str, Block]] = {
-    "README.md": {"paper": paper_table, "headline": studies.headline},
+    "README.md": {"paper": paper_table, "headline": headline},
     "MODEL_CARD.md": {"results": release.results, "robustness": release.robustness},
-    "docs/accuracy.md": {"ladder": studies.ladder, "ablation": studies.ablation},
+    "docs/accuracy.md": {
+        "ladder": studies.ladder,
+        "ablation": studies.ablation,
+        "errors": stages.errors,
+    },
     "docs/other-laboratories.md": {
         "elsewhere": elsewhere.elsewhere,
         "ablation-robust": elsewhere.ablation,
@@ -60,6 +65,7 @@ def main() -> None:
     if not args.check:  # shows what is there, even if results for a table are missing
         with suppress(UserError):  # the table of the same name, below, gives the reason
             draw_ladder(args.plots)
+            draw_errors(args.plots)
         page = args.plots / "report.html"
         blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
         for line in write_page(args.plots, blocks, page):
@@ -99,6 +105,13 @@ def draw_ladder(plots: Path) -> None:
     run_folder.write(
         plots, lambda folder: figures.ladder(folder / "ladder.png", points), last="ladder.png"
     )
+
+
+def draw_errors(plots: Path) -> None:
+    """Write errors_by_stage.png. Raises `UserError` if results are missing or unsuitable."""
+    rows = stages.stage_errors(plots)
+    name = "errors_by_stage.png"
+    run_folder.write(plots, lambda folder: figures.stage_errors(folder / name, rows), last=name)
 
 
 def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:

@@ -48,6 +48,12 @@ def test_command_runs_on_generated_images(run, tmp_path, command):
         quick = ["--synthetic", "--runs", "2", "--epochs", "2", "--widths", "4", "8", "8"]
     elif script == "ablation.py":
         quick = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "256"]
+    if "--elsewhere" in flags:
+        place = tmp_path / "elsewhere"
+        (place / "monocyte").mkdir(parents=True)
+        Image.fromarray(synthetic_cells.make()["test"][0][0]).save(place / "monocyte" / "a.png")
+        flags[flags.index("--elsewhere") + 1] = place
+        quick += ["--only", "colour-unchanged", "--widths", "4", "8", "8", "--views", "1"]
     outcome = run(script, *flags, *quick, "--output", tmp_path)
     assert outcome.code == 0
     assert outcome.out.endswith(f"wrote {tmp_path}\n")
@@ -62,7 +68,7 @@ def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
         raise UserError(f"folder {folder}")
 
     monkeypatch.setattr("bloodcells.tracking.run_folder.prepare", stop)
-    script, *flags = command.split()[1:]
+    script, *flags = re.sub(r" --elsewhere \S+", "", command).split()[1:]
     folder = Path(run(script, *flags).err.strip().partition("folder ")[2])
     assert folder.parent == ROOT / "plots"
     finished = (folder / "metrics.json").exists() or (folder / "ablation.json").exists()

@@ -1,6 +1,7 @@
 """The table: from finished real runs only, and the committed README is what it writes."""
 
 import importlib
+import itertools
 import json
 import shutil
 
@@ -11,11 +12,14 @@ from conftest import OLDER, ROOT
 import report
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data import corruptions
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.data.photographs import CLASS_OF, Photograph
 from bloodcells.errors import UserError
 from bloodcells.reporting.tables import common, studies
 from bloodcells.reporting.tables import elsewhere as elsewhere_tables
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
+from bloodcells.reporting.tables import stages as stages_tables
 from bloodcells.reporting.tables.common import PAPER
 from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
@@ -51,12 +55,31 @@ def plots(quick_run, quick_ablation, tmp_path, monkeypatch):
         change(folder, dataset={"synthetic": False}, config=config)
     for name in ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust"):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
+    (tmp_path / "plots" / "explain").mkdir()
+    suspects = (
+        "split,index,label,predicted,probability_of_label\ntest,3,0,1,0.01\ntrain,4,0,1,0.02\n"
+    )
+    (tmp_path / "plots" / "explain" / "suspect_labels.csv").write_text(suspects)
+    monkeypatch.setattr(stages_tables, "read_table", lambda: {"test": photographs_of(quick_run)})
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
     settings = load_preset(PRESETS / "ablation.toml")
     config = {key.replace("-", "_"): value for key, value in settings.items()}
     path = tmp_path / "plots" / "ablation"
     change(path, "ablation.json", dataset={"synthetic": False}, config=config)
     return tmp_path / "plots"
+
+
+def photographs_of(folder):
+    """Photographs for generated test images: of each class, its stages in turn."""
+    labels = np.load(folder / "predictions.npz")["labels"]
+    stages = {
+        name: itertools.cycle([stage for stage in CLASS_OF if CLASS_OF[stage] == name])
+        for name in CLASS_NAMES
+    }
+    return [
+        Photograph(f"{n}.jpg", next(stages[CLASS_NAMES[label]]), (360, 363), 2.0, n < 2)
+        for n, label in enumerate(labels)
+    ]
 
 
 def change(folder, name="metrics.json", **changes):
@@ -188,6 +211,25 @@ def test_no_corruption_is_called_new_that_was_trained_on():
     assert trained_on <= set(changes)
     for group, kinds in elsewhere_tables.GROUPS.items():
         assert all(changes[release_tables.TRAINED_ON[kind]] == group for kind in kinds)
+
+
+def test_errors_by_stage(plots):
+    folder = plots / "cnn-best"
+    with np.load(folder / "predictions.npz") as saved:
+        arrays = dict(saved)
+    labels, stages = arrays["labels"], [one.stage for one in photographs_of(folder)]
+    arrays["probabilities"] = np.eye(8, dtype=np.float32)[labels][None].repeat(2, axis=0)
+    wrong = [n for n, stage in enumerate(stages) if stage == "metamyelocyte"][:2]
+    neutrophil = CLASS_NAMES.index("neutrophil")
+    arrays["probabilities"][1, wrong] = np.eye(8)[neutrophil]
+    np.savez(folder / "predictions.npz", **arrays)
+    images = stages.count("metamyelocyte")
+    lines = stages_tables.errors(plots).splitlines()
+    (row,) = (line for line in lines if line.startswith("| metamyelocyte |"))
+    assert row.startswith(f"| metamyelocyte | {images} | {1 / images:.1%} [")
+    assert row.endswith("| 100.0% | neutrophil 100% |")
+    assert f"Accuracy {1 - 1 / len(labels):.4f}; " in lines[-1]
+    assert "counted as right: 1.0000" in lines[-1]
 
 
 def test_scores_elsewhere(plots):

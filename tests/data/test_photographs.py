@@ -63,6 +63,23 @@ def test_twins_are_the_images_that_occur_twice(real_dataset):
     assert twins == {i for i, one in enumerate(sources) if one.twin}
 
 
+def test_file_numbers_are_no_order(real_dataset):
+    """Neighbours in number are no more alike in background than any two of their stage."""
+    table = read_table()
+    sources = [one for name in real_dataset.splits() for one in table[name]]
+    images = np.concatenate([split.images for split in real_dataset.splits().values()])
+    sides = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    background = np.quantile(np.concatenate(sides, axis=1), 0.8, axis=1)
+    numbers = np.array([int(one.name.rpartition("_")[2].partition(".")[0]) for one in sources])
+    rng = np.random.default_rng(0)
+    for stage in STAGES:
+        rows = np.flatnonzero([one.stage == stage for one in sources])
+        ordered = background[rows[np.argsort(numbers[rows])]]
+        neighbours = abs(np.diff(ordered, axis=0)).mean()
+        strangers = abs(ordered - ordered[rng.permutation(len(ordered))]).mean()
+        assert 0.95 < neighbours / strangers < 1.05, stage
+
+
 @pytest.fixture
 def collection(tmp_path, monkeypatch):
     """A collection of three photographs, one for each split, and its table."""

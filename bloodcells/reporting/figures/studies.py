@@ -34,6 +34,27 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
         figure.supxlabel("bar: mean, dots: folds", size=7)
 
 
+def stage_errors(path: Path, rows: list[dict]) -> None:
+    """Test error by stage of maturation: each stage's rate, and its share of all errors."""
+    total = sum(row["errors"] for row in rows)
+    with page(path, 6, 3.4, None) as figure:
+        axes = figure.subplots()
+        places = np.arange(len(rows))[::-1]
+        bars = axes.barh(places, [100 * row["error"] for row in rows], color=BLUE)
+        labels = [
+            f"{row['errors'] / total:.0%} of all errors" if row["errors"] else "none"
+            for row in rows
+        ]
+        axes.bar_label(bars, labels, padding=3, size=7)
+        axes.set_yticks(places, [f"{row['stage']} ({row['images']})" for row in rows])
+        axes.set(
+            xlabel="error rate, % of the stage's test images (their number in brackets)",
+            xlim=(0, None),
+        )
+        axes.margins(x=0.3)
+        figure.align_xlabels()
+
+
 def ladder(path: Path, points: list[dict]) -> None:
     """Test error against parameters and against training time, ours and published; best on top."""
     with page(path, 7.5, 3.6, None) as figure:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
+from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.reporting.tables.common import mark, read_study
 from bloodcells.reporting.tables.release import deviation, read_release, read_robustness
 from bloodcells.reporting.tables.studies import spread
@@ -26,20 +27,9 @@ GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
 
 def elsewhere(plots: Path) -> str:
     """The recipes on official, on corrupted and on another laboratory's images."""
-    found = {name: read_release(plots, study) for name, study in RELEASES.items()}
-    for name, study in found.items():
-        if "elsewhere" not in study:
-            raise UserError(
-                f"{plots / RELEASES[name]}: no scores elsewhere; rerun python model_release.py "
-                f"--config {RELEASES[name]} with --elsewhere DIR"
-            )
+    found, robust = read_releases(plots), read_robustness(plots)
     there = {name: study["elsewhere"] for name, study in found.items()}
     scores = {name: part["views"][VIEWS] for name, part in there.items()}
-    robust = read_robustness(plots)
-    corrupted = {
-        name: [np.mean([row["accuracy"][name][n] for row in robust["rows"][1:]]) for n in range(5)]
-        for name in found
-    }
     (where,) = {part["name"] for part in there.values()}
     rows = {
         "official test images: accuracy, one view": [
@@ -50,7 +40,7 @@ def elsewhere(plots: Path) -> str:
             deviation(study["views"]["8"]["after"]["ece"]) for study in found.values()
         ],
         "corrupted test images: accuracy, one view": [
-            f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" for values in corrupted.values()
+            deviation(corrupted_accuracy(robust, name)) for name in found
         ],
         f"`{where}`: balanced accuracy over all classes": column(scores, "balanced_accuracy"),
         "where only its classes can occur": column(scores, "given_classes", "balanced_accuracy"),
@@ -78,6 +68,24 @@ def elsewhere(plots: Path) -> str:
             f"neutrophils.{mark(*found.values(), robust)}",
         ]
     )
+
+
+def read_releases(plots: Path) -> dict[str, dict]:
+    """The releases' studies, by recipe. Raises `UserError` without scores elsewhere."""
+    found = {name: read_release(plots, study) for name, study in RELEASES.items()}
+    for name, study in found.items():
+        if "elsewhere" not in study:
+            raise UserError(
+                f"{plots / RELEASES[name]}: no scores elsewhere; rerun python model_release.py "
+                f"--config {RELEASES[name]} with --elsewhere DIR"
+            )
+    return found
+
+
+def corrupted_accuracy(robust: dict, name: str) -> dict[str, float | None]:
+    """A recipe's mean accuracy over all corruptions and severities, over its models."""
+    rows = robust["rows"][1:]
+    return mean_and_deviation(np.mean([row["accuracy"][name] for row in rows], axis=0).tolist())
 
 
 def column(scores: dict[str, dict], *keys: str) -> list[str]:

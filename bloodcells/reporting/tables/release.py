@@ -174,9 +174,10 @@ def read_release(plots: Path, name: str = "release") -> dict:
     return found
 
 
-def deviation(value: dict) -> str:
+def deviation(value: dict, digits: int = 4) -> str:
     """Mean ± standard deviation, without the latter if there is one model."""
-    return f"{value['mean']:.4f}" + ("" if value["std"] is None else f" ± {value['std']:.4f}")
+    spread = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
+    return f"{value['mean']:.{digits}f}{spread}"
 
 
 def check_runs(path: Path, found: dict, command: str) -> None:

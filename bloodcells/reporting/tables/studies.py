@@ -70,35 +70,6 @@ def ladder(plots: Path) -> str:
     )
 
 
-def headline(plots: Path) -> str:
-    """The recipes in brief: accuracy with its interval, and training time per model."""
-    rows = {
-        "one linear layer (paper)": read_run(plots, "baseline"),
-        "the paper's CNN": read_run(plots, "cnn-paper"),
-        "`cnn-fast-15`": read_run(plots, "cnn-fast-15"),
-        "`cnn-best`": read_run(plots, "cnn-best"),
-    }
-    lines = [
-        "| recipe | parameters | test accuracy | training time per model |",
-        "|---|---|---|---|",
-    ]
-    for name, run in rows.items():
-        metrics = run.metrics
-        seconds = np.median([row["train_seconds"] for row in metrics["runs"]])
-        time = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.2g} s"
-        millions = metrics["model"]["parameters"] / 1e6
-        accuracy = cell(metrics["test"]["accuracy"], 4)
-        lines.append(f"| {name}{mark(metrics)} | {millions:.2f} M | {accuracy} | {time} |")
-    machines = dict.fromkeys(machine(run.metrics) for run in rows.values())
-    views = rows["`cnn-best`"].metrics["config"]["views"]
-    words = (
-        "Mean ± standard deviation over five models [95 % bootstrap interval over test images]. "
-        f"The last two recipes average over {views} views of each image (test-time augmentation). "
-        f"Training time: median, on {' or '.join(machines)}."
-    )
-    return "\n".join([*lines, "", words])
-
-
 def ladder_points(plots: Path) -> list[dict]:
     """The ladder as points for a figure: name, parameters, train_seconds, accuracy, ours.
 

@@ -1,0 +1,57 @@
+"""The table of the README: the recipes in brief, at home and elsewhere, as Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.reporting.tables.common import cell, machine, mark, read_run
+from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
+from bloodcells.reporting.tables.release import deviation, read_robustness
+
+RECIPES = {
+    "baseline": "one linear layer (paper)",
+    "cnn-paper": "the paper's CNN",
+    "cnn-fast-15": "`cnn-fast-15`",
+    "cnn-best": "`cnn-best`",
+    "cnn-robust": "`cnn-robust`",
+}
+
+
+def headline(plots: Path) -> str:
+    """Accuracy with its interval, on corrupted images and elsewhere too, and training time."""
+    releases, robust = read_releases(plots), read_robustness(plots)
+    runs = {name: read_run(plots, name) for name in RECIPES}
+    lines = [
+        "| recipe | parameters | test accuracy | corrupted | another laboratory | training |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, run in runs.items():
+        metrics, elsewhere, corrupted = run.metrics, "", ""
+        seconds = np.median([row["train_seconds"] for row in metrics["runs"]])
+        if name in releases:
+            scores = releases[name]["elsewhere"]["views"][VIEWS]
+            elsewhere = deviation(scores["balanced_accuracy"], 2)
+        if name in robust["runs"]:
+            corrupted = deviation(corrupted_accuracy(robust, name), 3)
+        cells = [
+            RECIPES[name] + mark(metrics),
+            f"{metrics['model']['parameters'] / 1e6:.2f} M",
+            cell(metrics["test"]["accuracy"], 4),
+            corrupted,
+            elsewhere,
+            f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.2g} s",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    machines = dict.fromkeys(machine(run.metrics) for run in runs.values())
+    there = releases["cnn-robust"]["elsewhere"]
+    words = (
+        "Mean ± standard deviation over five models [95 % bootstrap interval over test images]. "
+        "The last three recipes average over 8 views of each image (test-time augmentation). "
+        "Corrupted: test images under 11 corruptions at 5 severities, one view. Another "
+        f"laboratory: balanced accuracy over all eight classes on `{there['name']}`, "
+        f"{there['images']} white cells of five classes. Training: median time per model, on "
+        f"{' or '.join(machines)}.{mark(robust, *releases.values())}"
+    )
+    return "\n".join([*lines, "", words])
