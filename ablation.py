@@ -67,9 +67,8 @@ OF_RANDOMISATION: dict[str, dict] = {  # the same, of a recipe with domain rando
     "sharpness-unchanged": {"unchanged": "sharpness"},
     "no-dirt-or-noise": {"unchanged": "dirt"},
     "network-of-cnn-best": {"model": "CellNet"},
-    "no-focus-on-hard-images": {"focus": 0.0},
 }
-CORRUPTED = 300  # held-out images of each fold that are corrupted
+CORRUPTED = 150  # held-out images of each fold that are corrupted
 
 
 def main() -> None:

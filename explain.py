@@ -16,14 +16,15 @@ if __name__ == "__main__":
     run_script(parse_explain, __file__)  # answers --help and wrong flags before torch loads
 
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from cleanlab.filter import find_label_issues
+from torch.nn.functional import normalize
 
 from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.cli.recipe import Recipe
@@ -134,11 +135,11 @@ def errors(
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != dataset.test.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    whitened: Iterable[Any] = (  # here the covariance within classes is about the identity
-        features(classifier.network, images.to(device)) @ classifier.whitening.cpu()
+    of_worst, of_train = (
+        normalize(features(classifier.network, images.to(device)), dim=1)
         for images in (test[worst], train)
     )
-    nearest = torch.cdist(*whitened).topk(NEIGHBOURS, largest=False).indices.tolist()
+    nearest = (of_worst @ of_train.T).topk(NEIGHBOURS).indices.tolist()
     return [
         {
             "index": int(index),

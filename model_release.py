@@ -34,11 +34,11 @@ from bloodcells.evaluation import elsewhere, uncertainty, unseen
 from bloodcells.inference.classifier import (
     VIEWS,
     Classifier,
+    class_means,
     features,
     load_network,
     released,
     save_classifier,
-    space_of,
 )
 from bloodcells.reporting.figures.domains import corrupted_examples, domains
 from bloodcells.reporting.figures.uncertainty import draw_all
@@ -117,11 +117,10 @@ def measure_models(
 ) -> list[Measured]:
     """Calibrate and score each seed's model."""
     strange = out_of_distribution.make(OUTSIDERS, args.size, args.seed)
-    val = seen(run, dataset.val)
     models = []
     for row in run.metrics["runs"]:
         classifier = load_member(run, row["weights"], dataset.train, device)
-        found = uncertainty.measure(classifier, dataset, val, strange, args.false_alarms)
+        found = uncertainty.measure(classifier, dataset, strange, args.false_alarms)
         print(f"seed {row['seed']}: {uncertainty.line(found)}", flush=True)
         card, there = make_card(run, row["seed"], found, dataset.train, args), {}
         if foreign is not None:
@@ -189,19 +188,19 @@ def protect_weights(path: Path, code: Code) -> None:
 
 
 def load_member(run: SavedRun, name: str, train: Split, device: torch.device) -> Classifier:
-    """A seed's network, rounded to float16, with its class centres in feature space."""
+    """A seed's network, rounded to float16, with the class means of its features."""
     network = cast(models.CellNet, load_network(run, name).half().float())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     train = seen(run, train)
     images, labels = bloodmnist.to_device(train, device)
-    centres, whitening = space_of(features(network, cast(Tensor, images)), labels.cpu())
-    return Classifier(network, centres, whitening).eval().to(device)
+    means = class_means(features(network, cast(Tensor, images)), labels.cpu())
+    return Classifier(network, means).eval().to(device)
 
 
 def seen(run: SavedRun, split: Split) -> Split:
     """The images as the recipe shows them: with domain randomisation, each as it is and changed.
 
-    So that "unlike the training images" does not mean "from another laboratory".
+    So that "unlike the training images" says less of the laboratory.
     """
     if not run.metrics["config"].get("domain_randomisation"):
         return split

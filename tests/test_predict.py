@@ -31,7 +31,7 @@ def weights(tmp_path_factory):
     """A random network, released: it answers anything, always the same."""
     torch.manual_seed(0)
     network = models.build("CellNet", 28, (4, 8, 8)).eval()
-    classifier = Classifier(network, torch.zeros(8, 8), torch.eye(8))
+    classifier = Classifier(network, torch.eye(8))
     sets = {"0.95": 0.05, "0.99": 0.01}
     card = {
         "model": "CellNet",
@@ -433,13 +433,13 @@ def test_weights_that_are_wrong(fails, weights, folder, tmp_path):
     cut.with_suffix(".json").write_text("{")
     assert "cannot be read" in complaint(cut)
     state = load_file(weights)
-    del state["centres"]
+    del state["means"]
     lacking = tmp_path / "lacking.safetensors"
     save_file(state, lacking)
     md5 = md5_of(lacking.read_bytes())
     card = json.loads(weights.with_suffix(".json").read_text())
     lacking.with_suffix(".json").write_text(json.dumps({**card, "md5": md5}))
-    assert "the weights do not match the card: 'centres'" in complaint(lacking)
+    assert "the weights do not match the card: 'means'" in complaint(lacking)
 
 
 def test_reader_that_leaves_early(weights, tmp_path):
@@ -468,7 +468,7 @@ def test_export_answers_as_torch_does(predict, weights, tmp_path):
         assert probabilities.shape == (number, 8)
         expected = load_classifier(weights, 8, torch.device("cpu")).classifier
         far = expected.predict(torch.from_numpy(CELLS[:number]))[1]
-        assert distances.tolist() == pytest.approx(far.tolist(), rel=1e-4)
+        assert distances.tolist() == pytest.approx(far.tolist(), abs=1e-5)
         for got, row in zip(probabilities, rows[:number], strict=True):
             assert got.tolist() == pytest.approx(list(row["probabilities"].values()), abs=1e-5)
 

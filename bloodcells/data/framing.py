@@ -24,6 +24,7 @@ LEAST_CONTRAST = 5.0  # grey levels between nucleus and surroundings
 LEAST_AREA = 12  # working pixels of a nucleus
 FIELD_SIDE = 768  # pixels of the longer side at which the cells of a field are looked for
 SMALL = 0.2  # of the median nucleus's area; what is smaller is a platelet or dirt
+LOBES = 4  # working pixels; half the largest gap between lobes of one nucleus
 CENTRE = 0.35  # share of the image's side over which a cell's weight falls off from the middle
 
 
@@ -42,8 +43,15 @@ def stain(image: np.ndarray) -> np.ndarray:
     return gaussian_filter(values[..., 2] - values[..., 1], 1.2)
 
 
-def nuclei(strength: np.ndarray) -> np.ndarray | None:
-    """True on stained nuclei, bool (H, W), of `stain`'s result; None where nothing is stained."""
+def nuclei(image: Image.Image, scale: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """The `stain` of an RGB image resized by `scale`, and True on its nuclei, bool (H, W).
+
+    None where nothing is stained.
+    """
+    small = image.resize([max(1, round(side * scale)) for side in image.size])
+    strength = stain(np.asarray(small))
+    if strength.std() == 0:
+        return None
     threshold = threshold_otsu(strength)
     stained = strength > threshold
     if strength[stained].std() == 0:
@@ -51,17 +59,15 @@ def nuclei(strength: np.ndarray) -> np.ndarray | None:
     found = opening(stained & (strength > threshold_otsu(strength[stained])), disk(1))
     if not found.any() or strength[found].mean() - np.median(strength[~found]) < LEAST_CONTRAST:
         return None
-    return found
+    return strength, found
 
 
 def find_cell(image: Image.Image) -> Square | None:
     """The square that frames the main cell of an RGB image (`middle_nucleus`); None without one."""
     scale = WORKING_SIDE / max(image.size)
-    small = np.asarray(image.resize([max(1, round(side * scale)) for side in image.size]))
-    strength = stain(small)
-    if strength.std() == 0 or (found := nuclei(strength)) is None:
+    if (stained := nuclei(image, scale)) is None:
         return None
-    nucleus = middle_nucleus(found, strength)
+    nucleus = middle_nucleus(*stained)
     if nucleus.sum() < LEAST_AREA:
         return None
     hull = convex_hull_image(nucleus)
@@ -78,15 +84,13 @@ def find_cells(image: Image.Image) -> list[Square]:
     typical nucleus, such as platelets. Nuclei that touch count as one cell.
     """
     scale = min(1.0, FIELD_SIDE / max(image.size))
-    small = np.asarray(image.resize([max(1, round(side * scale)) for side in image.size]))
-    strength = stain(small)
-    if strength.std() == 0 or (found := nuclei(strength)) is None:
+    if (stained := nuclei(image, scale)) is None:
         return []
+    _, found = stained
     areas = np.bincount(label(found).ravel())[1:]
     typical = np.median(areas[areas >= SMALL * areas.max()])
     radius = max(1, round(0.25 * typical**0.5))
-    joined = np.pad(found, radius)
-    cells = label(closing(joined, disk(radius))[radius:-radius, radius:-radius]) * found
+    cells = label(joined(found, radius)) * found
     squares = []
     for part in regionprops(cells):
         top, left, bottom, right = part.bbox
@@ -99,7 +103,7 @@ def find_cells(image: Image.Image) -> list[Square]:
     return squares
 
 
-def middle_nucleus(found: np.ndarray, strength: np.ndarray) -> np.ndarray:
+def middle_nucleus(strength: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Of the nuclei `found`, the one in the middle with all its lobes: bool (H, W).
 
     It is the component with the most stain, weighted by its closeness to the middle.
@@ -110,8 +114,13 @@ def middle_nucleus(found: np.ndarray, strength: np.ndarray) -> np.ndarray:
     weight = np.exp(-((distance / CENTRE) ** 2)) * (strength - strength[~found].mean())
     parts = label(found)
     best = np.bincount(parts[found], weights=weight[found]).argmax()
-    cells = label(closing(np.pad(found, 6), disk(4))[6:-6, 6:-6])  # joins the lobes of a nucleus
+    cells = label(joined(found, LOBES))
     return found & (cells == cells[parts == best][0])
+
+
+def joined(found: np.ndarray, radius: int) -> np.ndarray:
+    """The nuclei, bool (H, W), with gaps closed, such as those between a nucleus's lobes."""
+    return closing(np.pad(found, radius), disk(radius))[radius:-radius, radius:-radius]
 
 
 def cut(image: Image.Image, square: Square) -> Image.Image:

@@ -15,7 +15,7 @@ from bloodcells.inference.adaptation import CannotAdaptError, adapt
 from bloodcells.inference.classifier import LEVELS, Released
 
 BATCH_SIZE = 128
-SMEARS = 10
+SMEARS = 5
 NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
     "neutrophil": 100,
     "lymphocyte": 50,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bloodcells.data.bloodmnist import Dataset, Split
+from bloodcells.data.bloodmnist import Dataset
 from bloodcells.evaluation import calibration, metrics
 from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.inference.classifier import LEVELS, VIEWS, Classifier
@@ -21,15 +21,13 @@ CELLS = "test images"
 def measure(
     classifier: Classifier,
     dataset: Dataset,
-    seen: Split,
     strange: dict[str, np.ndarray],
     false_alarms: float,
 ) -> dict:
     """Fit on validation, for each number of views, and score on test.
 
     `strange` holds out-of-distribution images by kind. The bound on the distance is set to flag at
-    most the share `false_alarms` of `seen`, validation images as training shows them, as unlike the
-    training images.
+    most the share `false_alarms` of the validation images as unlike the training images.
     """
     member: dict = {"views": {}}
     for classifier.views in VIEWS:
@@ -39,7 +37,7 @@ def measure(
             dataset.val.labels, val, dataset.test.labels, test
         )
     classifier.views = 1
-    _, distance = predict(classifier, seen.images)
+    _, distance = predict(classifier, dataset.val.images)
     member["farthest"] = float(np.quantile(distance, 1 - false_alarms, method="higher"))
     member["distances"] = {CELLS: test_distance}
     member["distances"] |= {kind: predict(classifier, i)[1] for kind, i in strange.items()}
@@ -47,8 +45,8 @@ def measure(
 
 
 def predict(classifier: Classifier, images: np.ndarray) -> list[np.ndarray]:
-    """Probabilities, (N, classes), and squared distances, (N,), of uint8 images."""
-    device = classifier.centres.device
+    """Probabilities, (N, classes), and distances, (N,), of uint8 images."""
+    device = classifier.means.device
     return [part.numpy() for part in classifier.predict(torch.from_numpy(images).to(device))]
 
 

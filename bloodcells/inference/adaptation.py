@@ -55,12 +55,12 @@ def adapt(model: Released, images: np.ndarray, batch_size: int) -> tuple[Release
             f"{model.classes[shares.argmax()]}; several classes are needed"
         )
     classifier = copy.deepcopy(model.classifier)
-    device = classifier.centres.device
+    device = classifier.means.device
     features = mean_features(classifier, torch.from_numpy(images).to(device), batch_size)
     weights = torch.from_numpy(probabilities).float()
     counts = weights.sum(0)
     there = weights.T @ features / counts[:, None]
-    at_home = (classifier.centres @ classifier.whitening.inverse()).cpu()[model.columns]
+    at_home = classifier.means.cpu()[model.columns]
     belief = counts / (counts + DOUBT)
     shift = (belief[:, None] * (there - at_home)).sum(0) / belief.sum()
     offset = -(classifier.network.classifier.weight.detach() @ shift.to(device))

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import models
@@ -34,30 +35,29 @@ VIEWS = (1, 8)  # numbers of views; a card has a calibration for each
 class Classifier(nn.Module):
     """Calibrated class probabilities of raw images, and each one's distance to the training images.
 
-    The distance is the squared Mahalanobis distance from the image's features to the nearest class
-    mean, with one covariance for all classes (Lee et al., "A Simple Unified Framework for Detecting
-    Out-of-Distribution Samples", 2018). It is taken from the unchanged image, whatever `views` is.
+    The distance is 1 minus the cosine of the angle between the image's features and the nearest
+    class mean, which does not depend on how strong the features are (after Techapanurak et al.,
+    "Hyperparameter-Free Out-of-Distribution Detection Using Cosine Similarity", 2020). It is taken
+    from the unchanged image, whatever `views` is.
     """
 
-    def __init__(self, network: models.CellNet, centres: Tensor, whitening: Tensor):
-        """`centres` (classes, d) are the class means times `whitening` (d, d)."""
+    def __init__(self, network: models.CellNet, means: Tensor):
+        """`means` (classes, d) are those of the training images' features, by class."""
         super().__init__()
         self.network = network
-        self.centres: Tensor
-        self.whitening: Tensor
-        self.register_buffer("centres", centres)
-        self.register_buffer("whitening", whitening)
+        self.means: Tensor
+        self.register_buffer("means", means)
         self.views, self.temperature = 1, 1.0
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images (N, H, H, 3) to probabilities (N, classes) and squared distances (N,)."""
+        """uint8 images (N, H, H, 3) to probabilities (N, classes) and distances (N,)."""
         features = self.network.features(normalise(images))
-        distance = (features @ self.whitening)[:, None] - self.centres
+        cosines = normalize(features, dim=1) @ normalize(self.means, dim=1).T
         total = self.network.classifier(features).softmax(1)
         for which in range(1, self.views):
             total = total + self.network(normalise(view(images, which))).softmax(1)
         logits = (total / self.views).clamp_min(torch.finfo(torch.float32).tiny).log()
-        return (logits / self.temperature).softmax(1), distance.square().sum(2).amin(1)
+        return (logits / self.temperature).softmax(1), 1 - cosines.amax(1)
 
     @torch.inference_mode()
     def predict(self, images: Tensor, batch_size: int = 128) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ class Released:
     columns: list[int]  # of the classifier's probabilities, that of each of `classes`
     size: int  # side of the images that it takes, in pixels
     sets: dict[str, float]  # by level, "0.95": least probability of a class in the prediction set
-    farthest: float  # squared distance above which an image is out-of-distribution
+    farthest: float  # distance above which an image is out-of-distribution
     frequencies: np.ndarray  # of all of the classifier's classes among the training images
 
     def among(self, classes: Sequence[str]) -> Released:
@@ -89,14 +89,14 @@ class Released:
     def predict(
         self, images: np.ndarray, foreign: np.ndarray, batch_size: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (N, classes) and squared distances (N,) of uint8 images (N, H, H, 3).
+        """Probabilities (N, classes) and distances (N,) of uint8 images (N, H, H, 3).
 
         Where `foreign`, bool (N,), is set, all classes are taken as equally frequent: the training
         images' frequencies are those of one analyser's collection. The probabilities are
         renormalised over the classes that can occur, so a prediction set holds the truth at least
         as often as without that restriction.
         """
-        on_device = torch.from_numpy(images).to(self.classifier.centres.device)
+        on_device = torch.from_numpy(images).to(self.classifier.means.device)
         every, distances = (part.numpy() for part in self.classifier.predict(on_device, batch_size))
         weight = np.where(foreign[:, None], 1 / self.frequencies, 1.0)
         probabilities = np.maximum(every * weight, np.finfo(np.float32).tiny)[:, self.columns]
@@ -119,16 +119,9 @@ def mean_features(classifier: Classifier, images: Tensor, batch_size: int = 128)
     return cast(Tensor, total / classifier.views)
 
 
-def space_of(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """`Classifier`'s `centres` and `whitening` from training features (N, d) and labels (N,)."""
-    features = features.double()
-    means = torch.stack([features[labels == c].mean(0) for c in labels.unique()])
-    spread = features - means[labels]
-    covariance = spread.T @ spread / len(features)
-    # a thousandth of the mean variance, so that a constant channel leaves it invertible
-    covariance += torch.eye(len(covariance)) * covariance.trace() / len(covariance) * 1e-3
-    whitening = torch.linalg.cholesky(torch.linalg.inv(covariance))
-    return (means @ whitening).float(), whitening.float()
+def class_means(features: Tensor, labels: Tensor) -> Tensor:
+    """The mean of the features (N, d) of each class in `labels` (N,): (classes, d)."""
+    return torch.stack([features[labels == c].mean(0) for c in labels.unique()])
 
 
 def save_classifier(path: Path, classifier: Classifier, card: dict) -> None:
@@ -164,7 +157,7 @@ def load_classifier(
         state = safetensors.torch.load(tensors)
         classes = len(card["classes"])
         network = models.build(card["model"], card["size"], card["widths"], num_classes=classes)
-        classifier = Classifier(cast(models.CellNet, network), state["centres"], state["whitening"])
+        classifier = Classifier(cast(models.CellNet, network), state["means"])
         classifier.load_state_dict(state)
         fuse(classifier.eval())
         classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

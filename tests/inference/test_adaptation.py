@@ -7,7 +7,7 @@ from torch import nn
 
 from bloodcells.errors import UserError
 from bloodcells.inference.adaptation import FEWEST, adapt
-from bloodcells.inference.classifier import Classifier, Released, space_of
+from bloodcells.inference.classifier import Classifier, Released, class_means
 
 COLOURS = np.array([[90, 90, 160], [160, 90, 90], [90, 160, 90]])  # of three classes
 CAST = np.array([50, -40, 0])  # another laboratory's
@@ -44,7 +44,7 @@ def images(counts, cast=0):
 def model():
     network, (pixels, labels) = Colours(), images([50, 50, 50])
     features = network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1)
-    classifier = Classifier(network, *space_of(features, torch.from_numpy(labels))).eval()
+    classifier = Classifier(network, class_means(features, torch.from_numpy(labels))).eval()
     names = ["blue", "red", "green"]
     return Released(classifier, names, [0, 1, 2], 8, {}, 1e9, np.full(3, 1 / 3))
 

@@ -103,7 +103,7 @@ def sets(
 def distances(
     path: Path, values: dict[str, np.ndarray], farthest: float, mark: str | None = None
 ) -> None:
-    """Squared distance to the training images, one box per kind of image."""
+    """Distance to the training images, one box per kind of image."""
     with page(path, 6.4, 0.8 + 0.32 * len(values), mark) as figure:
         axes = figure.subplots()
         places = np.arange(len(values))[::-1]
@@ -113,5 +113,5 @@ def distances(
         )  # fmt: skip
         axes.axvline(farthest, color=RED, lw=1)
         axes.set_yticks(places, list(values))
-        axes.set(xscale="log", xlabel="squared distance (box: quartiles, whiskers: 1 and 99 %)\n"
+        axes.set(xscale="log", xlabel="1 - cosine (box: quartiles, whiskers: 1 and 99 %)\n"
                  "right of the red line: flagged as unlike the training images")  # fmt: skip

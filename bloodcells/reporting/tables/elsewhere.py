@@ -135,7 +135,7 @@ def ablation(plots: Path) -> str:
             f"In %, mean ± standard deviation over {config['replicates']} folds of train + "
             f"validation; {config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
             f"with {config['views']} views. Corrupted: with one view, over the 11 corruptions at 5 "
-            "severities of 300 held-out images; the group left out: the same over the corruptions "
+            "severities of 150 held-out images; the group left out: the same over the corruptions "
             "like the changes left out, in brackets that of the whole recipe. Elsewhere: balanced "
             f"accuracy on `chula_wbc`, {config['views']} views, classes taken as equally frequent. "
             f"The test split was not read.{mark(found)}",
