@@ -124,6 +124,14 @@ def test_audit_sentences_are_what_the_audit_found():
     assert summary["test_images_with_a_twin_elsewhere"] / 3421 < 0.003
 
 
+def test_suspect_labels_are_as_many_as_the_card_says():
+    text = " ".join(TEXTS[ROOT / "MODEL_CARD.md"].split())
+    found = json.loads((ROOT / "plots/explain/metrics.json").read_text())
+    assert f"suspects the {len(found['suspect_labels']['rows'])} below" in text
+    of_test = len(found["suspect_labels_of_test"]["rows"])
+    assert f"{of_test} suspect labels of the test split" in text
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", "\n".join(BLOCKS), re.MULTILINE):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from bloodcells.data.bloodmnist import Split
 from bloodcells.evaluation import calibration
@@ -113,5 +114,11 @@ def distances(
         )  # fmt: skip
         axes.axvline(farthest, color=RED, lw=1)
         axes.set_yticks(places, list(values))
-        axes.set(xscale="log", xlabel="1 - cosine (box: quartiles, whiskers: 1 and 99 %)\n"
-                 "right of the red line: flagged as unlike the training images")  # fmt: skip
+        axes.set(
+            xscale="log",
+            xlabel="distance, 1 - cosine (box: quartiles, whiskers: 1 and 99 %)\n"
+            "right of the red line: flagged as unlike the training images",
+        )
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:.2g}")
+        axes.xaxis.set_minor_formatter("")
