@@ -17,7 +17,7 @@ from typing import Any, NoReturn, ParamSpec, cast
 from bloodcells import ROOT
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
-from bloodcells.cli.types import whole_number
+from bloodcells.cli.types import location, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -74,7 +74,7 @@ def make_parser(script: str, preset: str) -> Parser:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data-root",
-        type=Path,
+        type=location,
         metavar="DIR",
         help="folder of bloodmnist.npz (default: $MEDMNIST_ROOT, ~/.medmnist, then a download)",
     )
@@ -105,7 +105,10 @@ def make_parser(script: str, preset: str) -> Parser:
         help="preset that sets the defaults: a file, or a name from .config/",
     )
     run.add_argument(
-        "--output", type=Path, metavar="DIR", help="run folder to write to (default: plots/<run>)"
+        "--output",
+        type=location,
+        metavar="DIR",
+        help="run folder to write to (default: plots/<run>)",
     )
     add_device_flag(run)
     run.add_argument(

@@ -36,7 +36,7 @@ def layers(path: Path) -> dict[Path, dict]:
     while path not in found:
         try:
             found[path] = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise UserError(f"{path}: not a readable TOML file: {error}") from error
         base = found[path].pop("base", None)
         if base is None:

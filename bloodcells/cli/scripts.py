@@ -24,7 +24,7 @@ from bloodcells.cli.flags import (
     add_training_flags,
     add_work_flags,
 )
-from bloodcells.cli.types import fraction, positive, whole_number
+from bloodcells.cli.types import fraction, location, positive, up_to, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -44,7 +44,10 @@ def parse_cnn(script: str) -> Namespace:
     add_work_flags(parser)
     add_recipe_flags(parser)
     add_network_flags(parser)
-    return parse(parser)
+    args = parse(parser)
+    if args.model == "Baseline":
+        raise UserError("--model Baseline: model_baseline.py trains it")
+    return args
 
 
 def parse_ablation(script: str) -> Namespace:
@@ -83,7 +86,7 @@ def parse_explain(script: str) -> Namespace:
     add_network_flags(parser)
     parser.add_argument(
         "--released",
-        type=Path,
+        type=location,
         default=Path("weights/cnn-robust.safetensors"),
         metavar="FILE",
         help="released weights to examine",
@@ -176,7 +179,7 @@ def parse_data(script: str) -> Namespace:
     )
     group.add_argument(
         "--near-duplicate",
-        type=positive,
+        type=up_to(255),
         default=12.0,
         metavar="RMS",
         help="largest root-mean-square difference, in grey levels, of a near duplicate",
@@ -198,12 +201,12 @@ def parse_robustness(script: str) -> Namespace:
     parser = make_parser(script, preset="robustness")
     group = parser.add_argument_group("robustness")
     group.add_argument(
-        "--runs", nargs="+", type=Path, metavar="DIR", help="run folders with saved weights"
+        "--runs", nargs="+", type=location, metavar="DIR", help="run folders with saved weights"
     )
     group.add_argument("--kinds", nargs="+", metavar="NAME", help="corruptions (default: all)")
     group.add_argument(
         "--images",
-        type=whole_number(1, 10**9),
+        type=whole_number(1, 10**5),
         default=1000,
         help="number of test images, stratified by class",
     )
@@ -219,20 +222,20 @@ def parse_release(script: str) -> Namespace:
     group = parser.add_argument_group("release")
     group.add_argument(
         "--run",
-        type=Path,
+        type=location,
         default=Path("plots/cnn-robust"),
         metavar="DIR",
         help="run folder of the trained models",
     )
     group.add_argument(
         "--weights",
-        type=Path,
+        type=location,
         metavar="FILE",
         help="file to write (default: weights/<run>.safetensors)",
     )
     group.add_argument(
         "--false-alarms",
-        type=fraction,
+        type=up_to(0.5),
         default=0.01,
         help="share of the validation images that may be flagged as unlike the training images",
     )
@@ -249,7 +252,7 @@ def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
     """Add the flag of another laboratory's images."""
     group.add_argument(
         "--elsewhere",
-        type=Path,
+        type=location,
         metavar="DIR",
         help="score another laboratory's images too: folders named after their classes",
     )
@@ -262,7 +265,7 @@ def parse_architecture(script: str) -> Namespace:
     parser.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=location,
         metavar="DIR",
         help="folder to write to (default: plots/architecture, plus settings that differ)",
     )

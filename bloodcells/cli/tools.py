@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag
-from bloodcells.cli.types import fraction, whole_number
+from bloodcells.cli.types import fraction, location, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -36,13 +36,13 @@ def parse_predict(script: str) -> Namespace:
     add_label_flags(parser)
     parser.add_argument(
         "--export",
-        type=Path,
+        type=location,
         metavar="FILE.onnx",
         help="write the model as ONNX instead, checked on PATH or on generated images",
     )
     parser.add_argument(
         "--weights",
-        type=Path,
+        type=location,
         metavar="FILE",
         help="trained weights, with the .json file of the same name (default: by --labels, those "
         "in weights/)",
@@ -109,7 +109,7 @@ def add_image_flags(parser: Parser) -> None:
         help="each image is a field of view: find its nucleated cells, classify each, count them",
     )
     parser.add_argument(
-        "--save-crops", type=Path, metavar="DIR", help="save what the network saw of each image"
+        "--save-crops", type=location, metavar="DIR", help="save what the network saw of each image"
     )
 
 
@@ -162,13 +162,13 @@ def add_label_flags(parser: Parser) -> None:
     )
     parser.add_argument(
         "--names",
-        type=Path,
+        type=location,
         metavar="FILE.toml",
         help='more names of classes for --labelled and --classes, such as blast = "monocyte"',
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=location,
         metavar="DIR",
         help="run folder for what --labelled or --detect finds",
     )
@@ -185,10 +185,18 @@ def parse_report(script: str) -> Namespace:
     """The command line of report.py."""
     parser = Parser(script)
     parser.add_argument(
-        "--plots", type=Path, default=ROOT / "plots", metavar="DIR", help="folder with run folders"
+        "--plots",
+        type=location,
+        default=ROOT / "plots",
+        metavar="DIR",
+        help="folder with run folders",
     )
     parser.add_argument(
-        "--root", type=Path, default=ROOT, metavar="DIR", help="folder of the documents to rewrite"
+        "--root",
+        type=location,
+        default=ROOT,
+        metavar="DIR",
+        help="folder of the documents to rewrite",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -197,15 +205,15 @@ def parse_report(script: str) -> Namespace:
         help="write nothing; exit code 2 if a document is out of date",
     )
     how.add_argument(
-        "--compare", nargs="+", type=Path, metavar="RUN",
+        "--compare", nargs="+", type=location, metavar="RUN",
         help="compare these run folders instead, side by side; edited code is allowed",
     )  # fmt: skip
     how.add_argument(
-        "--draw", nargs="+", type=Path, metavar="RUN",
+        "--draw", nargs="+", type=location, metavar="RUN",
         help="redraw the figures of these run folders instead, from their files",
     )  # fmt: skip
     parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="folder of the data file, for --draw"
+        "--data-root", type=location, metavar="DIR", help="folder of the data file, for --draw"
     )
     add_figure_flag(parser)
     args = parser.parse_args()

@@ -5,6 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
+
+
+def location(text: str) -> Path:
+    """An argparse type: a file or folder, by a name that is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name; perhaps a shell variable is not set")
+    return Path(text)
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -12,7 +20,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
     def convert(text: str) -> int:
         try:
-            value = int(text)
+            value = int(text) if text.isascii() else low - 1
         except ValueError:
             value = low - 1
         if not low <= value <= high:
@@ -23,9 +31,9 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(text: str) -> float:
-    """A float; NaN if the text is not a number."""
+    """A float; NaN if the text is not a number in ASCII digits."""
     try:
-        return float(text)
+        return float(text) if text.isascii() else math.nan
     except ValueError:
         return math.nan
 
@@ -36,6 +44,20 @@ def positive(text: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
+
+
+def up_to(highest: float) -> Callable[[str], float]:
+    """An argparse type: a number above zero, at most `highest`."""
+
+    def convert(text: str) -> float:
+        value = number(text)
+        if not 0 < value <= highest:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number above 0 and at most {highest:g}"
+            )
+        return value
+
+    return convert
 
 
 def fraction(text: str) -> float:

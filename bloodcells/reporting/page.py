@@ -66,6 +66,7 @@ STUDIES = {  # folder: title, command, the data of its figures
     "bench": ("Speed", "make bench", "timing only"),
 }
 RESULTS = {"data": "audit.json", "ablation": "ablation.json", "bench": "bench.json"}
+PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG file begins
 UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 Block = Callable[[Path], str]
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -149,6 +150,8 @@ def read_result(path: Path) -> dict:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"not finished, as it has no {path.name}") from error
+    except RecursionError as error:
+        raise UserError(f"{path.name} is nested too deeply") from error
     if found.get("dataset", {}).get("synthetic"):
         raise UserError("made from generated images: not a result")
     if edited := found.get("code", {}).get("edited"):
@@ -223,10 +226,14 @@ def study(folder: Path, title: str, command: str, split: str) -> dict:
 
 
 def figures(folder: Path, split: str) -> list[dict]:
-    """The folder's figures, to be embedded in the page."""
+    """The folder's figures, to be embedded in the page, which may be passed on to others.
+
+    Links are left out, as they may lead to any file, and so is what is no PNG.
+    """
     shown = []
     for path in sorted(folder.glob("*.png")):
-        content = path.read_bytes()
+        if path.is_symlink() or not (content := path.read_bytes()).startswith(PNG):
+            continue
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         made_on = "training and held-out images" if path.stem == "learning_curves" else split
         shown.append(

@@ -47,6 +47,10 @@ def test_help_and_a_wrong_flag_load_nothing_slow(script, flag):
         (["--folds", "21"], "from 2 to 20"),
         (["--config", "long" * 100], "no such file"),
         (["--size", "30"], "invalid choice"),
+        (["--output", ""], "an empty name; perhaps a shell variable is not set"),
+        (["--data-root", " "], "an empty name"),
+        (["--epochs", "\u0663"], "is not an integer"),  # an Arabic digit
+        (["--lr", "\u0660.1"], "is not a positive number"),
         (["--device", "tpu"], "invalid choice"),
         (["--protocol", "best"], "invalid choice"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
@@ -68,6 +72,7 @@ def test_wrong_flags(fails, script, flags, says):
         ("epochs = 0", "'0' is not an integer from 1 to"),
         ("synthetic = 'yes'", "--synthetic"),
         ("epochs =", "not a readable TOML file"),
+        (f"epochs = {'[' * 10_000}", "not a readable TOML file"),
         ("[training]\nepochs = 3", "unknown key 'training'"),
         ("base = 'nothing'", "base nothing: no such file; the presets of .config/ are"),
         ("base = 'mine.toml'", "it is its own base"),
@@ -143,6 +148,20 @@ def test_a_setting_that_does_nothing_is_refused(fails, tmp_path, flag, value, pa
 def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
     flags = ("--config", "cnn-best", "--synthetic", "--warmup", 0.9, "--output", tmp_path)
     assert "--focus does nothing with --warmup 0.9" in fails("model_cnn.py", *flags)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("data_visualization.py", "--near-duplicate", "1e9"), "at most 255"),
+        (("robustness.py", "--images", "99999999"), "from 1 to 100000"),
+        (("model_release.py", "--false-alarms", "0"), "above 0 and at most 0.5"),
+        (("model_cnn.py", "--model", "Baseline"), "model_baseline.py trains it"),
+        (("predict.py", "cell.png", "--weights", ""), "an empty name"),
+    ],
+)
+def test_values_that_make_no_sense(fails, command, says):
+    assert says in fails(*command)
 
 
 def test_unknown_model_and_absent_device(fails, monkeypatch):

@@ -1,5 +1,6 @@
 """The page of all runs, in a real browser and with runs that are not fit to be shown."""
 
+import base64
 import json
 import os
 import re
@@ -61,6 +62,21 @@ def test_unfit_runs_are_named_and_left_out(plots):
     assert "<li>one</li><li><code>two</code></li>" in text
     assert "<p>Some &lt;b&gt;words&lt;/b&gt;.</p>" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+
+
+def test_only_pictures_of_the_folder_itself_are_shown(plots, tmp_path):
+    (tmp_path / "secret.txt").write_text("the secret")
+    (plots / "good" / "link.png").symlink_to(tmp_path / "secret.txt")
+    (plots / "good" / "text.png").write_text("the secret")
+    (plots / "good" / "picture.png").symlink_to(plots / "good" / "confusion_matrix.png")
+    shutil.copytree(plots / "good", plots / "deep")
+    (plots / "deep" / "metrics.json").write_text("[" * 100_000)
+    left_out = write_page(plots, BLOCKS, plots / "report.html")
+    assert "deep: metrics.json is nested too deeply" in left_out
+    text = (plots / "report.html").read_text()
+    assert base64.b64encode(b"the secret").decode() not in text
+    assert 'id="run-good"' in text
+    assert ">picture; data" not in text
 
 
 def test_studies_of_generated_images_and_without_results(plots, quick_run):
