@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def environment(device: str, code: Code) -> dict:
     """The `environment` entry of `metrics.json`: what the results were computed with."""
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(sys.argv),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -40,6 +41,15 @@ def environment(device: str, code: Code) -> dict:
         "threads": torch.get_num_threads(),
         "git_commit": code.commit and code.commit + "+" * bool(code.edited),
     }
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line, with the last name only of a path that is one machine's own."""
+    words = []
+    for argument in arguments:
+        flag, equals, value = argument.rpartition("=")
+        words.append(flag + equals + (Path(value).name if Path(value).is_absolute() else value))
+    return shlex.join(["python", Path(words[0]).name, *words[1:]])
 
 
 def processor() -> str:
