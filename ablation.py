@@ -61,7 +61,7 @@ VARIANTS: dict[str, dict] = {  # the settings that each variant changes
 OF_RANDOMISATION: dict[str, dict] = {  # the same, of a recipe with domain randomisation
     WHOLE: {},
     "no-randomisation": {"domain_randomisation": 0.0},
-    "all-images-randomised": {"domain_randomisation": 1.0},
+    "all-images-randomised": {"domain_randomisation": 1.0},  # then focus has no losses to go by
     "colour-unchanged": {"unchanged": "colour"},
     "geometry-unchanged": {"unchanged": "geometry"},
     "sharpness-unchanged": {"unchanged": "sharpness"},

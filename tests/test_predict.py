@@ -71,7 +71,10 @@ def test_the_formats_agree(predict, folder):
     rows = json.loads(outcome.out)
     assert len(rows) == 12
     for row in rows:
-        assert set(row) == {"path", "label", "probability", "probabilities", "unlike_training"}
+        assert set(row) == {
+            *("path", "label", "probability", "probabilities", "unlike_training", "foreign"),
+        }
+        assert row["foreign"] is False
         assert list(row["probabilities"]) == list(CLASS_NAMES)
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert row["probability"] == max(row["probabilities"].values())
@@ -257,6 +260,7 @@ def test_foreign_images_have_equally_frequent_classes(predict, folder, tmp_path)
     weighted = np.array(list(official["probabilities"].values())) / FREQUENCIES
     expected = weighted / weighted.sum()
     for row in (foreign, again):
+        assert row["foreign"] is True
         assert list(row["probabilities"].values()) == pytest.approx(expected, abs=0.02)
     assert "not of the data set's kind" not in predict(file).err
 

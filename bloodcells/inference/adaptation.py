@@ -14,7 +14,7 @@ from bloodcells.inference.classifier import Released, mean_features
 
 FEWEST = 36  # images; fewer say too little about their laboratory
 MOST_OF_ONE_CLASS = 0.75  # share; a class's own features would be taken for the laboratory's
-DOUBT = 5.0  # a class counts n / (n + DOUBT), for its n images
+DOUBT = 5.0  # images; a class whose probabilities sum to n counts n / (n + DOUBT)
 
 
 class CannotAdaptError(UserError):
@@ -35,9 +35,9 @@ def adapt(model: Released, images: np.ndarray, batch_size: int) -> tuple[Release
 
     What the laboratory adds to the features of all images is estimated by class: the features'
     mean there, weighted by the model's probabilities, minus that of the training images. The mean
-    of these differences over the classes that occur is subtracted from the features. The last layer
-    is linear, so only its bias changes. Every class counts alike, so that a laboratory's class
-    frequencies are not taken for its stain.
+    of these differences is subtracted from the features, which changes only the bias of the linear
+    last layer. Classes with more than a few images count alike, so that a laboratory's class
+    frequencies are not taken for its stain. Distances to the training images stay as they were.
 
     Raises `CannotAdaptError` for fewer than `FEWEST` images, or if most seem to be of one class.
     """

@@ -49,6 +49,7 @@ class Prediction:
             "probability": self.probability,
             "probabilities": self.probabilities,
             "unlike_training": self.unlike_training,
+            "foreign": self.foreign,
         }
         found |= {} if self.set is None else {"set": self.set}
         if self.square is not None:

@@ -2,8 +2,8 @@
 
 Domain randomisation (Tobin et al., 2017): a network that has seen cells in many colours, sizes,
 lights and surroundings relies on what they share. Each change works on a batch, float (N, 3, H, W)
-in 0..1, and draws its strength for each image. (kornia has most of these; it is ten times as slow
-on a CPU, and a training step is short.)
+in 0..1, and draws its strength for each image (`fewer_pixels`: for the batch). kornia has most of
+these; it is ten times as slow on a CPU, and a training step is short.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def surroundings(images: Tensor) -> Tensor:
 
 
 def geometry(images: Tensor) -> Tensor:
-    """Any rotation, 0.6 to 1.5 times the size, wider or taller by 15 %, shifted, or mirrored."""
+    """Any rotation, 0.6 to 1.5 times the size, stretched or sheared, shifted, or mirrored."""
     angle = uniform(images, -math.pi, math.pi)
     size = uniform(images, math.log(0.6), math.log(1.5)).exp()
     aspect = uniform(images, -0.15, 0.15).exp()
