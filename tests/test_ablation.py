@@ -65,6 +65,7 @@ def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(checkpoint.Checkpoint, "save", save_then_ctrl_c)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--checkpoint-every", "9"]
     outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
     assert outcome.code == 130
