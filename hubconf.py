@@ -1,0 +1,244 @@
+"""The released network for other programs: an entry point for torch.hub, and a folder to share.
+
+    network = torch.hub.load("OWNER/REPOSITORY", "cellnet")    # of a clone: source="local"
+    network.predict(images)    # PIL images, or uint8 (N, 28, 28, 3); probabilities (N, 8)
+
+    python hubconf.py exported/    # writes a folder as the Hugging Face hub expects it
+
+The folder holds the weights (model.safetensors), their card (config.json), models.py, and the model
+card with the hub's metadata (README.md). Nothing is uploaded.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from bloodcells.cli.arguments import run_script
+    from bloodcells.cli.tools import parse_hub
+
+    run_script(parse_hub, __file__)  # answers --help and wrong flags before torch loads
+
+import contextlib
+import importlib
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+dependencies = ["torch", "numpy", "PIL", "safetensors"]  # torch.hub checks that they are there
+FOLDER = Path(__file__).resolve().parent
+RELEASED = "cnn-robust"  # the name of the weights
+
+
+@contextlib.contextmanager
+def own_modules() -> Iterator[None]:
+    """Within the block, `import` finds this project's modules first.
+
+    Afterwards the process has its own module `models` again, and its own `sys.path`.
+    """
+    others = sys.modules.get("models")
+    ours = others is not None and getattr(others, "__file__", None) == str(FOLDER / "models.py")
+    if not ours:
+        sys.modules.pop("models", None)
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(FOLDER))
+        if not ours:
+            sys.modules.pop("models", None)
+        if others is not None:
+            sys.modules["models"] = others
+
+
+def own(name: str) -> ModuleType:
+    """One of this project's modules, by its full name."""
+    with own_modules():
+        return importlib.import_module(name)
+
+
+class ReleasedNetwork(nn.Module):
+    """A released network, with normalisation, calibration and test-time augmentation inside."""
+
+    def __init__(self, model: Any):
+        """`model` is what `bloodcells.inference.classifier.load_classifier` returns."""
+        super().__init__()
+        self.classifier = model.classifier
+        self.model, self.classes, self.size = model, tuple(model.classes), model.size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images (N, size, size, 3) to float32 probabilities (N, classes)."""
+        probabilities: Tensor = self.classifier(images)[0]
+        return probabilities
+
+    def predict(self, images: Sequence[Image.Image] | np.ndarray | Tensor) -> Tensor:
+        """The probabilities of images, float32 (N, classes), on the CPU.
+
+        PIL images of any size are framed as `predict.py` frames them, and an image that is not of
+        the data set's kind is taken to be of each class equally often. Arrays are uint8
+        (N, size, size, 3). Raises `ValueError` for others, and for an image without a cell.
+        """
+        if isinstance(images, Tensor):
+            images = images.cpu().numpy()
+        if isinstance(images, np.ndarray):
+            pixels, foreign = images, np.zeros(len(images), bool)
+        else:
+            pixels, foreign = self.prepared(images)
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (self.size, self.size, 3):
+            raise ValueError(
+                f"images are {pixels.dtype} {pixels.shape}, not uint8 (N, {self.size}, "
+                f"{self.size}, 3)"
+            )
+        if not len(pixels):
+            return torch.empty(0, len(self.classes))
+        self.model.classifier.eval()
+        probabilities, _ = self.model.predict(pixels, foreign, batch_size=128)
+        return torch.from_numpy(probabilities).float()
+
+    def prepared(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """The images' pixels, uint8 (N, size, size, 3), and which are foreign, bool (N,)."""
+        preparation = own("bloodcells.data.preparation")
+        user_images = own("bloodcells.data.user_images")
+        pixels, foreign = np.empty((len(images), self.size, self.size, 3), np.uint8), []
+        for number, image in enumerate(images):
+            try:
+                one, other = preparation.prepare(user_images.to_rgb(image), self.size, "auto")
+            except preparation.BadImageError as error:
+                raise ValueError(f"image {number}: {error}") from error
+            pixels[number] = one
+            foreign.append(other)
+        return pixels, np.array(foreign, bool)
+
+
+def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> ReleasedNetwork:
+    """The released network. `weights` names a file of weights/ (its MD5 is checked).
+
+    `views` is 1, or 8 for test-time augmentation. Raises `ValueError` for other arguments and for
+    damaged weights.
+    """
+    classifier = own("bloodcells.inference.classifier")
+    errors = own("bloodcells.errors")
+    if views not in (1, 8):
+        raise ValueError(f"views is {views}, not 1 or 8")
+    path = FOLDER / "weights" / f"{weights}.safetensors"
+    try:
+        model = classifier.load_classifier(path, views, torch.device(device), "weights")
+    except errors.UserError as error:
+        raise ValueError(str(error)) from error
+    return ReleasedNetwork(model)
+
+
+METADATA = """---
+license: mit
+library_name: pytorch
+pipeline_tag: image-classification
+tags:
+- pytorch
+- safetensors
+- biology
+- medical
+- microscopy
+- blood-cells
+model-index:
+- name: {name}
+  results:
+  - task:
+      type: image-classification
+    dataset:
+      name: BloodMNIST, 28 pixels
+      type: medmnist-v2
+      config: bloodmnist
+      split: test
+    metrics:
+    - type: accuracy
+      name: accuracy, one view
+      value: {one}
+    - type: accuracy
+      name: accuracy, eight views
+      value: {eight}
+---
+"""
+USE = """
+## Use this folder
+
+Beside `models.py`, with torch and safetensors:
+
+```python
+import json
+
+import torch
+from safetensors.torch import load_file
+
+import models
+
+with open("config.json") as file:
+    card = json.load(file)
+network = models.build(card["model"], card["size"], card["widths"]).eval()
+state = load_file("model.safetensors")
+prefix = "network."
+network.load_state_dict(
+    {k.removeprefix(prefix): w.float() for k, w in state.items() if k.startswith(prefix)}
+)
+images = torch.zeros(1, 3, 28, 28)  # pixels from 0 to 255
+with torch.inference_mode():
+    logits = network(images / 127.5 - 1)
+probabilities = (logits.log_softmax(1) / card["calibration"]["1"]["temperature"]).softmax(1)
+print(dict(zip(card["classes"], probabilities[0].tolist())))
+```
+"""
+
+
+def export_for_hub(folder: Path) -> None:
+    """Write the released network as a folder that the Hugging Face hub's conventions accept.
+
+    Raises `UserError` if it cannot be written.
+    """
+    run_folder = own("bloodcells.tracking.run_folder")
+    source = FOLDER / "weights" / f"{RELEASED}.safetensors"
+    card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
+    release = json.loads((FOLDER / "plots/release/metrics.json").read_text(encoding="utf-8"))
+    accuracy = release["released"]["accuracy"]
+    metadata = METADATA.format(name=RELEASED, one=accuracy["1"], eight=accuracy["8"])
+    text = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    config = {
+        "architectures": [card["model"]],
+        "model_type": "cellnet",
+        "id2label": {str(number): name for number, name in enumerate(card["classes"])},
+        "label2id": {name: number for number, name in enumerate(card["classes"])},
+        **card,
+    }
+
+    def fill(scratch: Path) -> None:
+        shutil.copyfile(source, scratch / "model.safetensors")
+        shutil.copyfile(FOLDER / "models.py", scratch / "models.py")
+        readme = metadata + without_links(text) + USE
+        (scratch / "README.md").write_text(readme, encoding="utf-8")
+        run_folder.write_json(scratch / "config.json", config)
+
+    run_folder.prepare(folder, flag="FOLDER")
+    run_folder.write(folder, fill, last="config.json")
+
+
+def without_links(text: str) -> str:
+    """Markdown without images, and without links to files that only the repository has."""
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
+    return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)
+
+
+def main() -> None:
+    """Write the folder that the command line names."""
+    args = own("bloodcells.cli.tools").parse_hub(__file__)
+    export_for_hub(args.folder)
+    print(f"wrote {args.folder}")
+
+
+if __name__ == "__main__":
+    run_script(main)

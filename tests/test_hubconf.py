@@ -1,0 +1,100 @@
+"""hubconf.py: the network for other programs, and the folder for the Hugging Face hub."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from huggingface_hub import ModelCard
+from PIL import Image
+from safetensors.torch import load_file
+
+import hubconf
+
+OTHER_PROGRAM = """
+    import json, sys
+    import numpy as np, torch
+    from PIL import Image
+    import models, data, training
+    before = list(sys.path)
+    network = torch.hub.load(sys.argv[1], "cellnet", source="local", trust_repo=True)
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), np.uint8)
+    from_array = network.predict(images)
+    from_pil = network.predict([Image.fromarray(one) for one in images])
+    again = torch.hub.load(sys.argv[1], "cellnet", source="local", views=8).predict(images)
+    assert models.MINE and data.MINE and training.MINE
+    assert sys.modules["models"] is models and sys.path == before
+    names = {name.partition(".")[0] for name in sys.modules
+             if str(getattr(sys.modules[name], "__file__", "")).startswith(sys.argv[1] + "/")
+             and "site-packages" not in str(sys.modules[name].__file__)}
+    print(json.dumps([from_array.tolist(), from_pil.tolist(), again.tolist(), sorted(names)]))
+"""
+
+
+def test_in_a_program_with_modules_of_the_same_names(tmp_path):
+    for name in ("models", "data", "training"):
+        (tmp_path / f"{name}.py").write_text("MINE = True\n")
+    (tmp_path / "program.py").write_text(textwrap.dedent(OTHER_PROGRAM))
+    done = subprocess.run(
+        [sys.executable, "program.py", str(ROOT)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    from_array, from_pil, again, names = json.loads(done.stdout)
+    assert from_array == from_pil
+    assert from_array != again
+    assert np.sum(from_array, axis=1) == pytest.approx(1, abs=1e-5)
+    assert set(names) <= {"bloodcells", "hubconf"}
+
+
+def test_images_that_cannot_be_classified():
+    network = hubconf.cellnet()
+    assert network.predict(np.empty((0, 28, 28, 3), np.uint8)).shape == (0, 8)
+    with pytest.raises(ValueError, match="float32"):
+        network.predict(torch.zeros(2, 28, 28, 3))
+    with pytest.raises(ValueError, match=r"\(2, 3, 28, 28\)"):
+        network.predict(np.zeros((2, 3, 28, 28), np.uint8))
+    with pytest.raises(ValueError, match="image 1: no stained cell found"):
+        network.predict([Image.new("RGB", (28, 28)), Image.new("RGB", (300, 200), "white")])
+    with pytest.raises(ValueError, match="views"):
+        hubconf.cellnet(views=2)
+    with pytest.raises(ValueError, match="is missing"):
+        hubconf.cellnet("none")
+
+
+def test_accuracy_on_real_images(real_dataset):
+    sample = real_dataset.test.sample(500, 0)
+    probabilities = hubconf.cellnet().predict(sample.images)
+    assert (probabilities.argmax(1).numpy() == sample.labels).mean() >= 0.96
+
+
+def test_folder_for_the_hub(run, tmp_path):
+    folder = tmp_path / "exported"
+    outcome = run("hubconf.py", folder)
+    assert outcome.code == 0, outcome
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("README.md", "config.json", "model.safetensors", "models.py"),
+    ]
+    card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
+    assert card.data.license == "mit"
+    assert card.data.pipeline_tag == "image-classification"
+    accuracies = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert 0.9 < accuracies["accuracy, one view"] <= accuracies["accuracy, eight views"]
+    assert re.findall(r"\]\((?!https?:|#)", card.text) == []
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id2label"]["7"] == config["classes"][7] == "platelet"
+    weights = load_file(folder / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    (code,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    black = hubconf.cellnet().predict(np.zeros((1, 28, 28, 3), np.uint8))[0].tolist()
+    assert ast.literal_eval(done.stdout) == pytest.approx(
+        dict(zip(config["classes"], black, strict=True)), abs=1e-4
+    )
