@@ -1,0 +1,186 @@
+"""A page in the browser on which to drop images of blood cells.
+
+    python demo.py                             # then open http://127.0.0.1:7860
+    python demo.py --views 8 --port 8080       # more accurate, eight times as slow
+    python demo.py --host 0.0.0.0              # for the whole network; there is no password
+
+For each image it shows the part that the network saw, the class with its probability and the
+prediction set at 95 %, and where in the image the class was found; of many images also the count of
+each class. Images are deleted once they are classified; the table for download is in the page. It
+writes no files. Not for clinical use. Needs Gradio: pip install -r requirements-demo.txt
+"""
+
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.tools import parse_demo
+
+if __name__ == "__main__":
+    run_script(parse_demo, __file__)  # answers --help and wrong flags before torch loads
+
+import base64
+import io
+import os
+import tempfile
+import threading
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import Environment
+from PIL import Image
+
+from bloodcells import ROOT
+from bloodcells.data import user_images
+from bloodcells.data.user_images import ARRAYS, SUFFIXES, UserImage
+from bloodcells.errors import UserError
+from bloodcells.evaluation.class_activation import class_maps
+from bloodcells.evaluation.differential import differential
+from bloodcells.inference.classifier import Released, load_classifier
+from bloodcells.inference.output import Prediction, as_csv
+from bloodcells.training.device import choose_device
+from predict import classify
+
+MOST_IMAGES = 200  # at once
+MOST_BYTES = "50mb"  # of one file
+COUNTED_FROM = 10  # images; fewer make no differential count
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.png"))
+TEMPLATE = ROOT / "bloodcells" / "inference" / "demo.html.j2"
+TITLE = "Blood cell classification"
+
+
+def main() -> None:
+    """Load the network and serve the page until Ctrl-C."""
+    args = parse_demo(__file__)
+    gradio = load_gradio()
+    model = load_classifier(args.weights, args.views, choose_device(args.device))
+    with tempfile.TemporaryDirectory() as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
+        page = make_page(gradio, model, args)
+        try:
+            page.launch(
+                server_name=args.host,
+                server_port=args.port,
+                max_file_size=MOST_BYTES,
+                quiet=True,
+                prevent_thread_lock=True,
+                show_error=False,
+                **looks(gradio),
+            )
+        except OSError as error:
+            raise UserError(
+                f"--port {args.port}: not free on {args.host}; pass another --port"
+            ) from error
+        print(f"open http://{args.host}:{args.port} in a browser; Ctrl-C ends", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt("stopped") from stop
+        finally:
+            page.close()
+
+
+def load_gradio() -> ModuleType:
+    """The package Gradio, without its reports to its makers. Raises `UserError`."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio
+    except ImportError as error:
+        raise UserError(
+            "Gradio is not installed; run: pip install -r requirements-demo.txt"
+        ) from error
+    return gradio
+
+
+def looks(gradio: Any) -> dict:
+    """The page's fonts, none of which is fetched."""
+    return {"theme": gradio.themes.Default(font=["system-ui"], font_mono=["monospace"])}
+
+
+def make_page(gradio: Any, model: Released, args: Namespace) -> Any:
+    """The page: images in, answers out."""
+    with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gradio.Markdown(
+            f"# {TITLE}\nDrop images of single stained blood cells, of any size, at most "
+            f"{MOST_IMAGES} at once. **Not for clinical use.**"
+        )
+        files = gradio.File(
+            label="Images",
+            file_count="multiple",
+            file_types=[suffix for suffix in SUFFIXES if suffix not in ARRAYS],
+        )
+        if EXAMPLES:
+            gradio.Examples([[[str(path)]] for path in EXAMPLES], files, label="Examples")
+        answers = gradio.HTML()
+        files.change(
+            lambda names: answer(names or [], model, args), files, answers, show_progress="minimal"
+        )
+    return page
+
+
+def answer(names: Sequence[str], model: Released, args: Namespace) -> str:
+    """What the page says of some image files, as HTML; deletes those that were uploaded."""
+    chosen = [str(name) for name in names[:MOST_IMAGES]]
+    images = list(user_images.read(chosen, model.size, "auto"))
+    for name in names:
+        if Path(name) not in EXAMPLES:
+            Path(name).unlink(missing_ok=True)
+    images = [renamed(image) for image in images]
+    usable = [image for image in images if image.problem is None]
+    found = list(classify(usable, model, {}, args))
+    page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    counts = Counter(one.label for one in found)
+    return page.render(
+        predictions=list(zip(found, maps(model, found), strict=True)),
+        problems=[image for image in images if image.problem],
+        notes=[image for image in images if image.note],
+        too_many=len(names) - len(chosen),
+        counts=differential(counts, model.classes) if len(found) >= COUNTED_FROM else [],
+        table=data_url("text/csv", "\r\n".join(as_csv(found)).encode()) if found else None,
+    )
+
+
+def renamed(image: UserImage) -> UserImage:
+    """The image named by its file alone, without the folder of uploads."""
+    return replace(image, name=Path(image.name).name)
+
+
+def maps(model: Released, predictions: Sequence[Prediction]) -> list[str]:
+    """For each prediction, its image with the places that speak for its class marked: a PNG."""
+    if not predictions:
+        return []
+    pixels = np.stack([one.pixels for one in predictions])
+    labels = [model.columns[model.classes.index(one.label)] for one in predictions]
+    device = model.classifier.means.device
+    found = class_maps(
+        model.classifier.network,
+        torch.from_numpy(pixels).to(device),
+        torch.tensor(labels, device=device),
+    )
+    support = torch.nn.functional.interpolate(
+        found[:, None].clamp_min(0), pixels.shape[1], mode="bilinear"
+    )
+    support = support / support.amax((2, 3), keepdim=True).clamp_min(1e-9)
+    alpha = 0.7 * support.permute(0, 2, 3, 1).cpu().numpy()
+    marked = pixels * (1 - alpha) + np.array([255, 140, 0]) * alpha
+    return [png(one) for one in marked.astype(np.uint8)]
+
+
+def png(pixels: np.ndarray) -> str:
+    """A PNG of an image, uint8 (H, W, 3), as a URL."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return data_url("image/png", file.getvalue())
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """Content as a URL of its own."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+if __name__ == "__main__":
+    run_script(main)

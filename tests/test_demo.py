@@ -1,0 +1,151 @@
+"""demo.py: what the page says of images, and the page in a real browser."""
+
+import base64
+import builtins
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+import demo
+from bloodcells.data import synthetic_cells
+from bloodcells.inference.classifier import load_classifier
+
+CELLS = synthetic_cells.make()["test"][0][:12]
+ARGS = SimpleNamespace(sets="0.95", abstain_below=0.0, save_crops=None, batch_size=128)
+
+
+@pytest.fixture
+def uploads(tmp_path):
+    """Images as people drop them, good ones and bad ones."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    for number, pixels in enumerate(CELLS):
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    Image.fromarray(CELLS[0]).resize((8000, 5000)).save(folder / "huge.jpg")
+    Image.fromarray(CELLS[0]).resize((280, 280)).convert("CMYK").save(folder / "print.jpg")
+    (folder / "text.png").write_text("no picture")
+    (folder / "<img src=x onerror=alert(1)>.png").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    return load_classifier(weights, 1, torch.device("cpu"))
+
+
+def test_what_is_said_of_images(model, uploads):
+    names = sorted(map(str, uploads.iterdir()))
+    page = demo.answer(names, model, ARGS)
+    assert page.count("<li>") == 14
+    assert page.count("could not be used: not an image that can be read.") == 2
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;.png" in page
+    assert "Not of the data set" in page
+    assert "Differential count" in page
+    table = base64.b64decode(re.findall(r"data:text/csv;base64,([^\"]*)", page)[0]).decode()
+    assert len(table.split("\r\n")) == 15
+    assert str(uploads) not in page + table
+    assert list(uploads.iterdir()) == []  # kept nowhere
+
+
+def test_few_images_and_none(model, uploads):
+    page = demo.answer([str(uploads / "00.png")], model, ARGS)
+    assert page.count("<li>") == 1
+    assert "Differential count" not in page
+    assert "<li>" not in demo.answer([], model, ARGS)
+    example = demo.EXAMPLES[0]
+    assert "<li>" in demo.answer([str(example)], model, ARGS)
+    assert example.exists()
+
+
+def test_too_many_images(model, uploads, monkeypatch):
+    monkeypatch.setattr(demo, "MOST_IMAGES", 3)
+    page = demo.answer(sorted(str(path) for path in uploads.glob("0*.png")), model, ARGS)
+    assert page.count("<li>") == 3
+    assert "7 more images were not looked at" in page
+    assert list(uploads.glob("0*.png")) == []
+
+
+def test_maps_mark_the_class(model, uploads):
+    (found,) = demo.classify(
+        demo.user_images.read([str(uploads / "00.png")], 28, "auto"), model, {}, ARGS
+    )
+    (url,) = demo.maps(model, [found])
+    content = base64.b64decode(url.partition(",")[2])
+    assert content.startswith(b"\x89PNG")
+
+
+def test_without_gradio(fails, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "gradio":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert "pip install -r requirements-demo.txt" in fails("demo.py")
+
+
+@pytest.fixture(scope="module")
+def address(weights):
+    """The address of a served page, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(ROOT / "demo.py"), "--weights", str(weights)]
+    process = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith(f"open http://127.0.0.1:{port}")
+    yield f"http://127.0.0.1:{port}"
+    taken = subprocess.run([*command, "--port", str(port)], capture_output=True, text=True)
+    assert (taken.returncode, taken.stdout) == (2, "")
+    assert taken.stderr.endswith(f"--port {port}: not free on 127.0.0.1; pass another --port\n")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+
+
+def test_page_in_a_browser(address, browser, uploads, weights):
+    browser.get(address)
+    wait = WebDriverWait(browser, 60)
+    wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, "input[type=file]"))
+    assert "Not for clinical use" in browser.find_element(By.TAG_NAME, "body").text
+    field = browser.find_element(By.CSS_SELECTOR, "input[type=file]")
+    files = [uploads / name for name in ("00.png", "huge.jpg", "print.jpg", "text.png")]
+    field.send_keys("\n".join(map(str, files)))
+    wait.until(lambda page: len(page.find_elements(By.CSS_SELECTOR, ".cells li")) == 3)
+    text = browser.find_element(By.CSS_SELECTOR, "[role=status]").text
+    assert "text.png could not be used: not an image that can be read." in text
+    link = browser.find_element(By.CSS_SELECTOR, "a[download]")
+    table = base64.b64decode(link.get_attribute("href").partition(",")[2]).decode()
+    assert table.startswith("path,label,probability")
+    assert len(table.split("\r\n")) == 4
+    browser.set_window_size(400, 800)  # a phone
+    wide = "return document.documentElement.scrollWidth"
+    assert browser.execute_script(wide) <= browser.execute_script("return window.innerWidth")
+    log = "".join(entry["message"] for entry in browser.get_log("performance"))
+    requested = re.findall(r'"requestWillBeSent".*?"url":"(https?://[^/"]+)', log)
+    assert set(requested) <= {address}
+
+
+def test_page_refuses_a_file_that_is_too_large(address, tmp_path):
+    body = b"--x\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
+    body += bytes(51 * 2**20) + b"\r\n--x--\r\n"
+    request = urllib.request.Request(
+        f"{address}/gradio_api/upload",
+        data=body,
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code in (400, 413)
