@@ -1,9 +1,22 @@
-# make setup | reproduce | test | lint | bench | test-lowest | lock | audit. PYTHON= picks the interpreter (3.11 or newer).
+# make help lists the targets. PYTHON= picks the interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup reproduce test lint bench test-lowest lock audit clean
+help:
+	@echo 'setup        install into $(VENV)'
+	@echo 'reproduce    the paper: download, train, score, tables'
+	@echo 'test         install the test tools, run the tests'
+	@echo 'lint         ruff, layers, types'
+	@echo 'bench        measure the speed; run nothing else meanwhile'
+	@echo 'test-lowest  the tests with the oldest packages allowed'
+	@echo 'lock         pin the newest packages allowed'
+	@echo 'audit        compare the pinned packages with advisories'
+	@echo 'clean        remove the environments'
+	@echo
+	@$(PYTHON) -m bloodcells
+
+.PHONY: help setup reproduce test lint bench test-lowest lock audit clean
 
 setup: $(VENV)/.installed
 

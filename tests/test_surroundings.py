@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -39,3 +40,14 @@ def test_odd_surroundings(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(here, there, atol=1e-5)  # other threads round otherwise
     metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
     assert all(0 < row["train_seconds"] < 60 for row in metrics["runs"])
+
+
+def test_pip_install_says_what_this_is(tmp_path):
+    for name in ("pyproject.toml", ".config"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", "there", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "This is a collection of scripts, not a package" in done.stdout + done.stderr
+    assert not (tmp_path / "there").exists()
