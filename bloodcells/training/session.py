@@ -34,6 +34,7 @@ from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch
 from bloodcells.training.meter import refuse_divergence
 from bloodcells.training.record import Run, record_of
+from bloodcells.training.tensorboard import Curves
 
 NOT_TRAINING = (
     "device",
@@ -64,7 +65,11 @@ def open_session(
         run_folder.prepare(args.output, args.code)
         keep_freed_memory()
         folder = open_folder(args, dataset, folds, network, device, result)
-        with folder, Progress(len(folds), args.epochs) as progress, ExitStack() as stack:
+        with (
+            folder,
+            Progress(len(folds), args.epochs, args.quiet) as progress,
+            ExitStack() as stack,
+        ):
             session = Session(args, folds, device, folder, progress, record, stack)
             if not folder.finished:
                 many = f", {distributed.size()} processes" if distributed.size() > 1 else ""
@@ -136,6 +141,7 @@ class Session:
         self.signals = stack.enter_context(ExitStack())
         self.checkpoint: Checkpoint | None = None  # of the model in training
         self.history: list[dict] = []  # one row per epoch of that model
+        self.curves: Curves | None = None  # of that model, for TensorBoard
         self.runs: list[Run] = []  # of all models, once they are complete
 
     def unfinished(self) -> Iterator[Fold]:
@@ -168,7 +174,12 @@ class Session:
         self.checkpoint = Checkpoint(path, self.folder.mark, every, parts, self.device)
         self.history = self.checkpoint.restore()
         self.place = {"seed": fold.seed, "fold": fold.fold}
+        self.network, self.steps = model, len(batches)
         self.progress.skip(len(self.history))
+        if self.args.tensorboard and not distributed.rank():
+            self.curves = Curves(self.args.output / "tensorboard" / fold.name, len(self.history))
+            self.stack.callback(self.curves.close)
+            self.curves.show_examples(batches)
         return len(self.history)
 
     def save(self, epoch: int, row: dict) -> None:
@@ -182,7 +193,9 @@ class Session:
         times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
         self.history.append({**self.place, "epoch": epoch, **numbers, **times})
         cast(Checkpoint, self.checkpoint).save(self.history)
-        self.progress.show(self.history[-1])
+        self.progress.show(self.history[-1], self.steps)
+        if self.curves:
+            self.curves.add(self.history[-1], self.network)
 
     def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
         """Keep the record of a trained model; `predictions` are fields of `Run`."""
@@ -220,11 +233,15 @@ class Session:
 
 
 class Progress:
-    """Shows the epochs of all models: a progress bar on a terminal, else one line per epoch."""
+    """Shows the epochs of all models: a progress bar on a terminal, else one line per epoch.
 
-    def __init__(self, runs: int, epochs: int):
-        silent = bool(distributed.rank()) or None  # None: no bar without a terminal
-        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent)
+    The time left is that of the mean epoch so far, with all that happens between epochs.
+    """
+
+    def __init__(self, runs: int, epochs: int, quiet: bool = False):
+        self.quiet = quiet
+        silent = quiet or bool(distributed.rank()) or None  # None: no bar without a terminal
+        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent, smoothing=0)
         self.runs, self.epochs = runs, epochs
         self.run = 0  # the current one, from 1
 
@@ -235,18 +252,21 @@ class Progress:
         self.bar.close()
 
     def skip(self, epochs: int) -> None:
-        """Count epochs that were trained earlier."""
-        self.bar.update(epochs)
+        """Count epochs that were trained earlier, which say nothing of the time left."""
+        if not self.bar.disable:
+            self.bar.initial += epochs
+            self.bar.update(epochs)
 
-    def show(self, row: dict) -> None:
-        """Count an epoch, and show its row of the history."""
+    def show(self, row: dict, steps: int) -> None:
+        """Count an epoch of so many steps, and show its row of the history."""
         place = f"run {self.run}/{self.runs}"
         text = f"loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
             text += f", held-out accuracy {row['val_accuracy']:.4f}"
-        self.bar.set_postfix_str(f"{place}, {text}", refresh=False)
+        rate = f"{steps / row['train_seconds']:.1f} steps/s"
+        self.bar.set_postfix_str(f"{place}, {text}, {rate}", refresh=False)
         self.bar.update()
-        if self.bar.disable:
+        if self.bar.disable and not self.quiet:
             seconds = f"{row['train_seconds']:.1f} s"
             print(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}", flush=True)
 
