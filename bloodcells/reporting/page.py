@@ -1,12 +1,7 @@
-"""All finished experiments under plots/ as one self-contained HTML page.
-
-It fetches nothing: images are embedded, and a content security policy forbids every request.
-"""
+"""All finished experiments under plots/ as one self-contained HTML page."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import json
 import re
@@ -14,11 +9,9 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup, escape
-
 from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
+from bloodcells.reporting import html
 from bloodcells.tracking import run_folder
 
 SCORES = {
@@ -66,10 +59,8 @@ STUDIES = {  # folder: title, command, the data of its figures
     "bench": ("Speed", "make bench", "timing only"),
 }
 RESULTS = {"data": "audit.json", "ablation": "ablation.json", "bench": "bench.json"}
-PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG file begins
 UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 Block = Callable[[Path], str]
-TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
@@ -96,33 +87,17 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
             studies.append(study(plots / name, *about))
         except UNFIT as error:
             left_out.append(f"{name}: {error}")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent), autoescape=True, trim_blocks=True
-    )
-    environment.filters["inline"] = inline
-    page = environment.get_template(TEMPLATE.name).render(
-        script_hash=script_hash(TEMPLATE.read_text(encoding="utf-8")),
+    html.write(
+        path,
+        "page.html.j2",
         overview=overview(runs),
         tables=tables,
-        across_runs=figures(plots, "test split"),
+        across_runs=html.figures(plots, "test split"),
         runs=[run_section(folder, metrics) for folder, metrics in runs],
         studies=studies,
         left_out=left_out,
     )
-    # a name may hold half a surrogate pair, which cannot be encoded
-    run_folder.write_whole(path, page.encode(errors="xmlcharrefreplace"))
     return left_out
-
-
-def script_hash(page: str) -> str:
-    """The hash with which the page's content security policy allows its script."""
-    script = page.partition("<script>")[2].partition("</script>")[0]
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
-
-
-def inline(text: str) -> Markup:
-    """Text as HTML, with `code` where it has backticks."""
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
@@ -215,37 +190,14 @@ def run_section(folder: Path, metrics: dict) -> dict:
             "heads": ["name", "value"],
             "rows": [[k, str(v)] for k, v in settings.items()],
         },
-        "figures": figures(folder, "test split"),
+        "figures": html.figures(folder, "test split"),
     }
 
 
 def study(folder: Path, title: str, command: str, split: str) -> dict:
     """A study: its title, command, data and figures."""
     about = {"id": anchor(folder), "title": title, "command": command, "split": split}
-    return about | {"figures": figures(folder, split)}
-
-
-def figures(folder: Path, split: str) -> list[dict]:
-    """The folder's figures, to be embedded in the page, which may be passed on to others.
-
-    Links are left out, as they may lead to any file, and so is what is no PNG.
-    """
-    shown = []
-    for path in sorted(folder.glob("*.png")):
-        if path.is_symlink() or not (content := path.read_bytes()).startswith(PNG):
-            continue
-        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-        made_on = "training and held-out images" if path.stem == "learning_curves" else split
-        shown.append(
-            {
-                "data": base64.b64encode(content).decode(),
-                "width": width,
-                "height": height,
-                "of": folder.name,
-                "words": f"{path.stem.replace('_', ' ')}; data: {made_on}",
-            }
-        )
-    return shown
+    return about | {"figures": html.figures(folder, split)}
 
 
 def markdown(text: str, title: str) -> list[dict]:

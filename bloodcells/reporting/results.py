@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import nn
 
 from bloodcells.cli.arguments import LEAKS, SYNTHETIC, settings_of, warning
 from bloodcells.data import bloodmnist
-from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
+from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
@@ -80,10 +79,10 @@ def draw(
     mark = warning(argparse.Namespace(**content["config"]))
     counts = np.array(content["test_confusion_matrix"])
     figures.learning_curves(path("learning_curves"), history, mark)
-    figures.confusion_matrix(path("confusion_matrix"), counts, CLASS_NAMES, mark)
+    figures.confusion_matrix(path("confusion_matrix"), counts, test.names, mark)
     figures.class_recall(path("class_recall"), content["test_per_class"], mark)
     figures.confident_mistakes(
-        path("confident_mistakes"), test.images, test.labels, tested.mean(0), CLASS_NAMES, mark
+        path("confident_mistakes"), test.images, test.labels, tested.mean(0), test.names, mark
     )
 
 
@@ -92,18 +91,23 @@ def draw_again(run: SavedRun, suffix: str, data_root: Path | None) -> None:
 
     Raises `UserError` if the files are damaged, or if the data set here is another.
     """
-    size, synthetic = run.metrics["dataset"]["size"], run.metrics["dataset"]["synthetic"]
-    dataset = bloodmnist.load(data_root, size, synthetic)
-    if dataset.describe() != run.metrics["dataset"]:
-        raise UserError(f"{run.folder}: made from another data set than the one here")
-    with (run.folder / "history.csv").open(encoding="utf-8", newline="") as file:
-        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    dataset, rows = dataset_of(run, data_root), run_folder.read_history(run.folder)
 
     def fill(folder: Path) -> None:
         draw(folder, suffix, run.metrics, rows, dataset.test, run.probabilities)
 
     run_folder.write(run.folder, fill, last=f"learning_curves.{suffix}")
     print(f"drew the figures of {run.folder}")
+
+
+def dataset_of(run: SavedRun, data_root: Path | None) -> Dataset:
+    """The data set of a finished experiment. Raises `UserError` if another is here."""
+    found = run.metrics["dataset"]
+    labels = run.metrics["config"].get("labels", "classes")
+    dataset = bloodmnist.load(data_root, found["size"], found["synthetic"], labels)
+    if dataset.describe() != found:
+        raise UserError(f"{run.folder}: made from another data set than the one here")
+    return dataset
 
 
 def table(content: dict) -> str:

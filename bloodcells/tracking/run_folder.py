@@ -128,6 +128,16 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of a finished experiment's history.csv. Raises `UserError`."""
+    path = folder / "history.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
 def write_toml(path: Path, settings: dict) -> None:
     """Write settings as a preset; JSON strings, numbers, booleans and lists are valid TOML.
 

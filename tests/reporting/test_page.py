@@ -2,12 +2,10 @@
 
 import base64
 import json
-import os
 import re
 import shutil
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -98,24 +96,6 @@ def test_nothing_left(fails, plots, tmp_path):
     assert "no finished experiment there" in fails(
         "report.py", "--plots", plots, "--root", tmp_path
     )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium. In CI there must be one."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        if os.environ.get("CI"):
-            pytest.fail("CI must have chromium and chromedriver")
-        pytest.skip("no chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
 
 
 def column(browser, number, table=0):

@@ -1,4 +1,4 @@
-"""Finished experiments side by side, as text: their accuracy, and how they differ."""
+"""Finished experiments side by side, as text: their accuracies, and how they differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bloodcells.tracking.run_folder import SavedRun, named
 
 
 def compare_runs(runs: list[SavedRun]) -> str:
-    """One line per experiment, then the settings and code that differ, then paired tests.
+    """One line per experiment, then what differs in settings and code, paired tests, and classes.
 
     Held-out accuracy is for choosing; test accuracy is for reporting what was chosen. Raises
     `UserError` for experiments on different data.
@@ -29,6 +29,7 @@ def compare_runs(runs: list[SavedRun]) -> str:
     lines += differences(runs)
     for other in others:
         lines += paired(first, other)
+        lines += by_class(first, other)
     return "\n".join(lines)
 
 
@@ -84,3 +85,24 @@ def paired(first: SavedRun, other: SavedRun) -> list[str]:
         test = mcnemar(first.labels, one.argmax(1), two.argmax(1))
         lines.append(f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}")
     return lines
+
+
+def by_class(first: SavedRun, other: SavedRun) -> list[str]:
+    """One line per class whose recall differs, those that got better first."""
+    rows = sorted(recalls(first, other), key=lambda row: row[1] - row[2])
+    lines = [
+        f"  {name:20} {before:.3f} -> {after:.3f}  ({after - before:+.3f})"
+        for name, before, after in rows
+        if round(before, 3) != round(after, 3)
+    ]
+    return [f"recall by class, {first.folder.name} -> {other.folder.name}"] * bool(lines) + lines
+
+
+def recalls(first: SavedRun, other: SavedRun) -> list[tuple[str, float, float]]:
+    """Each class's recall in two experiments, means over their models."""
+    return [
+        (one["class"], one["recall"], two["recall"])
+        for one, two in zip(
+            first.metrics["test_per_class"], other.metrics["test_per_class"], strict=True
+        )
+    ]

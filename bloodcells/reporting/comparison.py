@@ -1,0 +1,107 @@
+"""Finished experiments side by side, as a page with their curves and the images they differ on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.data.bloodmnist import Split
+from bloodcells.errors import UserError
+from bloodcells.evaluation.metrics import mcnemar
+from bloodcells.reporting import html
+from bloodcells.reporting.figures import comparison as figures
+from bloodcells.reporting.page import score
+from bloodcells.reporting.results import dataset_of
+from bloodcells.reporting.tables.compare import differences, recalls, spread
+from bloodcells.tracking import run_folder
+from bloodcells.tracking.run_folder import SavedRun
+
+
+def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | None) -> str | None:
+    """Write the page; returns why it has no picture of the images, if they are not at hand.
+
+    `data_root` is that of `bloodmnist.load`. Raises `UserError` if the page cannot be written.
+    """
+    missing, test = None, None
+    try:
+        test = dataset_of(runs[0], data_root).test
+    except UserError as error:
+        missing = str(error)
+    with tempfile.TemporaryDirectory() as scratch:
+        draw(runs, test, Path(scratch))
+        shown = html.figures(Path(scratch), "test split")
+    html.write(
+        path,
+        "comparison.html.j2",
+        names=[run.folder.name for run in runs],
+        scores=scores(runs),
+        classes=[classes(runs[0], other) for other in runs[1:]],
+        tests=[tests(runs[0], other) for other in runs[1:]],
+        differences=differences(list(runs)),
+        figures=shown,
+        missing=missing,
+    )
+    return missing
+
+
+def draw(runs: Sequence[SavedRun], test: Split | None, folder: Path) -> None:
+    """Draw the curves and, if the test images are at hand, those that the experiments differ on."""
+    histories = {run.folder.name: run_folder.read_history(run.folder) for run in runs}
+    figures.curves(folder / "learning_curves.png", histories)
+    if test is None:
+        return
+    first, *others = runs
+    for number, other in enumerate(others, start=1):
+        probabilities = [run.probabilities.mean(0) for run in (first, other)]
+        names = (first.folder.name, other.folder.name)
+        path = folder / f"test_images_that_differ_{number}.png"
+        figures.differing(path, test, (probabilities[0], probabilities[1]), names)
+
+
+def scores(runs: Sequence[SavedRun]) -> dict:
+    """The table of accuracies."""
+    rows = []
+    for run in runs:
+        models = run.metrics["runs"]
+        seconds = np.median([row["train_seconds"] for row in models])
+        leaks = " (trained on test images)" if run.metrics["leaks_test_images"] else ""
+        rows.append(
+            [
+                f"{run.folder.name}{leaks}",
+                spread([row["val"]["accuracy"] for row in models if row["val"]]),
+                score(run.metrics["test"]["accuracy"]),
+                str(len(models)),
+                f"{seconds:.0f}",
+            ]
+        )
+    heads = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
+    return {"caption": "Accuracy", "heads": heads, "rows": rows}
+
+
+def classes(first: SavedRun, other: SavedRun) -> dict:
+    """The table of the classes' recalls in two experiments, and the change."""
+    rows = [
+        [name, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"]
+        for name, before, after in recalls(first, other)
+    ]
+    heads = ["class", first.folder.name, other.folder.name, "change"]
+    return {"caption": "Recall by class, test split", "heads": heads, "rows": rows}
+
+
+def tests(first: SavedRun, other: SavedRun) -> dict:
+    """The table of McNemar's exact tests: one per pair of models, or one of the mean models."""
+    pairs = list(zip(first.probabilities, other.probabilities, strict=False))
+    caption = "McNemar's exact test on the same test images, by pair of models"
+    if len(first.probabilities) != len(other.probabilities):
+        pairs = [(first.probabilities.mean(0), other.probabilities.mean(0))]
+        caption = "McNemar's exact test on the same test images, of the models' mean probabilities"
+    rows = []
+    for number, (one, two) in enumerate(pairs, start=1):
+        found = mcnemar(first.labels, one.argmax(1), two.argmax(1))
+        cells = (found["only_first"], found["only_second"], f"{found['p']:.2g}")
+        rows.append([str(number), *map(str, cells)])
+    names = (f"only {first.folder.name} right", f"only {other.folder.name} right")
+    return {"caption": caption, "heads": ["pair", *names, "p"], "rows": rows}

@@ -1,0 +1,65 @@
+"""Figures of experiments side by side: their curves, and the images on which they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bloodcells.data.bloodmnist import Split
+from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page, short
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
+SHOWN = 24
+
+
+def curves(path: Path, histories: Mapping[str, list[dict]]) -> None:
+    """Held-out loss and accuracy by epoch, one line per experiment: the mean over its models.
+
+    An experiment that holds nothing out has its training loss and accuracy instead.
+    """
+    with page(path, 7.4, 3, None) as figure:
+        for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for number, (name, history) in enumerate(histories.items()):
+                split = "val" if f"val_{quantity}" in history[0] else "train"
+                epochs = sorted({row["epoch"] for row in history})
+                column = f"{split}_{quantity}"
+                values = [[row[column] for row in history if row["epoch"] == e] for e in epochs]
+                colour = COLOURS[number % len(COLOURS)]
+                label = name + (", training" if split == "train" else "")
+                axes.plot(epochs, np.mean(values, 1), color=colour, marker=".", label=label)
+                low, high = np.min(values, 1), np.max(values, 1)
+                axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+            axes.set(xlabel="epoch", ylabel=f"held-out {quantity}")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def differing(
+    path: Path, test: Split, probabilities: tuple[np.ndarray, np.ndarray], names: tuple[str, str]
+) -> None:
+    """The images that only one of two experiments reads correctly, the clearest first.
+
+    `probabilities` are each one's, (N, classes), the mean over its models.
+    """
+    first, second = (part.argmax(1) == test.labels for part in probabilities)
+    everything = np.arange(len(test))
+    gain = probabilities[1][everything, test.labels] - probabilities[0][everything, test.labels]
+    read = short(test.names)
+    with page(path, 8, 5.6, None) as figure:
+        rows = np.ravel(np.asarray(figure.subfigures(2, 1)))
+        for part, right, sign, name in zip(
+            rows, (second & ~first, first & ~second), (1, -1), reversed(names), strict=True
+        ):
+            found = np.flatnonzero(right)
+            found = found[np.argsort(-sign * gain[found], kind="stable")]
+            part.suptitle(f"{len(found)} images that only {name} reads correctly", size=9)
+            for axes in part.subplots(2, SHOWN // 4).flat:
+                axes.axis("off")
+            wrong = probabilities[0 if sign == 1 else 1].argmax(1)
+            for axes, index in zip(part.axes, found, strict=False):
+                axes.imshow(test.images[index])
+                axes.set_title(
+                    f"{read[test.labels[index]]}\nelse {read[wrong[index]]}\nno. {index}", size=6.5
+                )

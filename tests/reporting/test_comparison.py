@@ -1,0 +1,65 @@
+"""report.py --compare: two finished experiments side by side, as text and as a page."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from bloodcells.reporting.tables.compare import recalls
+from bloodcells.tracking import run_folder
+
+
+@pytest.fixture(scope="module")
+def longer_run(tmp_path_factory, run_once):
+    """A run of two epochs, and of three folds."""
+    folder = tmp_path_factory.mktemp("runs") / "longer"
+    flags = ("--synthetic", "--folds", "3", "--epochs", "2", "--device", "cpu")
+    run_once("model_baseline.py", *flags, "--output", folder)
+    return folder
+
+
+def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
+    flags = ("--compare", quick_run, longer_run, "--plots", tmp_path)
+    outcome = run("report.py", *flags)
+    assert outcome.code == 0, outcome
+    assert "epochs: 1 | 2" in outcome.out
+    text = (tmp_path / "comparison.html").read_text()
+    assert "<li>epochs: 1 | 2</li>" in text
+    assert text.count("data:image/png;base64,") == 2  # the curves, and the images
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+    first, other = (run_folder.read(folder) for folder in (quick_run, longer_run))
+    ensembles = [part.probabilities.mean(0).argmax(1) == first.labels for part in (first, other)]
+    won, lost = (np.sum(a & ~b) for a, b in (ensembles, ensembles[::-1]))
+    assert f"<td>1</td><td>{won}</td><td>{lost}</td>" in text
+    for name, before, after in recalls(first, other):
+        cells = f"<td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td><td>{after - before:+.3f}"
+        assert cells in text
+        if round(before, 3) != round(after, 3):
+            assert f"  {name:20} {before:.3f} -> {after:.3f}" in outcome.out
+
+
+def test_data_that_is_not_at_hand(run, quick_run, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in quick_run.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics["dataset"]["md5"] = "0" * 32
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    outcome = run("report.py", "--compare", copy, copy, "--plots", tmp_path)
+    assert outcome.code == 0, outcome
+    assert "has no picture of the images: " in outcome.out
+    text = (tmp_path / "comparison.html").read_text()
+    assert text.count("data:image/png;base64,") == 1
+    assert "<li>neither settings nor code</li>" in text
+
+
+def test_damaged_history(fails, quick_run, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in quick_run.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "history.csv").write_text("epoch,lr\n1,fast\n")
+    line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
+    assert "history.csv: cannot be read" in line
