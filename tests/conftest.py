@@ -14,12 +14,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 import sqlalchemy
+import torch
+from selenium import webdriver
 
 import model_cnn
+import models
 from bloodcells.cli import arguments
 from bloodcells.data import bloodmnist, download, synthetic_cells
 from bloodcells.errors import UserError
 from bloodcells.evaluation import prediction
+from bloodcells.inference.classifier import Classifier, save_classifier
 from bloodcells.tracking import provenance
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +34,7 @@ OLDER = {
     *("cnn-fast-200/metrics.json", "cnn-best/metrics.json", "tuning/metrics.json"),
     *("cnn-best-train-and-validation/metrics.json", "ablation/ablation.json", "bench/bench.json"),
 }
+FREQUENCIES = [0.3, *[0.1] * 7]  # of the classes, in the card of `weights`
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
 
 
@@ -197,3 +202,53 @@ def quick_run(tmp_path_factory, run_once) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "quick"
     run_once("model_baseline.py", *QUICK, "--output", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A random network, released: it answers anything, always the same."""
+    torch.manual_seed(0)
+    network = models.build("CellNet", 28, (4, 8, 8)).eval()
+    classifier = Classifier(network, torch.eye(8))
+    sets = {"0.95": 0.05, "0.99": 0.01}
+    card = {
+        "model": "CellNet",
+        "widths": [4, 8, 8],
+        "size": 28,
+        "classes": list(bloodmnist.CLASS_NAMES),
+        "calibration": {
+            "1": {"temperature": 0.5, "sets": sets},
+            "8": {"temperature": 0.25, "sets": sets},
+        },
+        "farthest": 1e9,
+        "frequencies": FREQUENCIES,
+    }
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_classifier(path, classifier, card)
+    return path
+
+
+def changed(weights, target, **entries):
+    """A copy of the weights whose card has other entries."""
+    target.write_bytes(weights.read_bytes())
+    card = json.loads(weights.with_suffix(".json").read_text())
+    target.with_suffix(".json").write_text(json.dumps({**card, **entries}))
+    return target
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium. In CI there must be one."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        if os.environ.get("CI"):
+            pytest.fail("CI must have chromium and chromedriver")
+        pytest.skip("no chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()

@@ -6,6 +6,7 @@ name, a JSON card with the classes, the calibration and the origin of the weight
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -22,14 +23,12 @@ from torch.nn.functional import normalize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import models
-from bloodcells.data.bloodmnist import normalise
+from bloodcells.data.bloodmnist import LABELS, normalise
 from bloodcells.errors import UserError
+from bloodcells.inference.cards import LEVELS, read_card
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
 from bloodcells.training.augmentation import view
-
-LEVELS = ("0.95", "0.99")  # coverage of the prediction sets
-VIEWS = (1, 8)  # numbers of views; a card has a calibration for each
 
 
 class Classifier(nn.Module):
@@ -145,17 +144,22 @@ def load_classifier(
 ) -> Released:
     """Read weights and card. Raises `UserError` if they are missing, damaged or do not match."""
     try:
-        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        card = read_card(path.with_suffix(".json").read_text(encoding="utf-8"))
         tensors = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{flag} {path}: {error.filename} is missing") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{flag} {path}: cannot be read: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{flag} {path}: its card describes no model: {error}") from error
     try:
         if md5_of(tensors) != card["md5"]:
             raise UserError(f"{flag} {path}: damaged: its MD5 is not {card['md5']}; fetch it again")
         state = safetensors.torch.load(tensors)
-        network = models.build(card["model"], card["size"], card["widths"])
+        if not all(torch.isfinite(value).all() for value in state.values()):
+            raise ValueError("some weights are NaN or infinite")
+        classes = len(card["classes"])
+        network = models.build(card["model"], card["size"], card["widths"], num_classes=classes)
         classifier = Classifier(cast(models.CellNet, network), state["means"])
         classifier.load_state_dict(state)
         fuse(classifier.eval())
@@ -174,24 +178,27 @@ def load_classifier(
 
 
 def released(classifier: Classifier, card: dict, views: int) -> Released:
-    """A classifier set up for so many views, with what its card says."""
+    """The classifier, which stays as it is, set up for so many views, with what its card says."""
     calibration = card["calibration"][str(views)]
+    classifier = copy.copy(classifier)  # shares the weights
     classifier.views, classifier.temperature = views, float(calibration["temperature"])
     return Released(
         classifier,
-        classes=[str(name) for name in card["classes"]],
+        classes=card["classes"],
         columns=list(range(len(card["classes"]))),
-        size=int(card["size"]),
+        size=card["size"],
         sets={level: float(calibration["sets"][level]) for level in LEVELS},
         farthest=float(card["farthest"]),
-        frequencies=np.array([float(share) for share in card["frequencies"]]),
+        frequencies=np.array(card["frequencies"], float),
     )
 
 
 def load_network(run: SavedRun, weights: str) -> nn.Module:
     """A model of a finished experiment, from its weights file `weights`. Raises `UserError`."""
     name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
-    model = models.build(name, config["size"], config.get("widths"), config.get("dropout"))
+    classes = len(LABELS[config.get("labels", "classes")])
+    options = config.get("widths"), config.get("dropout")
+    model = models.build(name, config["size"], *options, classes)
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -1,0 +1,109 @@
+"""Released weights and their cards: those that do not belong together are refused in one line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import changed
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from bloodcells.inference.cards import read_card
+from bloodcells.inference.classifier import md5_of
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.fixture
+def complaint(fails, weights, tmp_path):
+    """What predict.py says of some weights."""
+    image = tmp_path / "cell.png"
+    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(image)
+    return lambda path: fails("predict.py", image, "--weights", path)
+
+
+def copied(weights, target, state):
+    """Other tensors with the same card, which has their MD5."""
+    save_file(state, target)
+    card = json.loads(weights.with_suffix(".json").read_text())
+    card["md5"] = md5_of(target.read_bytes())
+    target.with_suffix(".json").write_text(json.dumps(card))
+    return target
+
+
+def calibration(**entries):
+    """The card's calibration with one entry changed, for one view."""
+    part = {"temperature": 1.0, "sets": {"0.95": 0.5, "0.99": 0.1}}
+    return {"calibration": {"1": {**part, **entries}, "8": part}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        (calibration(temperature=0), "temperature: not a positive number"),
+        (calibration(temperature=-1.5), "temperature: not a positive number"),
+        (calibration(temperature=float("nan")), "NaN is not JSON"),
+        (calibration(temperature=10**400), "temperature: not a positive number"),
+        (calibration(temperature=True), "temperature: not a positive number"),
+        (calibration(sets=[]), "sets: not an object"),
+        (calibration(sets={"0.95": 0.5}), "sets: 0.99: not a number from 0 to 1"),
+        (calibration(sets={"0.95": 2, "0.99": 0}), "sets: 0.95: not a number from 0 to 1"),
+        ({"calibration": {}}, "calibration: nothing for 1 views"),
+        ({"calibration": {"1": [], "8": []}}, "calibration: nothing for 1 views"),
+        ({"size": 28.5}, "size: not a whole number"),
+        ({"size": 0}, "size: not a whole number"),
+        ({"size": 10**9}, "size: not a whole number"),
+        ({"size": True}, "size: not a whole number"),
+        ({"widths": "48"}, "widths: not null or a list"),
+        ({"widths": [4, -8, 8]}, "widths: not null or a list"),
+        ({"classes": "abcdefgh"}, "classes: not a list of different names"),
+        ({"classes": ["a"] * 8}, "classes: not a list of different names"),
+        ({"classes": [*"abcdefg", "\x1b[2J"]}, "classes: not a list of different names"),
+        ({"classes": [*"abcdefg", "\u202e"]}, "classes: not a list of different names"),
+        ({"classes": [*"abcdefg", " "]}, "classes: not a list of different names"),
+        ({"classes": list("abc")}, "frequencies: not one for each class"),
+        ({"frequencies": [0.0] * 8}, "frequencies: not a list of positive shares"),
+        ({"farthest": "far"}, "farthest: not a number"),
+        ({"farthest": -1}, "farthest: not a number"),
+        ({"model": "ResNet18"}, "model: not CellNet or RobustNet"),
+        ({"model": ["CellNet"]}, "model: not CellNet or RobustNet"),
+        ({"md5": "\x1b[31m"}, "md5: not an MD5"),
+    ],
+)
+def test_cards_that_describe_no_model(complaint, weights, tmp_path, entries, says):
+    line = complaint(changed(weights, tmp_path / "wrong.safetensors", **entries))
+    assert f"its card describes no model: {says}" in line
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", DEEP, '{"a": ' + DEEP + "}"])
+def test_texts_that_are_no_card(text):
+    with pytest.raises(ValueError, match=r"."):
+        read_card(text)
+
+
+def test_weights_that_their_card_does_not_describe(complaint, weights, tmp_path):
+    other = changed(weights, tmp_path / "other.safetensors", widths=[4, 8, 12])
+    assert "the weights do not match the card" in complaint(other)
+    stages = changed(weights, tmp_path / "stages.safetensors", widths=[4, 8])
+    assert "the weights do not match the card" in complaint(stages)
+    state = load_file(weights)
+    del state["means"]
+    lacking = copied(weights, tmp_path / "lacking.safetensors", state)
+    assert "the weights do not match the card: 'means'" in complaint(lacking)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(complaint, weights, tmp_path, value):
+    state = load_file(weights)
+    state["network.classifier.bias"] = torch.full_like(state["network.classifier.bias"], value)
+    line = complaint(copied(weights, tmp_path / "nan.safetensors", state))
+    assert "some weights are NaN or infinite" in line
+
+
+def test_weights_that_are_missing_or_damaged(complaint, weights, tmp_path):
+    assert "is missing" in complaint(tmp_path / "none.safetensors")
+    assert "MD5" in complaint(changed(weights, tmp_path / "a.safetensors", md5="0" * 32))
+    cut = changed(weights, tmp_path / "cut.safetensors")
+    cut.write_bytes(cut.read_bytes()[:500])
+    assert "MD5" in complaint(cut)
