@@ -35,7 +35,7 @@ import models
 from bloodcells import ROOT
 from bloodcells.benchmarks import dataloader, memory, search_scaling
 from bloodcells.benchmarks.timing import Step, images_per_second, seconds
-from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
@@ -78,7 +78,7 @@ def main() -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler logs to the console
     device = choose_device(args.device)
     run_folder.prepare(args.output, args.code)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     keep_freed_memory()
     torch.manual_seed(args.seed)  # for the weights and the random images
     found = {
@@ -124,7 +124,7 @@ def recipe_of(name: str, device: torch.device) -> Recipe:
 def train_and_score(name: str, recipe: Recipe, train: Labelled, held_out: Labelled) -> None:
     """Train and score one model as model_cnn.py does, without a run folder."""
     size = train.images.shape[1]
-    args = Namespace(model=name, size=size, widths=None, dropout=None)
+    args = Namespace(model=name, size=size, widths=None, dropout=None, labels="classes")
     training = set_up(args, recipe, SEED_0, train)
     for _ in range(recipe.epochs):
         train_epoch(*training, recipe)
@@ -207,7 +207,7 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
     def epoch(count: int) -> float:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
         train = Labelled(images, torch.randint(8, (count,), device=device))
-        settings = Namespace(model="CellNet", size=28, widths=small, dropout=None)
+        settings = Namespace(model="CellNet", size=28, widths=small, dropout=None, labels="classes")
         model, batches, optimizers, _ = set_up(settings, recipe, SEED_0, train)
         work = partial(train_epoch, model, batches, optimizers, (), recipe)  # no schedulers
         return seconds(work, device, args.repeats)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.arguments import warning
+from bloodcells.cli.arguments import data_settings, warning
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
 from bloodcells.data.duplicates import audit, captioned_pairs
@@ -32,7 +32,7 @@ def main() -> None:
     """Count, draw and audit the images of the data set."""
     args = parse_data(__file__)
     run_folder.prepare(args.output, args.code)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     print(f"data: {dataset.source}")
     table = dataset.count_table()
     for row in table:

@@ -26,7 +26,7 @@ import torch
 from cleanlab.filter import find_label_issues
 from torch.nn.functional import normalize
 
-from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Dataset, Pool, Split
@@ -56,7 +56,7 @@ def main() -> None:
     released = load_classifier(path, 1, device, flag="--released")
     if released.size != args.size:
         raise UserError(f"--size {args.size}: the weights {path} are for {released.size} px")
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     folds = [replace(fold, scored=False) for fold in folds]  # these models do not read test
 

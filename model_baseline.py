@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
+from bloodcells.cli.arguments import data_settings
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.folds import make_folds
@@ -40,16 +41,17 @@ def main() -> None:
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
-    network = Baseline(image_size=args.size)  # of the architecture to be trained
+    shape = {"num_classes": len(dataset.classes), "image_size": args.size}
+    network = Baseline(**shape)  # of the architecture to be trained
 
     with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)
         for fold in session.unfinished():  # one model per fold, or per seed if there are no folds
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             generator = seed_everything(fold)
-            model = Baseline(image_size=args.size).to(device)
+            model = Baseline(**shape).to(device)
             batches = Batches(*train, recipe, generator)  # type: ignore[call-arg]  # of an overload
             optimizer = Adam(model.parameters(), lr=recipe.lr, fused=True)
             epochs_done = session.restore(fold, model, batches, [optimizer])

@@ -28,9 +28,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import models
+from bloodcells.cli.arguments import data_settings
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
-from bloodcells.data.bloodmnist import Labelled
+from bloodcells.data.bloodmnist import LABELS, Labelled
 from bloodcells.data.folds import Fold, make_folds
 from bloodcells.errors import UserError
 from bloodcells.evaluation.prediction import predict, score
@@ -51,7 +52,7 @@ def main() -> None:
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     network = build(args)  # of the architecture to be trained
 
@@ -74,7 +75,8 @@ def main() -> None:
 def build(args: Namespace) -> nn.Module:
     """A new network from models.py. Raises `UserError` for an option that it does not have."""
     try:
-        return models.build(args.model, args.size, args.widths, args.dropout)
+        classes = len(LABELS[args.labels])
+        return models.build(args.model, args.size, args.widths, args.dropout, classes)
     except ValueError as error:
         raise UserError(f"--{error}") from error
 

@@ -26,7 +26,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial
 
-from bloodcells.cli.arguments import NOT_SETTINGS, PLACES
+from bloodcells.cli.arguments import NOT_SETTINGS, PLACES, data_settings
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Labelled
@@ -57,7 +57,7 @@ def main() -> None:
     args.precision = choose_precision(args.precision, device)
     record = environment(device.type, args.code)
     run_folder.prepare(args.output, args.code)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
 
     search = Search(args, space, models=len(folds))

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 
 import models
-from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
-from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
+from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
 from bloodcells.evaluation import elsewhere, uncertainty, unseen
+from bloodcells.inference.cards import VIEWS
 from bloodcells.inference.classifier import (
-    VIEWS,
     Classifier,
     class_means,
     features,
@@ -60,7 +60,8 @@ def main() -> None:
     run = run_folder.read(run_folder.find(args.run))
     device = choose_device(args.device)
     record = environment(device.type, args.code)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    labels = run.metrics["config"].get("labels", "classes")
+    dataset = bloodmnist.load(**data_settings(args), labels=labels)
     check(run, dataset.describe())
     run_folder.prepare(args.output, args.code)
     run_folder.prepare(args.weights.parent, flag="--weights")
@@ -87,7 +88,7 @@ def main() -> None:
         curves = foreign.labels, [found[max(VIEWS)]["probabilities"] for found in there]
 
     def fill(scratch: Path) -> None:
-        draw_all(scratch, args.figure_format, members, dataset.test.labels, warning(args), curves)
+        draw_all(scratch, args.figure_format, members, dataset.test, warning(args), curves)
         draw_domains(
             scratch / f"domains.{args.figure_format}", released_models[0], dataset, foreign, args
         )
@@ -201,11 +202,13 @@ def seen(run: SavedRun, split: Split) -> Split:
 
     So that "unlike the training images" says less of the laboratory.
     """
-    if not run.metrics["config"].get("domain_randomisation"):
+    config = run.metrics["config"]
+    if not config.get("domain_randomisation"):
         return split
-    changed = randomise_stored(torch.from_numpy(split.images), seed=0).numpy()
+    stored = torch.from_numpy(split.images)
+    changed = randomise_stored(stored, seed=0, unchanged=config["unchanged"]).numpy()
     images = np.concatenate([split.images, changed])
-    return Split(images, np.concatenate([split.labels, split.labels]))
+    return Split(images, np.concatenate([split.labels, split.labels]), split.names)
 
 
 def make_card(run: SavedRun, seed: int, member: dict, train: Split, args: Namespace) -> dict:
@@ -216,7 +219,7 @@ def make_card(run: SavedRun, seed: int, member: dict, train: Split, args: Namesp
         "model": metrics["model"]["name"],
         "widths": metrics["config"].get("widths"),
         "parameters": metrics["model"]["parameters"],
-        "classes": list(CLASS_NAMES),
+        "classes": list(train.names),
         "frequencies": frequencies.tolist(),
         "size": metrics["config"]["size"],
         "normalisation": "pixel / 127.5 - 1",

@@ -223,6 +223,7 @@ def build(
     image_size: int,
     widths: Sequence[int] | None = None,
     dropout: float | None = None,
+    num_classes: int = 8,
 ) -> nn.Module:
     """A new network from `MODELS`; None for `widths` or `dropout` means the network's default.
 
@@ -240,7 +241,7 @@ def build(
                     "without it"
                 )
             options[option] = value
-    return MODELS[name](image_size=image_size, **options)
+    return MODELS[name](image_size=image_size, num_classes=num_classes, **options)
 
 
 def count_parameters(model: nn.Module) -> int:

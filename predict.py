@@ -21,6 +21,7 @@ if __name__ == "__main__":
 import itertools
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,6 +52,7 @@ class Tally:
     foreign: int = 0
     refused: int = 0
     adaptation: Adaptation | None = None
+    counts: Counter[str] = field(default_factory=Counter)  # of the labels given
     kept: list[Prediction] = field(default_factory=list)  # those to be scored or counted
 
 
@@ -103,7 +105,7 @@ def labels_of(
 def only(model: Released, names: class_names.Names, wanted: list[str]) -> Released:
     """The model restricted to the classes in `wanted`. Raises `UserError`."""
     if wanted == ["normal-differential"]:
-        wanted = list(class_names.NORMAL_DIFFERENTIAL)
+        wanted = class_names.normal_differential(model.classes)
     model = model.among(names.meanings("--classes", wanted))
     tell(f"the probability is shared among these classes only: {', '.join(model.classes)}")
     return model
@@ -153,7 +155,8 @@ def classify(
         results = model.predict(pixels_of(batch), foreign, args.batch_size)
         for image, values, distance in zip(batch, *results, strict=True):
             if args.save_crops is not None:
-                save_crop(args.save_crops / f"{next(numbers):06}.png", image)
+                name = f"{next(numbers):06}-{Path(image.name).stem[:60]}.png"
+                save_crop(args.save_crops / name, image)
             yield prediction(image, values.tolist(), distance, model, labels, args)
 
 
@@ -201,31 +204,33 @@ def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Predict
         tally.images += 1
         tally.unlike += one.unlike_training
         tally.foreign += one.foreign
+        tally.counts[one.label] += 1
         if one.truth or one.square:
             tally.kept.append(one)
         yield one
 
 
 def report(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> None:
-    """Report on all images together: scores or counts, then what limits the trust in them."""
-    if tally.kept:
-        # a second of loading, which users without labels or fields need not wait for
-        from bloodcells.evaluation import differential, labelled
+    """Report on all images together: scores and counts, then what limits the trust in them."""
+    # a second of loading, which users without labels or counts need not wait for
+    content: dict = {}
+    if args.differential and tally.images:
+        from bloodcells.evaluation import differential
+
+        content["differential"] = differential.differential(tally.counts, model.classes)
+        print(differential.report(content["differential"]), file=sys.stderr)
+    if labels and tally.kept:
+        from bloodcells.evaluation import labelled
+
+        content["scores"] = labelled.score(tally.kept, model.classes)
+        print(labelled.report(content["scores"]), file=sys.stderr)
+    if args.output is not None and tally.kept:
         from bloodcells.reporting.fields import save_fields
         from bloodcells.reporting.labelled import save_scores
 
-        if args.detect:
-            counted = differential.differential([x.label for x in tally.kept], model.classes)
-            print(differential.report(counted), file=sys.stderr)
-            content = {**described(tally, model, args), "differential": counted}
-        else:
-            scores = labelled.score(tally.kept, model.classes)
-            print(labelled.report(scores), file=sys.stderr)
-            content = {**described(tally, model, args), "scores": scores}
-        if args.output is not None:
-            save = save_fields if args.detect else save_scores
-            save(args.output, content, tally.kept)
-            tell(f"wrote {args.output}")
+        save = save_fields if args.detect else save_scores
+        save(args.output, described(tally, model, args) | content, tally.kept)
+        tell(f"wrote {args.output}")
     for line in class_names.unknown_folders(labels):
         tell(line)
     if tally.foreign:

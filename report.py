@@ -4,7 +4,8 @@
                                 # MODEL_CARD.md and docs/, draws plots/ladder.png, and writes
                                 # plots/report.html
     python report.py --check    # changes nothing; exit code 2 if a block is out of date
-    python report.py --compare plots/cnn-paper plots/mine    # these experiments side by side
+    python report.py --compare plots/cnn-paper plots/mine    # side by side, here and as
+                                                             # plots/comparison.html
     python report.py --draw plots/mine --figure-format pdf   # redraws the figures, for a paper
 
 All numbers come from the JSON files and predictions.npz of finished experiments. Results of edited
@@ -18,11 +19,13 @@ if __name__ == "__main__":
     run_script(parse_report, __file__)  # answers --help and wrong flags before matplotlib loads
 
 import json
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.errors import UserError
+from bloodcells.reporting.comparison import write_comparison
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import Block, write_page
 from bloodcells.reporting.results import draw_again
@@ -41,8 +44,12 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "ladder": studies.ladder,
         "ablation": studies.ablation,
         "errors": stages.errors,
+        "stages": stages.stages,
     },
-    "docs/other-laboratories.md": {"elsewhere": elsewhere.elsewhere},
+    "docs/other-laboratories.md": {
+        "elsewhere": elsewhere.elsewhere,
+        "ablation-robust": elsewhere.ablation,
+    },
     "docs/search.md": {"search": search.search},
     "docs/speed.md": {"speed": speed},
     "docs/use.md": {"trust": release.trust},
@@ -53,7 +60,7 @@ def main() -> None:
     """Write the documents' tables, or compare or redraw experiments."""
     args = parse_report(__file__)
     if args.compare:
-        print(compare_runs([run_folder.read(run_folder.find(path)) for path in args.compare]))
+        compare(args)
         return
     if args.draw:
         for path in args.draw:
@@ -79,6 +86,16 @@ def main() -> None:
         if text != before[path]:
             run_folder.write_whole(path, text.encode())
             print(f"wrote the tables into {path}")
+
+
+def compare(args: Namespace) -> None:
+    """Print experiments side by side, and write them as a page."""
+    runs = [run_folder.read(run_folder.find(path)) for path in args.compare]
+    print(compare_runs(runs))
+    page = args.plots / "comparison.html"
+    if missing := write_comparison(runs, page, args.data_root):
+        print(f"{page} has no picture of the images: {missing}")
+    print(f"wrote {page}")
 
 
 def write_code_list(path: Path, check: bool) -> None:

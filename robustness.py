@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bloodcells.cli.arguments import settings_of, warning
+from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.data import bloodmnist, corruptions
 from bloodcells.errors import UserError
 from bloodcells.evaluation.unseen import accuracy
@@ -46,7 +46,7 @@ def main() -> None:
     codes = {run.folder.name: run.metrics.get("code") for run in runs}
     code = args.code.made_of(codes)
     run_folder.prepare(args.output, code)
-    dataset = bloodmnist.load(args.data_root, args.size, args.synthetic)
+    dataset = bloodmnist.load(**data_settings(args))
     if len({run.folder.name for run in runs}) < len(runs):
         raise UserError("--runs: two folders have the same name, by which they are told apart")
     keep_freed_memory()

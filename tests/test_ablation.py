@@ -40,7 +40,7 @@ def test_ablation_of_domain_randomisation(run, fails, tmp_path):
     for number in range(8):
         path = tmp_path / "elsewhere" / CLASS_NAMES[labels[number]] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[number]).save(path)
+        Image.fromarray(pixels[number]).resize((84, 84)).save(path)
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--config", "ablation-robust"]
     flags += ["--only", "colour-unchanged", "--views", "1", "--widths", "4", "8", "8"]
     out = tmp_path / "out"
@@ -48,6 +48,7 @@ def test_ablation_of_domain_randomisation(run, fails, tmp_path):
     assert outcome.code == 0, outcome
     found = json.loads((out / "ablation.json").read_text())
     assert "elsewhere" not in found["config"]
+    assert (found["elsewhere"], found["corrupted_images"]) == ("elsewhere", 150)
     for row in found["variants"]:
         assert len(row["corrupted"]) == len(row["elsewhere"]) == 2
         assert set(row["corrupted"][0]) == set(corruptions.CORRUPTIONS)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK
+from conftest import QUICK, complaints
 
 import model_baseline
 import model_cnn
@@ -15,6 +15,7 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Labelled
 from bloodcells.data.folds import Fold
+from bloodcells.data.photographs import STAGES
 from bloodcells.evaluation import prediction
 from bloodcells.training.augmentation import Batches
 
@@ -34,8 +35,27 @@ def four_corners():
     return Labelled(images, labels)
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_stages_instead_of_classes(run, tmp_path, script):
+    flags = (*QUICK, "--labels", "stages", "--output", tmp_path)
+    assert run(script, *flags).code == 0
+    assert complaints(tmp_path / "metrics.json") == []
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["class"] for row in metrics["test_per_class"]] == list(STAGES)
+    assert metrics["config"]["labels"] == "stages"
+    with np.load(tmp_path / "predictions.npz") as saved:
+        assert saved["probabilities"].shape[2] == 11
+
+
+def test_photographs_are_refused_where_they_make_no_sense(fails, tmp_path):
+    flags = ("model_cnn.py", "--photographs", tmp_path)
+    assert "not allowed with --synthetic" in fails(*flags, "--synthetic")
+    assert "--no-jpeg does nothing" in fails("model_cnn.py", "--no-jpeg", "--synthetic")
+    assert "PLATELET_137525.jpg cannot be read" in fails(*flags, "--output", tmp_path / "run")
+
+
 def test_cnn_learns(four_corners):
-    args = Namespace(model="ConvNet", size=8, widths=None, dropout=None)
+    args = Namespace(model="ConvNet", size=8, widths=None, dropout=None, labels="classes")
     recipe = Recipe(epochs=20, batch_size=32, lr=1e-3)
     training = model_cnn.set_up(args, recipe, FOLD, four_corners)
     history = [
@@ -61,7 +81,7 @@ def test_baseline_learns(four_corners):
 
 
 def test_schedule_is_in_the_history(four_corners):
-    args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None)
+    args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None, labels="classes")
     recipe = Recipe(epochs=2, batch_size=64, lr=0.1, schedule="triangle", warmup=0.5)
     training = model_cnn.set_up(args, recipe, FOLD, four_corners)
     rates = [model_cnn.train_epoch(*training, recipe)["lr"] for _ in range(2)]
@@ -136,7 +156,7 @@ def test_held_out_scores_are_of_the_rows_not_trained_on(run, tmp_path):
 
 
 def test_predictions_at_the_end(four_corners):
-    args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None)
+    args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None, labels="classes")
     model = model_cnn.build(args)
     recipe = Recipe(views=8)
     found = model_cnn.final_predictions(model, four_corners, four_corners, recipe)

@@ -53,7 +53,7 @@ def plots(quick_run, quick_ablation, tmp_path, monkeypatch):
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False}, config=config)
-    for name in ("release", "release-best", "tuning", "robustness", "bench"):
+    for name in ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust"):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     (tmp_path / "plots" / "explain").mkdir()
     suspects = (
@@ -206,8 +206,10 @@ def test_card_shows_what_was_measured(plots):
 
 def test_no_corruption_is_called_new_that_was_trained_on():
     assert list(release_tables.TRAINED_ON) == list(corruptions.CORRUPTIONS)
-    changes = {change.__name__ for change, *_ in domain_randomisation.CHANGES}
-    assert set(release_tables.TRAINED_ON.values()) - {None} <= changes
+    changes = {change.__name__: group for change, _, group in domain_randomisation.CHANGES}
+    assert set(release_tables.TRAINED_ON.values()) - {None} <= set(changes)
+    for group, kinds in elsewhere_tables.GROUPS.items():
+        assert all(changes[release_tables.TRAINED_ON[kind]] == group for kind in kinds)
 
 
 def test_errors_by_stage(plots):
@@ -411,7 +413,8 @@ def test_committed_results_are_of_committed_code():
 
 def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     change(plots / "cnn-paper", code={"edited": ["models.py"]}, config={"lr": 0.5})
-    outcome = run("report.py", "--compare", plots / "baseline", plots / "cnn-paper")
+    where = ("--plots", plots, "--data-root", plots)  # where there is no data file
+    outcome = run("report.py", "--compare", plots / "baseline", plots / "cnn-paper", *where)
     assert outcome.code == 0, outcome
     lines = outcome.out.splitlines()
     metrics = json.loads((plots / "cnn-paper" / "metrics.json").read_text())
@@ -420,7 +423,7 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     assert f"{metrics['test']['accuracy']['mean']:.4f} ± " in lines[2]
     assert "lr: 0.001 | 0.5" in lines
     assert any(x.startswith("cnn-paper: edited since commit ") and "models.py" in x for x in lines)
-    assert lines[-3:] == [
+    assert lines[-5:-2] == [
         "on the same test images, only baseline : only cnn-paper right",
         *["  0 : 0, p = 1"] * 2,
     ]
@@ -463,3 +466,15 @@ def test_figures_are_drawn_again_from_a_run_s_files(run, fails, quick_run, tmp_p
     change(folder, dataset={"counts": {"train": 1, "val": 1, "test": 1}})
     assert "made from another data set than the one here" in fails("report.py", "--draw", folder)
     assert "does nothing without --draw" in fails("report.py", "--figure-format", "svg")
+
+
+def test_ablation_of_randomisation(plots):
+    path = plots / "ablation-robust" / "ablation.json"
+    found = json.loads(path.read_text())
+    left_out = next(row for row in found["variants"] if row["changes"] == {"unchanged": "dirt"})
+    for kinds in left_out["corrupted"]:
+        kinds |= {"bubbles": 0.1, "specks": 0.2, "noise": 0.3}
+    path.write_text(json.dumps(found))
+    lines = elsewhere_tables.ablation(plots).splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| {left_out['name']} |"))
+    assert row.split(" | ")[3].startswith("20.00 ± 0.00 (")

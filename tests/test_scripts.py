@@ -16,6 +16,7 @@ from conftest import QUICK, ROOT
 from safetensors.torch import load_file
 
 import models
+from bloodcells import __main__ as listing
 from bloodcells.data import bloodmnist
 from bloodcells.evaluation.prediction import predict as predict_probabilities
 
@@ -301,3 +302,11 @@ def test_runs_from_another_folder_and_on_a_terminal_shows_a_bar(tmp_path):
     assert process.returncode == 0
     assert b"2/2" in shown
     assert "run 1/2 epoch" not in out
+
+
+def test_every_script_is_listed(capsys):
+    listing.main()
+    lines = capsys.readouterr().out.splitlines()
+    names = {line.split()[0] for line in lines if ".py " in line}
+    assert names == {path.name for path in ROOT.glob("*.py")} - {"models.py"}
+    assert lines[-1] == "For the flags of a script, with examples: python SCRIPT --help"

@@ -25,8 +25,11 @@ STARTED = time.perf_counter()  # close to the start of the script
 SIZES = (28, 64, 128, 224)
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
-PLACES = ("config", "output", "data_root", "elsewhere")  # settings for one machine
-WORK = ("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed")  # for one command
+PLACES = ("config", "output", "data_root", "photographs", "elsewhere")  # settings for one machine
+WORK = (  # for one command
+    *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
+    *("tensorboard", "quiet"),
+)
 NOT_SETTINGS = ("started", "code")  # attributes that `parse` adds
 # settings that do not affect the results, or that `run_name` treats separately
 NOT_RESULTS = (
@@ -47,8 +50,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line, without the usage message.
 
-    Its description is the docstring of the file `script`. `tables` names the TOML tables that its
-    presets may contain; they are passed on unchanged.
+    The docstring of the file `script` begins and ends its help. `tables` names the TOML tables that
+    its presets may contain; they are passed on unchanged.
     """
 
     tables: tuple[str, ...] = ()
@@ -56,7 +59,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, script: str | None = None, **settings: Any) -> None:
         if script is not None:
             text = Path(script).read_text(encoding="utf-8")
-            settings["description"] = ast.get_docstring(ast.parse(text))
+            docstring = ast.get_docstring(ast.parse(text)) or ""
+            settings["description"], _, settings["epilog"] = docstring.partition("\n\n")
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **settings)
         self.script = script
 
@@ -84,6 +88,18 @@ def make_parser(script: str, preset: str) -> Parser:
         action=argparse.BooleanOptionalAction,
         default=False,
         help="use a few generated images instead of BloodMNIST (demos and tests only)",
+    )
+    data.add_argument(
+        "--photographs",
+        type=Path,
+        metavar="DIR",
+        help="make the images anew from the original photographs in this folder, at any --size",
+    )
+    data.add_argument(
+        "--jpeg",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with --photographs: compress the images as the official ones were",
     )
     run = parser.add_argument_group("run")
     run.add_argument(
@@ -133,6 +149,11 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     parser.set_defaults(**read_preset(parser, path, parser.tables))
     args = parser.parse_args(argv)
     args.config = path
+    if args.photographs and (args.synthetic or args.data_root):
+        other = "--synthetic" if args.synthetic else "--data-root"
+        raise UserError(f"--photographs: not allowed with {other}")
+    if not (args.jpeg or args.photographs):
+        raise UserError("--no-jpeg does nothing without --photographs")
     if hasattr(args, "protocol"):
         idle = "folds" if args.protocol in SEEDED else "runs"
         if getattr(args, idle) != parser.get_default(idle):
@@ -162,6 +183,7 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
     # these two invalidate the results, so they show even if the preset itself sets them
     protocol, usual = getattr(args, "protocol", None), parser.get_default("protocol")
     parts += [protocol] * (protocol != usual or protocol == "as-published")
+    parts += ["photographs"] * (args.photographs is not None)
     parts += ["synthetic"] * args.synthetic
     return args.code.named("-".join(parts))
 
@@ -171,6 +193,12 @@ def warning(args: argparse.Namespace) -> str | None:
     warnings = [SYNTHETIC] * args.synthetic
     warnings += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
     return "; ".join(warnings) or None
+
+
+def data_settings(args: argparse.Namespace) -> dict:
+    """The flags that say which images are loaded: the arguments of `bloodmnist.load`."""
+    names = ("data_root", "size", "synthetic", "labels", "photographs", "jpeg")
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def settings_of(args: argparse.Namespace) -> dict:

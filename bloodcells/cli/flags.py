@@ -16,6 +16,13 @@ def add_training_flags(parser: Parser) -> None:
     """Add the flags of the scripts that train."""
     group = parser.add_argument_group("training")
     group.add_argument(
+        "--labels",
+        choices=("classes", "stages"),
+        default="classes",
+        help="the eight official classes, or eleven stages of maturation, without the images whose "
+        "stage is not known",
+    )
+    group.add_argument(
         "--protocol",
         choices=("cross-validation", "as-published", "official", "train-and-validation"),
         default="cross-validation",
@@ -56,6 +63,12 @@ def add_work_flags(parser: Parser, spread: bool = True) -> None:
         "--checkpoint-every", type=whole_number(1, 10**6), default=1, metavar="EPOCHS",
         help="epochs between checkpoints",
     )  # fmt: skip
+    group.add_argument("--quiet", action="store_true", help="no progress bar, no line per epoch")
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write curves and example images for TensorBoard into the run folder",
+    )
     if not spread:
         return
     group.add_argument(

@@ -91,6 +91,8 @@ def parse_explain(script: str) -> Namespace:
     args = parse(parser)
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: only cross-validation holds out every image")
+    if args.labels != "classes":
+        raise UserError(f"--labels {args.labels}: the released network names classes")
     return args
 
 

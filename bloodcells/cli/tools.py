@@ -11,6 +11,8 @@ from bloodcells.cli.types import fraction, location, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
+WEIGHTS = {"classes": "cnn-robust.safetensors", "stages": "cnn-stages.safetensors"}
+
 
 def parse_predict(script: str) -> Namespace:
     """The command line of predict.py."""
@@ -41,15 +43,26 @@ def parse_predict(script: str) -> Namespace:
     parser.add_argument(
         "--weights",
         type=location,
-        default=ROOT / "weights" / "cnn-robust.safetensors",
         metavar="FILE",
-        help="trained weights, with the .json file of the same name",
+        help="trained weights, with the .json file of the same name (default: by --labels, those "
+        "in weights/)",
     )
     add_device_flag(parser)
     parser.add_argument(
         "--batch-size", type=whole_number(1, 2**20), default=128, help="images per batch"
     )
     args = parser.parse_intermixed_args()
+    refuse_idle_flags(parser, args)
+    args.weights = args.weights or ROOT / "weights" / WEIGHTS[args.labels]
+    args.differential = args.differential or args.detect
+    args.code = code_of(Path(script))
+    whole = {"auto": args.frame, "whole": "none"}
+    args.frame = "detect" if args.detect else whole.get(args.crop, args.crop)
+    return args
+
+
+def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
+    """Raise `UserError` for flags that do nothing together."""
     if not args.paths and args.export is None:
         raise UserError("no images: name files or folders, or - for standard input")
     for idle in (
@@ -61,9 +74,12 @@ def parse_predict(script: str) -> Namespace:
         "names",
         "save_crops",
         "adapt",
+        "differential",
     ):
         if args.export is not None and getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
+    if args.weights is not None and args.labels != parser.get_default("labels"):
+        raise UserError("--labels does nothing with --weights")
     if args.output is not None and not (args.labelled or args.detect):
         raise UserError("--output does nothing without --labelled or --detect")
     if args.detect and (args.labelled or args.export is not None):
@@ -72,12 +88,6 @@ def parse_predict(script: str) -> Namespace:
         raise UserError("--detect: not allowed with --crop or --frame")
     if args.crop != "auto" and args.frame != parser.get_default("frame"):
         raise UserError(f"--frame does nothing with --crop {args.crop}")
-    args.code = code_of(Path(script))
-    if args.detect:
-        args.frame = "detect"
-        return args
-    args.frame = {"auto": args.frame, "whole": "none"}.get(args.crop, args.crop)
-    return args
 
 
 def add_image_flags(parser: Parser) -> None:
@@ -108,6 +118,17 @@ def add_image_flags(parser: Parser) -> None:
 
 def add_answer_flags(parser: Parser) -> None:
     """Add the flags that change what is said of an image."""
+    parser.add_argument(
+        "--labels",
+        choices=tuple(WEIGHTS),
+        default="classes",
+        help="name eight classes, or eleven stages of maturation",
+    )
+    parser.add_argument(
+        "--differential",
+        action="store_true",
+        help="count the images of each class: shares of the white cells, as in a blood count",
+    )
     parser.add_argument(
         "--classes",
         type=lambda text: text.split(","),
@@ -195,11 +216,43 @@ def parse_report(script: str) -> Namespace:
         help="redraw the figures of these run folders instead, from their files",
     )  # fmt: skip
     parser.add_argument(
-        "--data-root", type=location, metavar="DIR", help="folder of the data file, for --draw"
+        "--data-root",
+        type=location,
+        metavar="DIR",
+        help="folder of the data file, for --compare and --draw",
     )
     add_figure_flag(parser)
     args = parser.parse_args()
-    for idle in ("data_root", "figure_format"):
-        if not args.draw and getattr(args, idle) != parser.get_default(idle):
-            raise UserError(f"--{idle.replace('_', '-')} does nothing without --draw")
+    if args.data_root is not None and not (args.compare or args.draw):
+        raise UserError("--data-root does nothing without --compare or --draw")
+    if args.figure_format != parser.get_default("figure_format") and not args.draw:
+        raise UserError("--figure-format does nothing without --draw")
     return args
+
+
+def parse_hub(script: str) -> Namespace:
+    """The command line of hubconf.py."""
+    parser = Parser(script)
+    parser.add_argument("folder", type=location, metavar="FOLDER", help="folder to write")
+    return parser.parse_args()
+
+
+def parse_demo(script: str) -> Namespace:
+    """The command line of demo.py."""
+    parser = Parser(script)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=whole_number(1, 65535), default=7860, help="port")
+    parser.add_argument(
+        "--weights",
+        type=location,
+        default=ROOT / "weights" / WEIGHTS["classes"],
+        metavar="FILE",
+        help="trained weights, with the .json file of the same name",
+    )
+    parser.add_argument(
+        "--views", type=int, choices=(1, 8), default=1,
+        help="rotations and reflections to average over",
+    )  # fmt: skip
+    add_device_flag(parser)
+    args = parser.parse_args()
+    return Namespace(**vars(args), sets="0.95", abstain_below=0.0, save_crops=None, batch_size=128)

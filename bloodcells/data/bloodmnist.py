@@ -1,11 +1,13 @@
 """BloodMNIST in memory: load, split into folds, normalise.
 
 Yang et al., "MedMNIST v2", Scientific Data 2023, made from the images of Acevedo et al., Data in
-Brief 2020, CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image.
+Brief 2020, CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image. With
+the photographs' names, eleven stages of maturation take the classes' place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ import torch
 from torch import Tensor
 
 from bloodcells.data import download, synthetic_cells
+from bloodcells.data import photographs as source_photographs
+from bloodcells.data.photographs import CLASS_OF, STAGES
 from bloodcells.errors import UserError
 
 CLASS_NAMES = (
@@ -29,22 +33,24 @@ CLASS_NAMES = (
     "neutrophil",
     "platelet",
 )
+LABELS = {"classes": CLASS_NAMES, "stages": STAGES}
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 (N, size, size, 3), and their labels, int64 (N,)."""
+    """Images, uint8 (N, size, size, 3), and their labels, int64 (N,), which number `names`."""
 
     images: np.ndarray
     labels: np.ndarray
+    names: tuple[str, ...] = CLASS_NAMES
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def class_counts(self) -> np.ndarray:
         """The number of images in each class, int64 (classes,)."""
-        return np.bincount(self.labels, minlength=len(CLASS_NAMES))
+        return np.bincount(self.labels, minlength=len(self.names))
 
     def of_class(self, label: int) -> np.ndarray:
         """The images of one class."""
@@ -57,7 +63,11 @@ class Split:
         for label, size in enumerate(self.class_counts()):
             place[order[self.labels[order] == label]] = (np.arange(size) + 0.5) / size
         rows = np.sort(order[np.argsort(place[order], kind="stable")[:count]])
-        return Split(self.images[rows], self.labels[rows])
+        return self.rows(rows)
+
+    def rows(self, rows: np.ndarray) -> Split:
+        """The images of some rows, int64 (n,)."""
+        return Split(self.images[rows], self.labels[rows], self.names)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,13 @@ class Dataset:
     source: str
     md5: str | None
     synthetic: bool
+    name: str = "BloodMNIST"
+    left_out: dict[str, int] | None = None  # images without a stage, by split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that the labels number."""
+        return self.train.names
 
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order of `SPLITS`."""
@@ -80,18 +97,19 @@ class Dataset:
         """Image counts by class and split, as table rows: a header, the classes, the totals."""
         columns = [split.class_counts() for split in self.splits().values()]
         columns.append(cast(np.ndarray, sum(columns)))
-        rows = zip(CLASS_NAMES, *columns, strict=True)
+        rows = zip(self.classes, *columns, strict=True)
         totals = [column.sum() for column in columns]
         return [["class", *SPLITS, "all"], *map(list, rows), ["all classes", *totals]]
 
     def describe(self) -> dict:
         """The `dataset` entry of `metrics.json`."""
         return {
-            "name": "synthetic cells" if self.synthetic else "BloodMNIST",
+            "name": self.name,
             "size": self.size,
             "md5": self.md5,
             "synthetic": self.synthetic,
             "counts": {name: len(split) for name, split in self.splits().items()},
+            **({} if self.left_out is None else {"without_stage": self.left_out}),
         }
 
 
@@ -99,7 +117,7 @@ class Pool:
     """Several splits as one, without copying their images; `labels` is int64 (N,)."""
 
     def __init__(self, *splits: Split):
-        self.splits = splits
+        self.splits, self.names = splits, splits[0].names
         self.labels = np.concatenate([split.labels for split in splits])
 
     def __len__(self) -> int:
@@ -168,19 +186,75 @@ class Images:
         return found
 
 
-def load(data_root: Path | None = None, size: int = 28, synthetic: bool = False) -> Dataset:
+def load(
+    data_root: Path | None = None,
+    size: int = 28,
+    synthetic: bool = False,
+    labels: str = "classes",
+    photographs: Path | None = None,
+    jpeg: bool = True,
+) -> Dataset:
     """Load the images of `size` pixels, downloading the file if this machine has no copy.
 
-    Raises `UserError` if the file is wrong or cannot be obtained.
+    `labels`, a key of `LABELS`, says what they number; images without a stage are left out where
+    that is "stages". `photographs` is the folder of the original collection: then the images are
+    made anew from it, with the official images' compression if `jpeg`. Raises `UserError` if a file
+    is wrong or cannot be obtained.
     """
     if synthetic:
         splits = {name: Split(*arrays) for name, arrays in synthetic_cells.make(size).items()}
-        source, md5 = "generated images, not real cells", None
+        name, source, md5 = "synthetic cells", "generated images, not real cells", None
+    elif photographs is not None:
+        splits = from_photographs(photographs, size, jpeg)
+        name = "BloodMNIST from photographs" + ("" if jpeg else ", without JPEG")
+        source, md5 = f"photographs in {photographs}", md5_of(splits)
     else:
         path, origin = download.find_or_download(data_root, size)
         splits = {name: read_split(path, name, size) for name in SPLITS}
-        source, md5 = f"{path} ({origin}, MD5 verified)", download.official("MD5", size)
-    return Dataset(**splits, size=size, source=source, md5=md5, synthetic=synthetic)
+        name, source = "BloodMNIST", f"{path} ({origin}, MD5 verified)"
+        md5 = download.official("MD5", size)
+    left_out = None
+    if labels == "stages":
+        whole, splits = splits, with_stages(splits, synthetic)
+        left_out = {part: len(whole[part]) - len(splits[part]) for part in SPLITS}
+    train, val, test = (splits[part] for part in SPLITS)
+    return Dataset(train, val, test, size, source, md5, synthetic, name, left_out)
+
+
+def from_photographs(folder: Path, size: int, jpeg: bool) -> dict[str, Split]:
+    """The official splits made anew from the photographs. Raises `UserError`."""
+    images, table = source_photographs.rebuild(folder, size, jpeg), source_photographs.read_table()
+    labels = {
+        name: np.array([CLASS_NAMES.index(CLASS_OF[one.stage]) for one in table[name]])
+        for name in SPLITS
+    }
+    return {name: Split(images[name], labels[name]) for name in SPLITS}
+
+
+def md5_of(splits: dict[str, Split]) -> str:
+    """The MD5 of all pixels."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for split in splits.values():
+        digest.update(split.images.tobytes())
+    return digest.hexdigest()
+
+
+def with_stages(splits: dict[str, Split], synthetic: bool) -> dict[str, Split]:
+    """The images whose stage is known, labelled with it."""
+    table = {} if synthetic else source_photographs.read_table()
+    found = {}
+    for name, split in splits.items():
+        stages = [one.stage for one in table[name]] if table else pretended(split.labels)
+        labels = np.array([STAGES.index(stage) if stage in STAGES else -1 for stage in stages])
+        known = np.flatnonzero(labels >= 0)
+        found[name] = Split(split.images[known], labels[known], STAGES)
+    return found
+
+
+def pretended(labels: np.ndarray) -> list[str]:
+    """Stages for generated images, which show none: those of the class in turn."""
+    of_class = [[stage for stage in STAGES if CLASS_OF[stage] == name] for name in CLASS_NAMES]
+    return [of_class[label][n % len(of_class[label])] for n, label in enumerate(labels)]
 
 
 def read_split(path: Path, name: str, size: int) -> Split:

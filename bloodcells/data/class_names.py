@@ -8,48 +8,56 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from bloodcells.data.photographs import CLASS_OF, STAGES
 from bloodcells.errors import UserError
 
-# In addition to the class's own name. A plural s and a final "cell" are ignored.
+# In addition to the name itself. A plural s and a final "cell" are ignored.
 SYNONYMS = {
-    "basophil": ("ba", "bas", "baso"),
-    "eosinophil": ("eo", "eos", "eosi", "eosino"),
+    "basophil": ("ba", "baso"),
+    "eosinophil": ("eo", "eosi", "eosino"),
     "erythroblast": ("ebo", "erb", "normoblast", "nrbc", "nucleated red blood"),
-    "immature granulocyte": (
-        *("ig", "immature", "metamyelocyte", "mmy", "mmz", "my", "myb", "myelocyte"),
-        *("pmb", "pmo", "pmy", "promyelocyte", "promyelocyte bilobed"),
-    ),
+    "immature granulocyte": ("ig", "immature"),
+    "promyelocyte": ("pmb", "pmo", "pmy", "promyelocyte bilobed"),
+    "myelocyte": ("my", "myb"),
+    "metamyelocyte": ("mmy", "mmz"),
     "lymphocyte": (
-        "ly",
-        "lym",
-        "lymp",
-        "lympho",
-        "lyt",
-        "lymphocyte typical",
-        "typical lymphocyte",
+        *("ly", "lym", "lymp", "lympho", "lyt"),
+        *("lymphocyte typical", "typical lymphocyte"),
     ),
     "monocyte": ("mo", "mon", "mono"),
-    "neutrophil": (
-        *("band", "band neutrophil", "bne", "ne", "neu", "neut", "neutro", "neutrophil band"),
-        *("neutrophil segmented", "ngb", "ngs", "seg", "segmented", "segmented neutrophil"),
-        *("sne", "stab"),
-    ),
+    "neutrophil": ("ne", "neu", "neut", "neutro"),
+    "band neutrophil": ("band", "bne", "neutrophil band", "ngb", "stab"),
+    "segmented neutrophil": ("neutrophil segmented", "ngs", "seg", "segmented", "sne"),
     "platelet": ("plt", "thrombocyte"),
 }
+REMEDY = "map the name with --names"
 NORMAL_DIFFERENTIAL = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
 
 
-class Names:
-    """The names of `classes`, and of `own`, a user's TOML file of lines such as blast = "monocyte".
+def synonyms(name: str) -> list[str]:
+    """Other names of a class: its own, and those of its stages of maturation."""
+    stages = [stage for stage in STAGES if CLASS_OF[stage] == name != stage]
+    return [*SYNONYMS.get(name, ()), *stages, *(s for stage in stages for s in SYNONYMS[stage])]
 
-    Raises `UserError` for a file that cannot be read or names another class.
+
+def normal_differential(classes: Sequence[str]) -> list[str]:
+    """Those of some classes or stages that occur in normal blood as white cells."""
+    return [name for name in classes if CLASS_OF.get(name, name) in NORMAL_DIFFERENTIAL]
+
+
+class Names:
+    """Which of `classes` a name means.
+
+    Known are the classes' own names, their synonyms, and those in `own`, a user's TOML file with
+    lines such as blast = "monocyte". Raises `UserError` for a file that cannot be read, and for a
+    name in it that is given another meaning than one of the classes.
     """
 
     def __init__(self, classes: Sequence[str], own: Path | None = None):
         self.classes = classes
         self.known = {plain(name): name for name in classes}
         for name in classes:
-            self.known |= {plain(synonym): name for synonym in SYNONYMS.get(name, ())}
+            self.known |= {plain(synonym): name for synonym in synonyms(name)}
         for synonym, meaning in read_toml(own).items() if own else ():
             if meaning not in classes:
                 raise UserError(f"{own}: {synonym}: {meaning!r} is none of {', '.join(classes)}")
@@ -83,22 +91,29 @@ def read_toml(path: Path) -> dict[str, object]:
         raise UserError(f"{path}: not a readable TOML file: {error}") from error
 
 
-def labels_of(files: Sequence[str], names: Names) -> dict[str, str | None]:
+def labels_of(
+    files: Sequence[str], names: Names, flag: str = "--labelled", remedy: str = REMEDY
+) -> dict[str, str | None]:
     """The class that the folder of each file is named after; None for a name that is not known.
 
     Raises `UserError` if no name is known, and for standard input, which has no folder.
     """
     if "-" in files:
-        raise UserError("--labelled: standard input has no folder to name its class")
-    folders = {file: os.path.basename(os.path.dirname(os.path.abspath(file))) for file in files}
+        raise UserError(f"{flag}: standard input has no folder to name its class")
+    folders = {file: folder_name(file) for file in files}
     labels = {file: names.meaning(folder) for file, folder in folders.items()}
     if not any(labels.values()):
         first = next(iter(folders.values()))
         raise UserError(
-            f"--labelled: no folder is named after a class ('{first}' is none of "
-            f"{', '.join(names.classes)}); pass a file that maps the names with --names"
+            f"{flag}: no folder is named after a class ({first!r} is none of "
+            f"{', '.join(names.classes)}); {remedy}"
         )
     return labels
+
+
+def folder_name(file: str) -> str:
+    """The name of the folder that a file lies in."""
+    return os.path.basename(os.path.dirname(os.path.abspath(file)))
 
 
 def refuse_empty_folders(paths: Sequence[str], files: Sequence[str], names: Names) -> None:
@@ -114,15 +129,11 @@ def refuse_empty_folders(paths: Sequence[str], files: Sequence[str], names: Name
                 )
 
 
-def unknown_folders(labels: dict[str, str | None]) -> list[str]:
+def unknown_folders(labels: dict[str, str | None], remedy: str = REMEDY) -> list[str]:
     """A line for each unknown folder name, with the number of files left out of the scores."""
-    unknown = Counter(
-        os.path.basename(os.path.dirname(os.path.abspath(file)))
-        for file, label in labels.items()
-        if label is None
-    )
+    unknown = Counter(folder_name(file) for file, label in labels.items() if label is None)
     return [
         f"left out of the scores: {count} file{'s' * (count > 1)} in folders named {name!r}, which "
-        "is not a known class name; map it with --names"
+        f"is not a known class name; {remedy}"
         for name, count in unknown.items()
     ]

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from bloodcells.cli.recipe import SEEDED
-from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Pool
+from bloodcells.data.bloodmnist import Dataset, Pool
 from bloodcells.errors import UserError
 
 Rows = list[tuple[np.ndarray, np.ndarray]]  # (training rows, held-out rows) of each fold
@@ -51,16 +51,16 @@ def make_folds(
             train, held_out = np.arange(len(pool)), None
         return pool, [Fold(seed + run, None, train, held_out, True) for run in range(runs)]
     if protocol == "cross-validation":
-        rows = stratified_folds(pool.labels, folds, seed)
+        rows = stratified_folds(pool.labels, folds, seed, len(pool.names))
         return pool, [Fold(seed, number, *parts, True) for number, parts in enumerate(rows)]
     pool = Pool(*dataset.splits().values())
     rows = plain_folds(pool.labels, folds, seed)
     return pool, [Fold(seed, n, *parts, n == folds - 1) for n, parts in enumerate(rows)]
 
 
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> Rows:
+def stratified_folds(labels: np.ndarray, folds: int, seed: int, classes: int = 8) -> Rows:
     """Seeded, stratified folds. Raises `UserError` if a class has fewer images than folds."""
-    smallest = np.bincount(labels, minlength=len(CLASS_NAMES)).min()
+    smallest = np.bincount(labels, minlength=classes).min()
     if folds > smallest:
         raise UserError(f"--folds {folds}: the smallest class has only {smallest} images")
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)

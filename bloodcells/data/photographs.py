@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from bloodcells.data.preparation import KEPT, fit, middle, prepare
+from bloodcells.data.official_chain import KEPT, compressed, fit, middle
 from bloodcells.errors import UserError
 
 TABLE = Path(__file__).with_name("photographs.csv.gz")
@@ -111,6 +111,5 @@ def reduced(folder: Path, source: Photograph, size: int, jpeg: bool) -> np.ndarr
             f"--photographs {folder}: {source.name} has {photograph.width} x {photograph.height} "
             f"pixels, not {source.size[0]} x {source.size[1]}: not the collection's"
         )
-    if jpeg:
-        return prepare(photograph, size, "auto")[0]
-    return np.asarray(fit(middle(photograph, KEPT), size))
+    small = fit(middle(photograph, KEPT), size)
+    return np.asarray(compressed(small) if jpeg else small)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bloodcells.evaluation.metrics import wilson_interval
 
 NOT_WHITE = ("erythroblast", "platelet")
+LEFT_SHIFT = ("promyelocyte", "myelocyte", "metamyelocyte", "band neutrophil")
 
 
-def differential(labels: Sequence[str], classes: Sequence[str]) -> list[dict]:
-    """One row per class: its count, and its share of the white cells, 0 to 1.
+def differential(counts: Mapping[str, int], classes: Sequence[str]) -> list[dict]:
+    """One row per class: its count, and its share of the white cells, 0 to 1; from such counts.
 
     The share comes with a 95 % interval (Wilson, 1927), which covers sampling only, not
     misclassification. Erythroblasts and platelets are not white cells and have no share. Cells
-    on which the model abstained are not counted.
+    on which the model abstained are not counted. Stages have one row more: the left shift, which is
+    the bands and the immature granulocytes together.
     """
-    counts = Counter(labels)
-    white = sum(counts[name] for name in classes if name not in NOT_WHITE)
+    white = sum(counts.get(name, 0) for name in classes if name not in NOT_WHITE)
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in classes}
+    if set(LEFT_SHIFT) <= set(classes):
+        groups["left shift"] = LEFT_SHIFT
     rows = []
-    for name in classes:
-        row = {"class": name, "count": counts[name]}
+    for name, members in groups.items():
+        count = sum(counts.get(member, 0) for member in members)
+        row = {"class": name, "count": count}
         if name not in NOT_WHITE and white:
-            low, high = wilson_interval(counts[name], white)
-            row |= {"share": counts[name] / white, "low": low, "high": high}
+            low, high = wilson_interval(count, white)
+            row |= {"share": count / white, "low": low, "high": high}
         rows.append(row)
     return rows
 

@@ -12,9 +12,11 @@ from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.errors import UserError
 from bloodcells.evaluation import calibration, metrics, unseen
 from bloodcells.inference.adaptation import CannotAdaptError, adapt
-from bloodcells.inference.classifier import LEVELS, Released
+from bloodcells.inference.cards import LEVELS
+from bloodcells.inference.classifier import Released
 
 BATCH_SIZE = 128
+RENAME = "rename the folder"
 SMEARS = 5
 NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
     "neutrophil": 100,
@@ -28,16 +30,24 @@ NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
 def read(folder: Path, size: int) -> tuple[Split, int]:
     """The images under folders named after classes, framed, and how many could not be used.
 
-    Raises `UserError` if there are none.
+    Folders with other names are left out, and said. Raises `UserError` if there are no images, and
+    for images of the data set's own kind.
     """
     names = class_names.Names(CLASS_NAMES)
     files = user_images.find([str(folder)])
-    labels = class_names.labels_of(files, names)
+    labels = class_names.labels_of(files, names, "--elsewhere", RENAME)
+    for line in class_names.unknown_folders(labels, RENAME):
+        print(line)
     known = [file for file, label in labels.items() if label is not None]
     images = list(user_images.read(known, size, "auto"))
     usable = [image for image in images if image.pixels is not None]
     if not usable:
-        raise UserError(f"{folder}: none of its images can be used")
+        raise UserError(f"--elsewhere {folder}: none of its images can be used")
+    if at_home := sum(not image.foreign for image in usable):
+        raise UserError(
+            f"--elsewhere {folder}: {at_home} of its images have a size of the data set's own; "
+            "pass those of another laboratory"
+        )
     numbers = [CLASS_NAMES.index(str(labels[image.file])) for image in usable]
     pixels = np.stack([np.asarray(image.pixels) for image in usable])
     return Split(pixels, np.array(numbers)), len(images) - len(usable)
@@ -61,16 +71,16 @@ def score(model: Released, images: Split) -> dict:
         "unlike": float((distances > model.farthest).mean()),
         "probabilities": probabilities,
     }
+    smears = [images.rows(rows) for rows in normal_smears(images.labels)]
+    if smears:
+        before = [unseen.balanced_accuracy(s.labels, predict(model, s)[0]) for s in smears]
+        found["smear"] = float(np.mean(before))
     with suppress(CannotAdaptError):
         found["adapted"] = adapted_accuracy(model, images)
         found["adapted_given_classes"] = adapted_accuracy(given, images)
-        smears = [
-            Split(images.images[rows], images.labels[rows]) for rows in normal_smears(images.labels)
-        ]
+    with suppress(CannotAdaptError):
         if smears:
-            before = [unseen.balanced_accuracy(s.labels, predict(model, s)[0]) for s in smears]
             after = [adapted_accuracy(model, smear) for smear in smears]
-            found["smear"] = float(np.mean(before))
             found["smear_adapted"] = float(np.mean(after))
     return found
 

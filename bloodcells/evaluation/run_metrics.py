@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from bloodcells.cli.recipe import SEEDED
-from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
+from bloodcells.data.bloodmnist import Dataset
 from bloodcells.evaluation import metrics
 from bloodcells.training.record import Run
 
@@ -46,7 +46,7 @@ def score_runs(
         "leaks_test_images": protocol == "as-published",
         "runs": [score_run(run, labels) for run in runs],
         "test": metrics.summarise(labels, tested),
-        "test_per_class": metrics.per_class(labels, tested, CLASS_NAMES),
+        "test_per_class": metrics.per_class(labels, tested, dataset.classes),
         "test_confusion_matrix": metrics.confusion_matrix(labels, tested).tolist(),
         "test_majority_class_accuracy": metrics.majority_floor(dataset.train.labels, labels),
     }

@@ -12,7 +12,8 @@ import torch
 from bloodcells.data.bloodmnist import Dataset
 from bloodcells.evaluation import calibration, metrics
 from bloodcells.evaluation.metrics import mean_and_deviation
-from bloodcells.inference.classifier import LEVELS, VIEWS, Classifier
+from bloodcells.inference.cards import LEVELS, VIEWS
+from bloodcells.inference.classifier import Classifier
 from bloodcells.tracking.run_folder import SavedRun
 
 CELLS = "test images"

@@ -45,7 +45,7 @@ def elsewhere_accuracy(
     """Balanced accuracy on another laboratory's images, if all classes are equally frequent.
 
     "all": over all classes; "given": where only those can occur that do. `frequencies` are the
-    classes' shares of the training images.
+    classes' shares of the training images. The probabilities are not calibrated.
     """
     probabilities = predict(network, on_device_of(network, images.images), views).numpy()
     probabilities = probabilities / frequencies

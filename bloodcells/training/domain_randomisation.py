@@ -40,11 +40,13 @@ def changed_count(share: float, images: int) -> int:
     return round(share * images)
 
 
-def randomise_stored(images: Tensor, seed: int, batch_size: int = 128) -> Tensor:
+def randomise_stored(
+    images: Tensor, seed: int, unchanged: str = "none", batch_size: int = 128
+) -> Tensor:
     """All of some stored images, uint8 (N, H, H, 3), changed; the same for the same seed."""
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         torch.manual_seed(seed)
-        changed = [randomise(normalise(part), 1.0) for part in images.split(batch_size)]
+        changed = [randomise(normalise(part), 1.0, unchanged) for part in images.split(batch_size)]
     stored = (torch.cat(changed) + 1) * (LEVELS / 2)
     return stored.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 

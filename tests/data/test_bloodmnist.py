@@ -1,13 +1,16 @@
 """The data in memory: real counts, normalisation, batches, and the generated stand-in."""
 
+from pathlib import Path
+
 import medmnist
 import numpy as np
 import pytest
 import torch
 from torchvision import transforms
 
-from bloodcells.data import bloodmnist, synthetic_cells
+from bloodcells.data import bloodmnist, photographs, synthetic_cells
 from bloodcells.data.bloodmnist import Split
+from bloodcells.data.photographs import CLASS_OF, STAGES, Photograph, read_table
 from bloodcells.errors import UserError
 
 
@@ -30,6 +33,49 @@ def test_real_counts(real_dataset):
     assert rows[1] == ["basophil", 852, 122, 244, 1218]
     assert rows[-1] == ["all classes", 11959, 1712, 3421, 17092]
     assert real_dataset.test.labels.dtype == np.int64
+
+
+def test_stages_of_real_images(real_dataset):
+    root = Path(real_dataset.source.partition(" (")[0]).parent
+    dataset = bloodmnist.load(root, labels="stages")
+    assert dataset.classes == STAGES
+    assert dataset.describe()["counts"] == {"train": 11819, "val": 1686, "test": 3386}
+    assert dataset.describe()["without_stage"] == {"train": 140, "val": 26, "test": 35}
+    rows = {row[0]: row[1:] for row in dataset.count_table()}
+    assert rows["metamyelocyte"] == [710, 100, 205, 1015]
+    sources = [one for one in read_table()["val"] if one.stage in STAGES]
+    assert [STAGES[label] for label in dataset.val.labels] == [one.stage for one in sources]
+    known = [one.stage in STAGES for one in read_table()["val"]]
+    np.testing.assert_array_equal(dataset.val.images, real_dataset.val.images[known])
+
+
+def test_generated_images_get_stages_of_their_class():
+    classes, stages = (
+        bloodmnist.load(synthetic=True, labels=labels) for labels in ("classes", "stages")
+    )
+    for one, other in zip(classes.test.labels, stages.test.labels, strict=True):
+        assert CLASS_OF[STAGES[other]] == bloodmnist.CLASS_NAMES[one]
+    assert set(stages.test.labels) == set(range(11))
+
+
+def test_images_from_photographs(tmp_path, monkeypatch):
+    images = {
+        name: np.full((3, 40, 40, 3), n, np.uint8) for n, name in enumerate(bloodmnist.SPLITS)
+    }
+    monkeypatch.setattr(photographs, "rebuild", lambda folder, size, jpeg: images)
+    sources = [
+        Photograph("a.jpg", stage, (360, 363), 1.0, False)
+        for stage in ("band neutrophil", "monocyte", "neutrophil (no stage)")
+    ]
+    monkeypatch.setattr(photographs, "read_table", lambda: dict.fromkeys(images, sources))
+    dataset = bloodmnist.load(size=40, photographs=tmp_path)
+    names = [bloodmnist.CLASS_NAMES[label] for label in dataset.val.labels]
+    assert names == ["neutrophil", "monocyte", "neutrophil"]
+    assert dataset.describe()["name"] == "BloodMNIST from photographs"
+    assert len(dataset.describe()["md5"]) == 32
+    lossless = bloodmnist.load(size=40, photographs=tmp_path, jpeg=False, labels="stages")
+    assert lossless.describe()["name"] == "BloodMNIST from photographs, without JPEG"
+    assert [STAGES[label] for label in lossless.val.labels] == ["band neutrophil", "monocyte"]
 
 
 @pytest.mark.parametrize(

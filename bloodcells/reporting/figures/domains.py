@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.data import corruptions
-from bloodcells.data.bloodmnist import CLASS_NAMES, Split
+from bloodcells.data.bloodmnist import Split
 from bloodcells.reporting.figures.style import page, short
 
 
@@ -19,8 +19,9 @@ def domains(
 
     A class without images there is left blank.
     """
+    names = rows[0][1].names
     with page(path, 7.5, 0.8 * len(rows) + 0.3, mark) as figure:
-        panels = figure.subplots(len(rows), len(CLASS_NAMES), squeeze=False)
+        panels = figure.subplots(len(rows), len(names), squeeze=False)
         for line, (name, images, score) in zip(panels, rows, strict=True):
             for label, axes in enumerate(line):
                 axes.set(xticks=[], yticks=[])
@@ -28,16 +29,16 @@ def domains(
                 if len(of_class := images.of_class(label)):
                     axes.imshow(of_class[seed % len(of_class)])
             line[0].set_ylabel(f"{name}\n{score}", rotation=0, ha="right", va="center", size=8)
-        for axes, name in zip(panels[0], short(CLASS_NAMES), strict=True):
+        for axes, name in zip(panels[0], short(names), strict=True):
             axes.set_title(name, size=7)
 
 
 def corrupted_examples(images: Split, severity: int, seed: int) -> Split:
     """One image of each class, each under another corruption."""
-    labels = range(len(CLASS_NAMES))
+    labels = range(len(images.names))
     kinds = list(corruptions.CORRUPTIONS)
     changed = [
         corruptions.corrupt(images.of_class(label)[:1], kinds[label], severity, seed)
         for label in labels
     ]
-    return Split(np.concatenate(changed), np.array(labels))
+    return Split(np.concatenate(changed), np.array(labels), images.names)

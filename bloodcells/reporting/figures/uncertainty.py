@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import LogLocator
 
-from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.data.bloodmnist import Split
 from bloodcells.evaluation import calibration
-from bloodcells.inference.classifier import VIEWS
+from bloodcells.inference.cards import VIEWS
 from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page, short
 
 
@@ -18,17 +18,17 @@ def draw_all(
     folder: Path,
     suffix: str,
     members: list[dict],
-    labels: np.ndarray,
+    test: Split,
     mark: str | None,
     there: tuple[np.ndarray, list[np.ndarray]] | None = None,
 ) -> None:
-    """All figures of `uncertainty.measure`'s members, one per seed; `labels` are those of test.
+    """All figures of `uncertainty.measure`'s members, one per seed.
 
     `there`: the labels of images elsewhere, and each member's probabilities of them.
 
     A figure of one model shows the first member, which is the released one.
     """
-    best = members[0]["views"][max(VIEWS)]
+    best, labels, names = members[0]["views"][max(VIEWS)], test.labels, test.names
 
     def path(name: str) -> Path:
         return folder / f"{name}.{suffix}"
@@ -48,7 +48,7 @@ def draw_all(
     if there is not None:
         curves["another laboratory"] = [calibration.risk_coverage(there[0], p) for p in there[1]]
     risk_coverage(path("risk_coverage"), curves, mark)
-    sets(path("sets"), best["set_scores"], CLASS_NAMES, mark)
+    sets(path("sets"), best["set_scores"], names, mark)
     distances(path("unlike"), members[0]["distances"], members[0]["farthest"], mark)
 
 

@@ -84,6 +84,8 @@ def check_origin(path: Path, found: dict) -> None:
     """Raise `UserError` for results from generated images or from edited code."""
     if found["dataset"]["synthetic"]:
         raise UserError(f"{path}: results on generated images never enter a table")
+    if found["dataset"]["name"] != "BloodMNIST":
+        raise UserError(f"{path}: results on images made anew never enter a table of official ones")
     if edited := found.get("code", {}).get("edited"):
         raise UserError(
             f"{path}: results of edited code never enter a table ({run_folder.named(edited)}); "
@@ -116,6 +118,7 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
     Settings that the preset leaves out must have their defaults, and images 28 pixels.
     """
     expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
+    expected["labels"] = "classes"
     expected |= {"widths": None} | {key.replace("-", "_"): value for key, value in preset.items()}
     expected.pop("save_weights", None)  # which does not change the results
     if "precision" not in preset:  # then it depends on the machine

@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
+from bloodcells.evaluation.elsewhere import NORMAL_SMEAR
 from bloodcells.evaluation.metrics import mean_and_deviation
-from bloodcells.reporting.tables.common import mark
+from bloodcells.reporting.tables.common import mark, read_study
 from bloodcells.reporting.tables.release import deviation, read_release, read_robustness
+from bloodcells.reporting.tables.studies import spread
 
-RELEASES = {
-    "cnn-best": "release-best",
-    "cnn-robust": "release",
-}  # their presets of model_release.py
+RELEASES = {"cnn-best": "release-best", "cnn-robust": "release"}  # presets of model_release.py
 VIEWS = "8"
+GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
+    "colour": ("stain", "colour shift", "brightness", "contrast"),
+    "sharpness": ("defocus", "motion", "pixelation"),
+    "dirt": ("bubbles", "specks", "noise"),
+}
 
 
 def elsewhere(plots: Path) -> str:
@@ -23,7 +28,9 @@ def elsewhere(plots: Path) -> str:
     found, robust = read_releases(plots), read_robustness(plots)
     there = {name: study["elsewhere"] for name, study in found.items()}
     scores = {name: part["views"][VIEWS] for name, part in there.items()}
-    (where,) = {part["name"] for part in there.values()}
+    where = next(iter(there.values()))["name"]
+    if any(part["name"] != where for part in there.values()):
+        raise UserError(f"{', '.join(RELEASES.values())}: scored on different laboratories' images")
     rows = {
         "official test images: accuracy, one view": [
             deviation(study["views"]["1"]["after"]["accuracy"]) for study in found.values()
@@ -50,15 +57,17 @@ def elsewhere(plots: Path) -> str:
     lines = [f"| | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
     lines += [f"| {words} | {' | '.join(cells)} |" for words, cells in rows.items()]
     first = next(iter(there.values()))
+    present = sum(number > 0 for number in first["counts"].values())
+    seeds = len(next(iter(found.values()))["float16"]["test"]["labels_changed"])
     return "\n".join(
         [
             *lines,
             "",
-            f"Mean ± standard deviation over the models of 5 seeds. `{where}`: {first['images']} "
-            f"images ({counted(first['counts'])}), eight views; always predicting one class has a "
-            f"balanced accuracy of {1 / sum(n > 0 for n in first['counts'].values()):.2f}. As "
-            "frequent as in normal blood: random draws of 169 images, over half of them "
-            f"neutrophils.{mark(*found.values(), robust)}",
+            f"Mean ± standard deviation over the models of {seeds} seeds. `{where}`: "
+            f"{first['images']} images ({counted(first['counts'])}), eight views; always "
+            f"predicting one class has a balanced accuracy of {1 / present:.2f}. As "
+            f"frequent as in normal blood: random draws of {sum(NORMAL_SMEAR.values())} images, "
+            f"over half of them neutrophils.{mark(*found.values(), robust)}",
         ]
     )
 
@@ -94,3 +103,52 @@ def column(scores: dict[str, dict], *keys: str) -> list[str]:
 def counted(counts: dict[str, int]) -> str:
     """How many images of each class there are."""
     return ", ".join(f"{number} {name}s" for name, number in counts.items() if number)
+
+
+def ablation(plots: Path) -> str:
+    """What each part of cnn-robust contributes, at home, under corruption and elsewhere."""
+    preset = load_preset(PRESETS / "ablation-robust.toml")
+    command = "python ablation.py --config ablation-robust --elsewhere DIR --overwrite"
+    path = plots / "ablation-robust" / "ablation.json"
+    found = read_study(path, preset, command)
+    config = found["config"]
+    lines = [
+        "| recipe | held-out | corrupted | the group left out | elsewhere, all classes "
+        "| elsewhere, its classes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["variants"]:
+        if not row["elsewhere"]:
+            raise UserError(f"{path}: no scores elsewhere; rerun {command}")
+        group = GROUPS.get(row["changes"].get("unchanged", ""), ())
+        cells = [
+            row["name"],
+            spread(row["accuracy"]),
+            spread([np.mean(list(kinds.values())) for kinds in row["corrupted"]]),
+            group_left_out(row, found["variants"][0], group) if group else "",
+            spread([part["all"] for part in row["elsewhere"]]),
+            spread([part["given"] for part in row["elsewhere"]]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"In %, mean ± standard deviation over {config['replicates']} folds of train + "
+            f"validation; {config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
+            f"with {config['views']} views. Corrupted: with one view, over the 11 corruptions at 5 "
+            f"severities of {found['corrupted_images']} held-out images; the group left out: the "
+            "same over the corruptions like the changes left out, in brackets that of the whole "
+            f"recipe. Elsewhere: balanced accuracy on `{found['elsewhere']}`, {config['views']} "
+            f"views, classes taken as equally frequent. The test split was not read.{mark(found)}",
+        ]
+    )
+
+
+def group_left_out(row: dict, whole: dict, group: tuple[str, ...]) -> str:
+    """Accuracy under some corruptions, and that of the whole recipe in brackets."""
+    mine, its = (
+        [np.mean([kinds[kind] for kind in group]) for kinds in part["corrupted"]]
+        for part in (row, whole)
+    )
+    return f"{spread(mine)} ({100 * np.mean(its):.2f})"

@@ -16,6 +16,7 @@ RECIPES = {
     "cnn-fast-15": "`cnn-fast-15`",
     "cnn-best": "`cnn-best`",
     "cnn-robust": "`cnn-robust`",
+    "cnn-stages": "`cnn-stages`, eleven stages",
 }
 
 
@@ -46,12 +47,16 @@ def headline(plots: Path) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     machines = dict.fromkeys(machine(run.metrics) for run in runs.values())
     there = releases["cnn-robust"]["elsewhere"]
+    models = " or ".join(sorted({str(len(run.probabilities)) for run in runs.values()}))
+    many = sum(run.metrics["config"]["views"] > 1 for run in runs.values())
     words = (
-        "Mean ± standard deviation over five models [95 % bootstrap interval over test images]. "
-        "The last three recipes average over 8 views of each image (test-time augmentation). "
+        f"Mean ± standard deviation over {models} models [95 % bootstrap interval over test "
+        f"images]. The last {many} recipes average over 8 views of each image (test-time "
+        "augmentation); the last one is scored on stages of maturation, not on classes. "
         "Corrupted: test images under 11 corruptions at 5 severities, one view. Another "
         f"laboratory: balanced accuracy over all eight classes on `{there['name']}`, "
-        f"{there['images']} white cells of five classes. Training: median time per model, on "
+        f"{there['images']} white cells of {sum(n > 0 for n in there['counts'].values())} classes. "
+        "Training: median time per model, on "
         f"{' or '.join(machines)}.{mark(robust, *releases.values())}"
     )
     return "\n".join([*lines, "", words])

@@ -1,4 +1,4 @@
-"""The errors of the best recipe by stage of maturation, as Markdown."""
+"""Stages of maturation: the best recipe's errors by stage, and a recipe that names them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.data.bloodmnist import CLASS_NAMES
-from bloodcells.data.photographs import CLASS_OF, read_table
+from bloodcells.data.photographs import CLASS_OF, STAGES, read_table
 from bloodcells.errors import UserError
-from bloodcells.evaluation.metrics import wilson_interval
-from bloodcells.reporting.tables.common import mark, read_run
+from bloodcells.evaluation.metrics import mcnemar, wilson_interval
+from bloodcells.reporting.tables.common import cell, mark, read_run
+from bloodcells.tracking.run_folder import SavedRun
 
 RUN = "cnn-best"
+STAGE_RUN = "cnn-stages"
+MATURATION = (  # in this order a granulocyte matures
+    *("promyelocyte", "myelocyte", "metamyelocyte", "band neutrophil", "segmented neutrophil"),
+)
 NEIGHBOURS = {  # the stages on both sides of a class's border, and the class beyond it
     "metamyelocyte": "neutrophil",
     "band neutrophil": "immature granulocyte",
@@ -97,3 +102,81 @@ def suspect_rows(plots: Path) -> list[int]:
 def share(wrong: np.ndarray, images: np.ndarray) -> str:
     """The share of the errors, (models, N), that some images, bool (N,), make."""
     return f"{wrong[:, images].sum() / wrong.sum():.0%}"
+
+
+def stages(plots: Path) -> str:
+    """The recipe that names stages: accuracy, recall by stage, and what its errors are."""
+    run, best = read_run(plots, STAGE_RUN), read_run(plots, RUN)
+    metrics, predicted = run.metrics, run.probabilities.argmax(2)
+    one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
+    views, test = metrics["config"]["views"], metrics["test"]
+    lines = [
+        "| metric | test images with a stage |",
+        "|---|---|",
+        f"| accuracy, {views} views | {cell(test['accuracy'], 4)} |",
+        f"| accuracy, one view | {cell(one_view, 4)} |",
+        f"| macro recall | {cell(test['recall_macro'], 4)} |",
+        f"| macro AUC | {cell(test['auc_macro'], 4)} |",
+        "",
+        "| stage | test images | precision | recall [95 % interval] | taken for |",
+        "|---|---|---|---|---|",
+    ]
+    for number, row in enumerate(metrics["test_per_class"]):
+        wrong = predicted[:, run.labels == number]
+        taken = np.bincount(wrong[wrong != number], minlength=len(STAGES))
+        words = ", ".join(
+            f"{STAGES[n]} {taken[n] / taken.sum():.0%}" for n in np.argsort(-taken)[:3] if taken[n]
+        )
+        lines.append(
+            f"| {row['class']} | {row['support']} | {row['precision']:.3f} | {row['recall']:.3f} "
+            f"[{row['recall_low']:.3f}, {row['recall_high']:.3f}] | {words} |"
+        )
+    without = metrics["dataset"]["without_stage"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{STAGE_RUN}`: mean ± standard deviation over {len(predicted)} models [95 % "
+            "bootstrap interval over test images]. Left out, since the photograph's name has no "
+            f"stage: {without['train']} training, {without['val']} validation and "
+            f"{without['test']} test images. {one_stage_off(run.labels, predicted):.0%} of the "
+            "errors are one stage off on the line from promyelocyte to segmented neutrophil. "
+            f"{collapsed(run, best)}"
+            f"{mark(metrics, best.metrics)}",
+        ]
+    )
+
+
+def one_stage_off(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """The share of the errors, predictions (models, N), between neighbours on one line."""
+    place = np.full(len(STAGES), -9)
+    for position, name in enumerate(MATURATION):
+        place[STAGES.index(name)] = position
+    truth, answer = place[np.broadcast_to(labels, predicted.shape)], place[predicted]
+    wrong = predicted != labels
+    return float(((abs(truth - answer) == 1) & wrong).sum() / wrong.sum())
+
+
+def collapsed(run: SavedRun, best: SavedRun) -> str:
+    """A sentence that compares the stages' classes with `RUN` on the same test images."""
+    class_of = np.array([CLASS_NAMES.index(CLASS_OF[stage]) for stage in STAGES])
+    known = np.array([one.stage in STAGES for one in read_table()["test"]])
+    labels = class_of[run.labels]
+    if not np.array_equal(labels, best.labels[known]):
+        raise UserError(f"{run.folder} and {best.folder} differ in their test images")
+    ours = np.zeros((*run.probabilities.shape[:2], len(CLASS_NAMES)))
+    for stage, number in enumerate(class_of):
+        ours[..., number] += run.probabilities[..., stage]
+    theirs = best.probabilities[:, known]
+    tests = [
+        mcnemar(labels, one.argmax(1), other.argmax(1))
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    pairs = ", ".join(f"{test['only_first']}:{test['only_second']}" for test in tests)
+    accuracy, best_accuracy = ((part.argmax(2) == labels).mean() for part in (ours, theirs))
+    return (
+        f"Added up to the eight classes: accuracy {accuracy:.4f}, against {best_accuracy:.4f} of "
+        f"`{RUN}` on the same images; images that only the first : only the second classified "
+        f"correctly, by seed: {pairs} (McNemar's exact test: p at least "
+        f"{min(test['p'] for test in tests):.2g})."
+    )
