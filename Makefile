@@ -7,6 +7,7 @@ help:
 	@echo 'setup        install into $(VENV)'
 	@echo 'reproduce    the paper: download, train, score, tables'
 	@echo 'test         install the test tools, run the tests'
+	@echo 'test-faults  disk errors at every call, one after another: half an hour'
 	@echo 'lint         ruff, layers, types'
 	@echo 'bench        measure the speed; run nothing else meanwhile'
 	@echo 'test-lowest  the tests with the oldest packages allowed'
@@ -16,7 +17,7 @@ help:
 	@echo
 	@$(PYTHON) -m bloodcells
 
-.PHONY: help setup reproduce test lint bench test-lowest lock audit clean
+.PHONY: help setup reproduce test test-faults lint bench test-lowest lock audit clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +42,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 # One test file a core at a time, and one thread each.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-faults: $(VENV)/.installed-dev
+	FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py --numprocesses auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -116,9 +116,12 @@ def make_page(gradio: Any, model: Released, args: Namespace) -> Any:
         if EXAMPLES:
             gradio.Examples([[[str(path)]] for path in EXAMPLES], files, label="Examples")
         answers = gradio.HTML()
-        files.change(
-            lambda names: answer(names or [], model, args), files, answers, show_progress="minimal"
-        )
+
+        def reply(names: list[str] | None) -> Any:
+            """The answers, and the field emptied for the next images, which is no reply."""
+            return (answer(names, model, args), None) if names else gradio.skip()
+
+        files.change(reply, files, [answers, files], show_progress="minimal")
     return page
 
 

@@ -11,10 +11,10 @@ card with the hub's metadata (README.md). Nothing is uploaded.
 
 from __future__ import annotations
 
-if __name__ == "__main__":
-    from bloodcells.cli.arguments import run_script
-    from bloodcells.cli.tools import parse_hub
+from bloodcells.cli.arguments import run_script
+from bloodcells.cli.tools import parse_hub
 
+if __name__ == "__main__":
     run_script(parse_hub, __file__)  # answers --help and wrong flags before torch loads
 
 import contextlib
@@ -235,7 +235,7 @@ def without_links(text: str) -> str:
 
 def main() -> None:
     """Write the folder that the command line names."""
-    args = own("bloodcells.cli.tools").parse_hub(__file__)
+    args = parse_hub(__file__)
     export_for_hub(args.folder)
     print(f"wrote {args.folder}")
 

@@ -35,6 +35,7 @@ OLDER = {
     *("cnn-best-train-and-validation/metrics.json", "ablation/ablation.json", "bench/bench.json"),
 }
 FREQUENCIES = [0.3, *[0.1] * 7]  # of the classes, in the card of `weights`
+os.environ["BLOODCELLS_DEBUG"] = "1"  # a defect ends a test with its traceback
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
 
 

@@ -126,7 +126,7 @@ def test_page_in_a_browser(address, browser, uploads, weights):
     wait.until(lambda page: len(page.find_elements(By.CSS_SELECTOR, ".cells li")) == 3)
     text = browser.find_element(By.CSS_SELECTOR, "[role=status]").text
     assert "text.png could not be used: not an image that can be read." in text
-    link = browser.find_element(By.CSS_SELECTOR, "a[download]")
+    link = browser.find_element(By.CSS_SELECTOR, "[role=status] a[download]")
     table = base64.b64decode(link.get_attribute("href").partition(",")[2]).decode()
     assert table.startswith("path,label,probability")
     assert len(table.split("\r\n")) == 4

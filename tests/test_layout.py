@@ -44,7 +44,7 @@ def test_imports_stand_at_the_top():
         for module, inside in imports(ast.parse(path.read_text()))
         if inside
     ]
-    assert len(inside) <= 10, inside
+    assert len(inside) <= 12, inside  # two of them of optional packages
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)

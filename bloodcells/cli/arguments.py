@@ -9,12 +9,15 @@ import argparse
 import ast
 import os
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, cast
 
 from bloodcells import ROOT
+from bloodcells.cli import signals
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
 from bloodcells.cli.types import location, whole_number
@@ -208,22 +211,49 @@ def settings_of(args: argparse.Namespace) -> dict:
 
 
 def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Call a script's main function; if it fails, exit with a code.
+    """Call a script's main function; if it fails, exit with one line and a code.
 
-    Exit codes: 2, a user's mistake; 130, Ctrl-C; 141, the reader of standard output closed it.
+    Exit codes: 2, a user's mistake; 70, a defect of the script, whose traceback is stored; 128 and
+    the signal's number, an interruption (130: Ctrl-C); 141, the reader of standard output closed
+    it. With BLOODCELLS_DEBUG=1, a defect ends in its traceback.
     """
+    signals.end_in_one_line()
     try:
         main(*args, **kwargs)
     except UserError as error:
-        message = " ".join(str(error).split())
-        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
-        sys.exit(2)
+        fail(f"error: {error}", 2)
+    except MemoryError:
+        fail("error: out of memory; lower --batch-size, or close other programs", 2)
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'interrupted: no result was written'}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(signals.exit_code())
     except BrokenPipeError:  # the reader of our output, such as `head`, closed it
         discard_output()
         sys.exit(141)
+    except Exception as error:
+        if os.environ.get("BLOODCELLS_DEBUG"):
+            raise
+        reason = f"{type(error).__name__}: {error}"[:300]
+        fail(f"defect: {reason}; {stored_traceback()}; please report it with that", 70)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line on standard error, and exit."""
+    line = " ".join(message.split())
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def stored_traceback() -> str:
+    """Where the traceback of the exception being handled is, after writing it to a file."""
+    text = f"python {' '.join(sys.argv)}\nPython {sys.version}\n\n{traceback.format_exc()}"
+    try:
+        number, path = tempfile.mkstemp(prefix="bloodcells-", suffix=".txt", text=True)
+        with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        return "set BLOODCELLS_DEBUG=1 to see the traceback"
+    return f"the traceback is in {path}"
 
 
 def discard_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
     except OSError as error:
         raise UserError(f"--export {path}: cannot write: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it would hide why the file cannot be written
+            part.unlink(missing_ok=True)
     return (
         f"wrote {path}; against torch on {len(pixels)} {kind}: the same label on {agreed}, "
         f"largest difference {difference:.1e}"

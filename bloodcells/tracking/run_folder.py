@@ -78,7 +78,9 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
     except earlier ones that match the pattern `stale`. Raises `UserError` if writing fails.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+        with tempfile.TemporaryDirectory(
+            dir=folder, prefix=".writing-", ignore_cleanup_errors=True
+        ) as scratch:
             fill(Path(scratch))
             names = sorted(os.listdir(scratch), key=lambda name: (name == last, name))
             for name in names:
@@ -89,6 +91,8 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
                 old.unlink()
             for name in names:
                 os.replace(Path(scratch) / name, folder / name)
+        if Path(scratch).exists():
+            print(f"{scratch} could not be removed; it is of no more use")
         keep_names(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error
@@ -115,12 +119,12 @@ def write_whole(path: Path, content: bytes) -> None:
 def keep_names(folder: Path) -> None:
     """Flush the folder's file names to disk, where the system can, to survive a power cut."""
     if sys.platform != "win32":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # not every file system supports it
+        with suppress(OSError):  # not every file system supports it
+            opened = os.open(folder, os.O_RDONLY)
+            try:
                 os.fsync(opened)
-        finally:
-            os.close(opened)
+            finally:
+                os.close(opened)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -12,10 +12,10 @@ import hashlib
 import io
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +24,10 @@ from bloodcells.errors import UserError
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import write_whole
 from bloodcells.training import distributed
+from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
 from bloodcells.training.record import Run
+
+KEPT = (".lock", ".owner")  # files of the locks
 
 
 class CheckpointFolder:
@@ -48,8 +51,7 @@ class CheckpointFolder:
         self.resumed = False  # set only in the process that writes
         self.names, self.identity, self.shared = names, identity, shared
         self.known = self.folder / "identity.json"
-        self.turn = filelock.FileLock(run / ".turn.lock")  # held while checking and changing
-        self.locks = {name: filelock.FileLock(self.folder / f"{name}.lock") for name in names}
+        self.locks = ModelLocks(run, self.folder, names, shared)
         text = json.dumps(identity, sort_keys=True)
         self.mark = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -59,13 +61,21 @@ class CheckpointFolder:
         Raises `UserError` if the folder is in use, if it holds an experiment that is to be neither
         resumed nor overwritten, or if the experiment to be resumed is a different one.
         """
-        self.finished = not distributed.from_first(lambda: self.take(resume, overwrite))
+        self.finished = not distributed.from_first(lambda: self.taken(resume, overwrite))
+
+    def taken(self, resume: bool, overwrite: bool) -> bool:
+        """`take`, with one line for a disk that is full, or has no locks. Raises `UserError`."""
+        with mendable(self.run):
+            refuse_without_locks(self.run)
+            return self.take(resume, overwrite)
 
     def take(self, resume: bool, overwrite: bool) -> bool:
         """`begin`, in the process that writes; False if the experiment is already finished."""
-        with self.turn:
+        with self.locks.turn():
             unfinished, finished = self.known.exists(), self.result.exists()
             if unfinished and not (resume or overwrite):
+                self.locks.take()  # raises if another process is at work
+                self.locks.release()
                 raise UserError(
                     f"--output {self.run}: it holds an unfinished experiment; pass --resume to "
                     "continue it, or --overwrite to start again"
@@ -83,7 +93,7 @@ class CheckpointFolder:
             if self.resumed:
                 compare(kept_identity(self.known), self.identity, self.run)
             self.folder.mkdir(exist_ok=True)
-            self.take_locks()
+            self.locks.take()
             if not self.resumed:
                 self.clear()
                 write_whole(self.known, json.dumps(self.identity).encode())
@@ -92,41 +102,17 @@ class CheckpointFolder:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             return True
 
-    def take_locks(self) -> None:
-        """Lock these models for this process. Raises `UserError` if another one holds a lock."""
-        theirs = [] if self.shared else self.folder.glob("*.lock")
-        others = {
-            path.stem: filelock.FileLock(path) for path in theirs if path.stem not in self.names
-        }
-        try:
-            for lock in (*self.locks.values(), *others.values()):
-                lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            self.release()
-            raise UserError(
-                f"--output {self.run}: another process is using it; wait for it, or pass "
-                "another --output"
-            ) from error
-        finally:
-            for lock in others.values():
-                lock.release()
-
-    def release(self) -> None:
-        """Release the models to other processes."""
-        for lock in self.locks.values():
-            lock.release()
-
     def __enter__(self) -> CheckpointFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        self.locks.release()
 
     def clear(self) -> None:
         """Delete the checkpoints, the identity first: without it, the other files are ignored."""
         self.known.unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if path.suffix != ".lock":
+            if path.suffix not in KEPT:
                 path.unlink()
 
     def record(self, name: str) -> Run | None:
@@ -150,13 +136,17 @@ class CheckpointFolder:
         kept = vars(run).items()  # arrays as tensors, which load without executing code
         content = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in kept}
         write_whole(self.folder / f"finished-{name}.pt", packed(content, self.mark))
-        (self.folder / f"{name}.pt").unlink(missing_ok=True)
+        with suppress(OSError):  # the record counts, and it goes with the folder
+            (self.folder / f"{name}.pt").unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Delete the checkpoints once the results are written; call it while holding `turn`."""
-        self.clear()
-        self.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the checkpoints once the results are written; call it within a `turn`."""
+        try:
+            self.clear()
+            self.locks.release()
+            shutil.rmtree(self.folder)
+        except OSError as error:  # the results are there
+            print(f"{self.folder} could not be removed: {error.strerror}; it is of no more use")
 
 
 class Checkpoint:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: the first stops after the batch, the second at once."""
+"""Ctrl-C, SIGTERM, SIGHUP during training: the first stops after the batch, the second at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import FrameType
 
 import torch
 
+from bloodcells.cli import signals
 from bloodcells.training import distributed
 
 MESSAGE = b"\nstopping after this batch; again to stop at once\n"
@@ -30,6 +31,7 @@ def ending_after_the_batch() -> Iterator[None]:
 
     def request(number: int, frame: FrameType | None) -> None:
         global _requested
+        signals.note(number)
         if _requested:
             raise KeyboardInterrupt
         _requested = True
@@ -38,10 +40,10 @@ def ending_after_the_batch() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only it gets signals
         yield
         return
-    kinds = (signal.SIGINT, signal.SIGTERM)
+    kinds = (signal.SIGINT, *signals.ENDING)
     before = {kind: signal.getsignal(kind) for kind in kinds}
     for kind, handler in before.items():
-        if handler is not signal.SIG_IGN:  # background jobs ignore Ctrl-C
+        if handler is not signal.SIG_IGN:  # background jobs ignore Ctrl-C, nohup ignores SIGHUP
             signal.signal(kind, request)
     try:
         yield

@@ -19,7 +19,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from bloodcells.cli.arguments import settings_of
 from bloodcells.data.bloodmnist import Dataset
@@ -33,15 +32,11 @@ from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch
 from bloodcells.training.meter import refuse_divergence
+from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
 from bloodcells.training.tensorboard import Curves
 
-NOT_TRAINING = (
-    "device",
-    "save_weights",
-    "figure_format",
-    "released",
-)  # without effect on the models
+NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # nothing of the models
 KEPT = ("save_weights", "released")  # of these, cannot be added to a finished experiment
 
 
@@ -65,11 +60,8 @@ def open_session(
         run_folder.prepare(args.output, args.code)
         keep_freed_memory()
         folder = open_folder(args, dataset, folds, network, device, result)
-        with (
-            folder,
-            Progress(len(folds), args.epochs, args.quiet) as progress,
-            ExitStack() as stack,
-        ):
+        progress = Progress(len(folds), args.epochs, args.quiet)
+        with folder, progress, ExitStack() as stack:
             session = Session(args, folds, device, folder, progress, record, stack)
             if not folder.finished:
                 many = f", {distributed.size()} processes" if distributed.size() > 1 else ""
@@ -215,7 +207,7 @@ class Session:
         self.signals.close()  # from here on, Ctrl-C stops at once
         if self.folder.finished or distributed.rank():
             return False
-        self.stack.enter_context(self.folder.turn)  # if several end at once, one writes
+        self.stack.enter_context(self.folder.locks.turn())  # if several end at once, one writes
         runs = [self.folder.record(fold.name) for fold in self.folds]
         if None in runs:
             print(
@@ -230,45 +222,6 @@ class Session:
         if self.folder.resumed or self.folder.shared:
             return None
         return time.perf_counter() - self.args.started
-
-
-class Progress:
-    """Shows the epochs of all models: a progress bar on a terminal, else one line per epoch.
-
-    The time left is that of the mean epoch so far, with all that happens between epochs.
-    """
-
-    def __init__(self, runs: int, epochs: int, quiet: bool = False):
-        self.quiet = quiet
-        silent = quiet or bool(distributed.rank()) or None  # None: no bar without a terminal
-        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent, smoothing=0)
-        self.runs, self.epochs = runs, epochs
-        self.run = 0  # the current one, from 1
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def skip(self, epochs: int) -> None:
-        """Count epochs that were trained earlier, which say nothing of the time left."""
-        if not self.bar.disable:
-            self.bar.initial += epochs
-            self.bar.update(epochs)
-
-    def show(self, row: dict, steps: int) -> None:
-        """Count an epoch of so many steps, and show its row of the history."""
-        place = f"run {self.run}/{self.runs}"
-        text = f"loss {row['train_loss']:.3f}"
-        if "val_accuracy" in row:
-            text += f", held-out accuracy {row['val_accuracy']:.4f}"
-        rate = f"{steps / row['train_seconds']:.1f} steps/s"
-        self.bar.set_postfix_str(f"{place}, {text}, {rate}", refresh=False)
-        self.bar.update()
-        if self.bar.disable and not self.quiet:
-            seconds = f"{row['train_seconds']:.1f} s"
-            print(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}", flush=True)
 
 
 def plain(value: object) -> object:

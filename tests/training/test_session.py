@@ -216,7 +216,7 @@ def test_two_processes_on_one_folder(fails, run, tmp_path, monkeypatch):
     stopped(run, tmp_path, monkeypatch, 1)
     with filelock.FileLock(tmp_path / "checkpoint" / "seed-1.lock"):
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-    assert "another process is using it" in line
+    assert "another process is at work there" in line
     assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
 
 

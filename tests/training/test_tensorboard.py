@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bloodcells.tracking import run_folder
-from bloodcells.training import session
+from bloodcells.training.progress import Progress
 
 FLAGS = ("--synthetic", "--folds", "2", "--epochs", "2", "--device", "cpu", "--quiet")
 
@@ -78,7 +78,7 @@ def test_the_time_left_is_that_of_the_mean_epoch(monkeypatch):
             return True
 
     monkeypatch.setattr("sys.stderr", Terminal())
-    with session.Progress(2, 10) as progress:
+    with Progress(2, 10) as progress:
         progress.skip(10)  # trained earlier
         for epoch, seconds in ((1, 1.0), (2, 5.0)):
             row = {"epoch": epoch, "train_loss": 1.0, "train_seconds": seconds}

@@ -1,0 +1,111 @@
+"""Locks on a run folder, so that no two processes train the same model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+import filelock
+
+from bloodcells.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows, whose locks work on every disk
+    fcntl = None  # type: ignore[assignment]
+
+
+class ModelLocks:
+    """A lock for each model that this process trains, and one for a turn at checking the folder.
+
+    `run` is the run folder, `folder` where the locks are, `names` the models; if `shared`, other
+    processes may train the others.
+    """
+
+    def __init__(self, run: Path, folder: Path, names: Sequence[str], shared: bool):
+        self.run, self.folder, self.names, self.shared = run, folder, names, shared
+        self.checking = filelock.FileLock(run / ".turn.lock")
+        self.held = {name: filelock.FileLock(folder / f"{name}.lock") for name in names}
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Within the block, no other process checks or changes the folder. Raises `UserError`."""
+        with mendable(self.run):
+            self.checking.acquire()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the process's end releases it, too
+                self.checking.release()
+
+    def take(self) -> None:
+        """Lock these models for this process. Raises `UserError` if another one holds a lock."""
+        theirs = [] if self.shared else self.folder.glob("*.lock")
+        others = {
+            path.stem: filelock.FileLock(path) for path in theirs if path.stem not in self.names
+        }
+        try:
+            for name, lock in (self.held | others).items():
+                busy = name
+                lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            self.release()
+            raise UserError(
+                f"--output {self.run}: another process is at work there{self.owner(busy)}; wait "
+                "for it, or pass another --output"
+            ) from error
+        finally:
+            for lock in others.values():
+                lock.release()
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        for name in self.names:
+            text = f" (process {os.getpid()} on {platform.node()}, since {since})"
+            (self.folder / f"{name}.owner").write_text(text, encoding="utf-8")
+
+    def owner(self, name: str) -> str:
+        """Who trains a model, in words; nothing if that cannot be read."""
+        try:
+            text = (self.folder / f"{name}.owner").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return "".join(letter for letter in text[:200] if letter.isprintable())
+
+    def release(self) -> None:
+        """Release the models to other processes."""
+        for lock in self.held.values():
+            with suppress(OSError):  # the process's end releases it, too
+                lock.release()
+
+
+@contextmanager
+def mendable(run: Path) -> Iterator[None]:
+    """Within the block, an `OSError` is a `UserError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--output {run}: cannot write there: {error.strerror or error}; make room, or pass "
+            "another folder"
+        ) from error
+
+
+def refuse_without_locks(run: Path) -> None:
+    """Raise `UserError` if the file system of a folder has no file locks; `OSError` if it is full.
+
+    `filelock` would wait for ever there.
+    """
+    if fcntl is None:
+        return
+    with tempfile.TemporaryFile(dir=run) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"--output {run}: its file system has no file locks ({error.strerror}); pass a "
+                "folder on a local disk, or start the lock service"
+            ) from error

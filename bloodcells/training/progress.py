@@ -1,0 +1,46 @@
+"""What is shown while an experiment trains."""
+
+from __future__ import annotations
+
+from tqdm import tqdm
+
+from bloodcells.training import distributed
+
+
+class Progress:
+    """Shows the epochs of all models: a progress bar on a terminal, else one line per epoch.
+
+    The time left is that of the mean epoch so far, with all that happens between epochs.
+    """
+
+    def __init__(self, runs: int, epochs: int, quiet: bool = False):
+        self.quiet = quiet
+        silent = quiet or bool(distributed.rank()) or None  # None: no bar without a terminal
+        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent, smoothing=0)
+        self.runs, self.epochs = runs, epochs
+        self.run = 0  # the current one, from 1
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def skip(self, epochs: int) -> None:
+        """Count epochs that were trained earlier, which say nothing of the time left."""
+        if not self.bar.disable:
+            self.bar.initial += epochs
+            self.bar.update(epochs)
+
+    def show(self, row: dict, steps: int) -> None:
+        """Count an epoch of so many steps, and show its row of the history."""
+        place = f"run {self.run}/{self.runs}"
+        text = f"loss {row['train_loss']:.3f}"
+        if "val_accuracy" in row:
+            text += f", held-out accuracy {row['val_accuracy']:.4f}"
+        rate = f"{steps / row['train_seconds']:.1f} steps/s"
+        self.bar.set_postfix_str(f"{place}, {text}, {rate}", refresh=False)
+        self.bar.update()
+        if self.bar.disable and not self.quiet:
+            seconds = f"{row['train_seconds']:.1f} s"
+            print(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}", flush=True)
