@@ -19,6 +19,7 @@ if __name__ == "__main__":
 import base64
 import io
 import os
+import socket
 import tempfile
 import threading
 from argparse import Namespace
@@ -48,7 +49,8 @@ from predict import classify
 MOST_IMAGES = 200  # at once
 MOST_BYTES = "50mb"  # of one file
 COUNTED_FROM = 10  # images; fewer make no differential count
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.png"))
+EXAMPLES = ROOT / "docs" / "examples"
+EVERYWHERE = ("0.0.0.0", "")
 TEMPLATE = ROOT / "bloodcells" / "inference" / "demo.html.j2"
 TITLE = "Blood cell classification"
 
@@ -56,26 +58,24 @@ TITLE = "Blood cell classification"
 def main() -> None:
     """Load the network and serve the page until Ctrl-C."""
     args = parse_demo(__file__)
+    refuse_address(args.host, args.port)
     gradio = load_gradio()
     model = load_classifier(args.weights, args.views, choose_device(args.device))
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
         page = make_page(gradio, model, args)
-        try:
-            page.launch(
-                server_name=args.host,
-                server_port=args.port,
-                max_file_size=MOST_BYTES,
-                quiet=True,
-                prevent_thread_lock=True,
-                show_error=False,
-                **looks(gradio),
-            )
-        except OSError as error:
-            raise UserError(
-                f"--port {args.port}: not free on {args.host}; pass another --port"
-            ) from error
-        print(f"open http://{args.host}:{args.port} in a browser; Ctrl-C ends", flush=True)
+        page.launch(
+            server_name=args.host,
+            server_port=args.port,
+            max_file_size=MOST_BYTES,
+            quiet=True,
+            prevent_thread_lock=True,
+            show_error=False,
+            share=False,  # whatever the environment says
+            theme=gradio.themes.Default(font=["system-ui"], font_mono=["monospace"]),  # no download
+        )
+        shown = "localhost" if args.host in EVERYWHERE else args.host
+        print(f"open http://{shown}:{args.port} in a browser; Ctrl-C ends", flush=True)
         try:
             threading.Event().wait()
         except KeyboardInterrupt as stop:
@@ -96,14 +96,23 @@ def load_gradio() -> ModuleType:
     return gradio
 
 
-def looks(gradio: Any) -> dict:
-    """The page's fonts, none of which is fetched."""
-    return {"theme": gradio.themes.Default(font=["system-ui"], font_mono=["monospace"])}
+def refuse_address(host: str, port: int) -> None:
+    """Raise `UserError` if nothing can be served there."""
+    try:
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((host, port))
+    except OSError as error:
+        raise UserError(
+            f"--host {host} --port {port}: {error.strerror or error}; pass another --port, or an "
+            "IPv4 address of this machine"
+        ) from error
 
 
 def make_page(gradio: Any, model: Released, args: Namespace) -> Any:
     """The page: images in, answers out."""
-    with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:
+    gradio.set_static_paths([EXAMPLES])  # else an example were deleted as an upload is
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
         gradio.Markdown(
             f"# {TITLE}\nDrop images of single stained blood cells, of any size, at most "
             f"{MOST_IMAGES} at once. **Not for clinical use.**"
@@ -113,12 +122,12 @@ def make_page(gradio: Any, model: Released, args: Namespace) -> Any:
             file_count="multiple",
             file_types=[suffix for suffix in SUFFIXES if suffix not in ARRAYS],
         )
-        if EXAMPLES:
-            gradio.Examples([[[str(path)]] for path in EXAMPLES], files, label="Examples")
+        examples = sorted(EXAMPLES.glob("*.png"))
+        gradio.Examples([[[str(path)]] for path in examples], files, label="Examples")
         answers = gradio.HTML()
 
         def reply(names: list[str] | None) -> Any:
-            """The answers, and the field emptied for the next images, which is no reply."""
+            """The answers, and None to empty the field, which calls this again, for nothing."""
             return (answer(names, model, args), None) if names else gradio.skip()
 
         files.change(reply, files, [answers, files], show_progress="minimal")
@@ -128,11 +137,12 @@ def make_page(gradio: Any, model: Released, args: Namespace) -> Any:
 def answer(names: Sequence[str], model: Released, args: Namespace) -> str:
     """What the page says of some image files, as HTML; deletes those that were uploaded."""
     chosen = [str(name) for name in names[:MOST_IMAGES]]
-    images = list(user_images.read(chosen, model.size, "auto"))
-    for name in names:
-        if Path(name) not in EXAMPLES:
-            Path(name).unlink(missing_ok=True)
-    images = [renamed(image) for image in images]
+    try:
+        images = [renamed(image) for image in user_images.read(chosen, model.size, "auto")]
+    finally:
+        for name in names:
+            if EXAMPLES not in Path(name).resolve().parents:
+                Path(name).unlink(missing_ok=True)
     usable = [image for image in images if image.problem is None]
     found = list(classify(usable, model, {}, args))
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))

@@ -23,6 +23,7 @@ import json
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -30,38 +31,42 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-dependencies = ["torch", "numpy", "PIL", "safetensors"]  # torch.hub checks that they are there
+dependencies = [  # torch.hub checks that they are there
+    *("torch", "numpy", "PIL", "safetensors", "scipy", "skimage", "tqdm"),
+]
 FOLDER = Path(__file__).resolve().parent
 RELEASED = "cnn-robust"  # the name of the weights
+LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
-def own_modules() -> Iterator[None]:
-    """Within the block, `import` finds this project's modules first.
+def _own_modules() -> Iterator[None]:
+    """Within the block, `import` finds this project's modules first; one thread at a time.
 
     Afterwards the process has its own module `models` again, and its own `sys.path`.
     """
-    others = sys.modules.get("models")
-    ours = others is not None and getattr(others, "__file__", None) == str(FOLDER / "models.py")
-    if not ours:
-        sys.modules.pop("models", None)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(FOLDER))
+    with LOCK:
+        others = sys.modules.get("models")
+        ours = getattr(others, "__file__", None) == str(FOLDER / "models.py")
         if not ours:
             sys.modules.pop("models", None)
-        if others is not None:
-            sys.modules["models"] = others
+        sys.path.insert(0, str(FOLDER))
+        try:
+            yield
+        finally:
+            sys.path.remove(str(FOLDER))
+            if not ours:
+                sys.modules.pop("models", None)
+            if others is not None:
+                sys.modules["models"] = others
 
 
-def own(name: str) -> ModuleType:
+def _own(name: str) -> ModuleType:
     """One of this project's modules, by its full name."""
-    with own_modules():
+    with _own_modules():
         return importlib.import_module(name)
 
 
@@ -73,6 +78,8 @@ class ReleasedNetwork(nn.Module):
         super().__init__()
         self.classifier = model.classifier
         self.model, self.classes, self.size = model, tuple(model.classes), model.size
+        self.preparation = _own("bloodcells.data.preparation")
+        self.user_images = _own("bloodcells.data.user_images")
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, size, size, 3) to float32 probabilities (N, classes)."""
@@ -82,20 +89,21 @@ class ReleasedNetwork(nn.Module):
     def predict(self, images: Sequence[Image.Image] | np.ndarray | Tensor) -> Tensor:
         """The probabilities of images, float32 (N, classes), on the CPU.
 
-        PIL images of any size are framed as `predict.py` frames them, and an image that is not of
-        the data set's kind is taken to be of each class equally often. Arrays are uint8
-        (N, size, size, 3). Raises `ValueError` for others, and for an image without a cell.
+        A list of PIL images, of any size: they are turned and framed as `predict.py` does, and for
+        an image that is not of the data set's kind all classes count as equally frequent. Or an
+        array, uint8 (N, size, size, 3). Raises `ValueError` for any other input, and for an image
+        in which no cell is found.
         """
-        if isinstance(images, Tensor):
-            images = images.cpu().numpy()
-        if isinstance(images, np.ndarray):
-            pixels, foreign = images, np.zeros(len(images), bool)
+        if isinstance(images, np.ndarray | Tensor):
+            if images.dtype not in (np.uint8, torch.uint8):
+                raise ValueError(f"images are {images.dtype}, not uint8")
+            pixels = np.array(images.cpu() if isinstance(images, Tensor) else images)  # a copy
+            foreign = np.zeros(len(pixels), bool)
         else:
             pixels, foreign = self.prepared(images)
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (self.size, self.size, 3):
+        if pixels.shape[1:] != (self.size, self.size, 3):
             raise ValueError(
-                f"images are {pixels.dtype} {pixels.shape}, not uint8 (N, {self.size}, "
-                f"{self.size}, 3)"
+                f"images are of shape {pixels.shape}, not (N, {self.size}, {self.size}, 3)"
             )
         if not len(pixels):
             return torch.empty(0, len(self.classes))
@@ -105,13 +113,16 @@ class ReleasedNetwork(nn.Module):
 
     def prepared(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         """The images' pixels, uint8 (N, size, size, 3), and which are foreign, bool (N,)."""
-        preparation = own("bloodcells.data.preparation")
-        user_images = own("bloodcells.data.user_images")
+        if not isinstance(images, Sequence):
+            raise ValueError("images are neither a list nor an array")
         pixels, foreign = np.empty((len(images), self.size, self.size, 3), np.uint8), []
         for number, image in enumerate(images):
+            if not isinstance(image, Image.Image):
+                raise ValueError(f"image {number} is no PIL image; stack arrays into one array")
             try:
-                one, other = preparation.prepare(user_images.to_rgb(image), self.size, "auto")
-            except preparation.BadImageError as error:
+                upright = self.user_images.to_rgb(ImageOps.exif_transpose(image))
+                one, other = self.preparation.prepare(upright, self.size, "auto")
+            except self.preparation.BadImageError as error:
                 raise ValueError(f"image {number}: {error}") from error
             pixels[number] = one
             foreign.append(other)
@@ -124,18 +135,21 @@ def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> Rel
     `views` is 1, or 8 for test-time augmentation. Raises `ValueError` for other arguments and for
     damaged weights.
     """
-    classifier = own("bloodcells.inference.classifier")
-    errors = own("bloodcells.errors")
+    classifier, errors = _own("bloodcells.inference.classifier"), _own("bloodcells.errors")
+    devices = _own("bloodcells.training.device")
     if views not in (1, 8):
         raise ValueError(f"views is {views}, not 1 or 8")
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise ValueError(f"device is {device!r}, not auto, cpu, cuda or mps")
     path = FOLDER / "weights" / f"{weights}.safetensors"
     try:
-        model = classifier.load_classifier(path, views, torch.device(device), "weights")
+        model = classifier.load_classifier(path, views, devices.choose_device(device), "weights")
     except errors.UserError as error:
         raise ValueError(str(error)) from error
     return ReleasedNetwork(model)
 
 
+EXPORTED = {"README.md", "config.json", "model.safetensors", "models.py"}
 METADATA = """---
 license: mit
 library_name: pytorch
@@ -201,7 +215,10 @@ def export_for_hub(folder: Path) -> None:
 
     Raises `UserError` if it cannot be written.
     """
-    run_folder = own("bloodcells.tracking.run_folder")
+    run_folder = _own("bloodcells.tracking.run_folder")
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - EXPORTED:
+        message = f"{folder}: it holds other files; pass a new folder"
+        raise _own("bloodcells.errors").UserError(message)
     source = FOLDER / "weights" / f"{RELEASED}.safetensors"
     card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
     release = json.loads((FOLDER / "plots/release/metrics.json").read_text(encoding="utf-8"))
@@ -219,7 +236,7 @@ def export_for_hub(folder: Path) -> None:
     def fill(scratch: Path) -> None:
         shutil.copyfile(source, scratch / "model.safetensors")
         shutil.copyfile(FOLDER / "models.py", scratch / "models.py")
-        readme = metadata + without_links(text) + USE
+        readme = metadata + _without_links(text) + USE
         (scratch / "README.md").write_text(readme, encoding="utf-8")
         run_folder.write_json(scratch / "config.json", config)
 
@@ -227,7 +244,7 @@ def export_for_hub(folder: Path) -> None:
     run_folder.write(folder, fill, last="config.json")
 
 
-def without_links(text: str) -> str:
+def _without_links(text: str) -> str:
     """Markdown without images, and without links to files that only the repository has."""
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
     return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)

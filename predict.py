@@ -12,7 +12,7 @@ output; the report of --labelled, the count of --detect and messages go to stand
 1: some image could not be used. Not for clinical use.
 """
 
-from bloodcells.cli.arguments import run_script
+from bloodcells.cli.arguments import printable, run_script
 from bloodcells.cli.tools import parse_predict
 
 if __name__ == "__main__":
@@ -37,7 +37,7 @@ from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
 from bloodcells.inference.adaptation import Adaptation, adapt
 from bloodcells.inference.classifier import Released, load_classifier
-from bloodcells.inference.output import ABSTAINED, Prediction, printable
+from bloodcells.inference.output import ABSTAINED, Prediction
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device

@@ -12,7 +12,7 @@ All numbers come from the JSON files and predictions.npz of finished experiments
 code are shown only by --compare.
 """
 
-from bloodcells.cli.arguments import run_script
+from bloodcells.cli.arguments import printable, run_script
 from bloodcells.cli.tools import parse_report
 
 if __name__ == "__main__":
@@ -91,9 +91,13 @@ def main() -> None:
 def compare(args: Namespace) -> None:
     """Print experiments side by side, and write them as a page."""
     runs = [run_folder.read(run_folder.find(path)) for path in args.compare]
-    print(compare_runs(runs))
     page = args.plots / "comparison.html"
-    if missing := write_comparison(runs, page, args.data_root):
+    try:
+        print(printable(compare_runs(runs), kept="\n"))
+        missing = write_comparison(runs, page, args.data_root)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"--compare: one of the run folders is damaged: {error!r}") from error
+    if missing:
         print(f"{page} has no picture of the images: {missing}")
     print(f"wrote {page}")
 

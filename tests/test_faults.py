@@ -107,27 +107,34 @@ def chosen(total, few):
 @pytest.mark.parametrize("before", ["nothing", "a finished run"])
 def test_error_at_a_call(run, faults, tmp_path, name, before):
     script = "model_baseline.py"
-    flags = [] if before == "nothing" else ["--overwrite"]
+    flags, earlier = [], tmp_path / "earlier"
+    if before == "a finished run":
+        assert run(script, *FLAGS, "--seed", "1", "--output", earlier).code == 0
+        flags = ["--overwrite"]
+        shutil.copytree(earlier, tmp_path / "whole")
     total = count(run, faults, script, tmp_path / "whole", *flags)
     expected = run_folder.read(tmp_path / "whole")
     assert total > 60
     for at in chosen(total, 5):
         folder = tmp_path / f"at-{at}"
         if flags:
-            shutil.copytree(tmp_path / "whole", folder)
+            shutil.copytree(earlier, folder)
         faults.arm(folder, at, ERRORS[name])
         outcome = run(script, *FLAGS, *flags, "--output", folder)
         faults.disarm()
+        assert faults.seen >= at
         where = (at, name, outcome)
         assert outcome.code in (0, 2), where
         assert len(outcome.err.strip().splitlines()) == (outcome.code == 2), where
         assert "Traceback" not in outcome.err, where
         finished = (folder / "metrics.json").exists()
         assert finished or outcome.code == 2, where
-        if finished:
-            run_folder.read(folder)  # whole, be it the earlier one or the new one
+        if finished:  # whole, be it the earlier one or the new one
+            kept = run_folder.read(folder)
+            new = np.array_equal(kept.probabilities, expected.probabilities)
+            assert new or flags, where
         unfinished = (folder / "checkpoint" / "identity.json").exists()
-        again = ["--resume"] if unfinished or finished else []
+        again = ["--resume"] if unfinished or (not flags and finished) else flags
         assert run(script, *FLAGS, *again, "--output", folder).code == 0, where
         assert same(folder, expected), where
         shutil.rmtree(folder)

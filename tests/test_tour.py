@@ -16,7 +16,7 @@ def test_notebook(copy, monkeypatch):
     )
     assert "generated images, not real cells" in printed
     assert "dihedral: True | False" in printed
-    assert (copy / "plots" / "tour-synthetic" / "comparison.html").exists()
+    assert (copy / "plots" / "comparison.html").exists()
 
 
 def test_committed_notebook_has_no_outputs():

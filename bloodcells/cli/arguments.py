@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import os
+import re
+import shlex
 import sys
 import tempfile
 import time
@@ -39,6 +42,8 @@ NOT_RESULTS = (
     *(*PLACES, *WORK, "device", "figure_format", "save_weights", "weights"),
     *("synthetic", "protocol", "storage", "trials"),
 )
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # what is wrong with a disk
 
 P = ParamSpec("P")
 
@@ -94,9 +99,9 @@ def make_parser(script: str, preset: str) -> Parser:
     )
     data.add_argument(
         "--photographs",
-        type=Path,
+        type=location,
         metavar="DIR",
-        help="make the images anew from the original photographs in this folder, at any --size",
+        help="make the images anew from the original photographs in this folder, at any size",
     )
     data.add_argument(
         "--jpeg",
@@ -223,7 +228,7 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
     except UserError as error:
         fail(f"error: {error}", 2)
     except MemoryError:
-        fail("error: out of memory; lower --batch-size, or close other programs", 2)
+        fail("error: out of memory; close other programs, or lower --batch-size if there is one", 2)
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'interrupted: no result was written'}", file=sys.stderr)
         sys.exit(signals.exit_code())
@@ -231,29 +236,41 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
         discard_output()
         sys.exit(141)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            fail(f"error: {error.filename or 'a file'}: {error.strerror}; make room", 2)
         if os.environ.get("BLOODCELLS_DEBUG"):
             raise
         reason = f"{type(error).__name__}: {error}"[:300]
-        fail(f"defect: {reason}; {stored_traceback()}; please report it with that", 70)
+        fail(f"defect: {reason}; {stored_traceback()}", 70)
 
 
 def fail(message: str, code: int) -> NoReturn:
     """Print one line on standard error, and exit."""
-    line = " ".join(message.split())
-    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Text for the terminal: control characters escaped, but for those in `kept`."""
+    return "".join(
+        c if c.isprintable() or c in kept or ord(c) > 0xD7FF else repr(c)[1:-1] for c in text
+    )
+
+
 def stored_traceback() -> str:
-    """Where the traceback of the exception being handled is, after writing it to a file."""
-    text = f"python {' '.join(sys.argv)}\nPython {sys.version}\n\n{traceback.format_exc()}"
+    """What to do with the traceback of the exception being handled, once it is in a file.
+
+    Passwords in addresses of databases are left out.
+    """
+    text = f"python {shlex.join(sys.argv)}\nPython {sys.version}\n\n{traceback.format_exc()}"
+    text = re.sub(r"://[^\s/@]*@", "://...@", text)
     try:
         number, path = tempfile.mkstemp(prefix="bloodcells-", suffix=".txt", text=True)
         with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:
         return "set BLOODCELLS_DEBUG=1 to see the traceback"
-    return f"the traceback is in {path}"
+    return f"please report it with the traceback, which is in {path}"
 
 
 def discard_output() -> None:

@@ -69,6 +69,8 @@ def parse_ablation(script: str) -> Namespace:
         raise UserError(f"--protocol {args.protocol}: the ablation needs cross-validation")
     if args.elsewhere and not args.domain_randomisation:
         raise UserError("--elsewhere does nothing without --domain-randomisation")
+    if args.elsewhere and args.labels != "classes":
+        raise UserError("--elsewhere: its folders name classes; not allowed with --labels stages")
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")
     return args

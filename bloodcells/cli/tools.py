@@ -179,9 +179,7 @@ def add_label_flags(parser: Parser) -> None:
 
 def crop(text: str) -> str:
     """An argparse type: "auto", "whole", or a side in pixels."""
-    if text not in ("auto", "whole"):
-        whole_number(14, 10**5)(text)
-    return text
+    return text if text in ("auto", "whole") else str(whole_number(14, 10**5)(text))
 
 
 def parse_report(script: str) -> Namespace:

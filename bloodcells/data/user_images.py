@@ -35,7 +35,7 @@ class UserImage:
     note: str | None = None  # how it was read, if the user should know
     problem: str | None = None  # why there are no pixels
     square: Square | None = None  # where it was found in a field of view
-    foreign: bool = False  # neither of the final size nor a photograph of the data set's own sizes
+    foreign: bool = False  # not of the data set's kind, by `preparation.prepare`
 
 
 def find(arguments: list[str]) -> list[str]:

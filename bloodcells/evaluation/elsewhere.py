@@ -30,7 +30,7 @@ NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
 def read(folder: Path, size: int) -> tuple[Split, int]:
     """The images under folders named after classes, framed, and how many could not be used.
 
-    Folders with other names are left out, and said. Raises `UserError` if there are no images, and
+    Folders with other names are left out and listed. Raises `UserError` if there are no images, and
     for images of the data set's own kind.
     """
     names = class_names.Names(CLASS_NAMES)

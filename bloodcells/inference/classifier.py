@@ -178,7 +178,7 @@ def load_classifier(
 
 
 def released(classifier: Classifier, card: dict, views: int) -> Released:
-    """The classifier, which stays as it is, set up for so many views, with what its card says."""
+    """A copy of the classifier for this number of views, with what its card says."""
     calibration = card["calibration"][str(views)]
     classifier = copy.copy(classifier)  # shares the weights
     classifier.views, classifier.temperature = views, float(calibration["temperature"])

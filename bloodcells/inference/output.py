@@ -17,7 +17,7 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from bloodcells.cli.arguments import discard_output
+from bloodcells.cli.arguments import discard_output, printable
 from bloodcells.data.framing import Square
 from bloodcells.errors import UserError
 
@@ -34,7 +34,7 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]  # by class
     unlike_training: bool  # out-of-distribution
-    foreign: bool  # neither of the training images' size nor a photograph of the data set's sizes
+    foreign: bool  # not of the data set's kind, by `preparation.prepare`
     pixels: np.ndarray  # uint8 (size, size, 3), as the network saw it
     set: list[str] | None = None  # the prediction set, if asked for
     truth: str | None = None  # the labelled class, if there is one
@@ -135,8 +135,3 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
     except OSError as error:
         discard_output()
         raise UserError(f"standard output: cannot write: {error.strerror}") from error
-
-
-def printable(name: str) -> str:
-    """A name on one line: control characters escaped."""
-    return "".join(c if c.isprintable() or ord(c) > 0xD7FF else repr(c)[1:-1] for c in name)

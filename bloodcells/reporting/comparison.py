@@ -15,16 +15,17 @@ from bloodcells.reporting import html
 from bloodcells.reporting.figures import comparison as figures
 from bloodcells.reporting.page import score
 from bloodcells.reporting.results import dataset_of
-from bloodcells.reporting.tables.compare import differences, recalls, spread
+from bloodcells.reporting.tables.compare import differences, model_pairs, recalls, spread
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
 
 
 def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | None) -> str | None:
-    """Write the page; returns why it has no picture of the images, if they are not at hand.
+    """Write the page; returns None, or why the test images are not shown.
 
     `data_root` is that of `bloodmnist.load`. Raises `UserError` if the page cannot be written.
     """
+    refuse_equal_names(runs)
     missing, test = None, None
     try:
         test = dataset_of(runs[0], data_root).test
@@ -32,7 +33,7 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
         missing = str(error)
     with tempfile.TemporaryDirectory() as scratch:
         draw(runs, test, Path(scratch))
-        shown = html.figures(Path(scratch), "test split")
+        shown = html.figures(Path(scratch), "test split", of="comparison")
     html.write(
         path,
         "comparison.html.j2",
@@ -45,6 +46,13 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
         missing=missing,
     )
     return missing
+
+
+def refuse_equal_names(runs: Sequence[SavedRun]) -> None:
+    """Raise `UserError` for run folders of the same name, which would hide each other."""
+    names = [run.folder.name for run in runs]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UserError(f"--compare: several folders named {twice[0]!r}; rename one")
 
 
 def draw(runs: Sequence[SavedRun], test: Split | None, folder: Path) -> None:
@@ -93,12 +101,11 @@ def classes(first: SavedRun, other: SavedRun) -> dict:
 
 def tests(first: SavedRun, other: SavedRun) -> dict:
     """The table of McNemar's exact tests: one per pair of models, or one of the mean models."""
-    pairs = list(zip(first.probabilities, other.probabilities, strict=False))
-    caption = "McNemar's exact test on the same test images, by pair of models"
-    if len(first.probabilities) != len(other.probabilities):
+    rows, caption = [], "McNemar's exact test on the same test images, by pair of models"
+    pairs = model_pairs(first, other)
+    if pairs is None:
         pairs = [(first.probabilities.mean(0), other.probabilities.mean(0))]
         caption = "McNemar's exact test on the same test images, of the models' mean probabilities"
-    rows = []
     for number, (one, two) in enumerate(pairs, start=1):
         found = mcnemar(first.labels, one.argmax(1), two.argmax(1))
         cells = (found["only_first"], found["only_second"], f"{found['p']:.2g}")

@@ -42,8 +42,10 @@ def inline(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
-def figures(folder: Path, split: str) -> list[dict]:
+def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
     """The folder's figures, to be embedded in the page, which may be passed on to others.
+
+    They are said to be `of` the folder, or of what is named.
 
     Links are left out, as they may lead to any file, and so is what is no PNG.
     """
@@ -58,7 +60,7 @@ def figures(folder: Path, split: str) -> list[dict]:
                 "data": base64.b64encode(content).decode(),
                 "width": width,
                 "height": height,
-                "of": folder.name,
+                "of": folder.name if of is None else of,
                 "words": f"{path.stem.replace('_', ' ')}; data: {made_on}",
             }
         )

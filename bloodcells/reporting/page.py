@@ -129,6 +129,8 @@ def read_result(path: Path) -> dict:
         raise UserError(f"{path.name} is nested too deeply") from error
     if found.get("dataset", {}).get("synthetic"):
         raise UserError("made from generated images: not a result")
+    if "photographs" in (name := found.get("dataset", {}).get("name", "")):
+        raise UserError(f"not made from the official images: {name}")
     if edited := found.get("code", {}).get("edited"):
         raise UserError(
             f"made by edited code ({run_folder.named(edited)}): see report.py --compare"

@@ -103,6 +103,8 @@ def draw_again(run: SavedRun, suffix: str, data_root: Path | None) -> None:
 def dataset_of(run: SavedRun, data_root: Path | None) -> Dataset:
     """The data set of a finished experiment. Raises `UserError` if another is here."""
     found = run.metrics["dataset"]
+    if "photographs" in found["name"]:
+        raise UserError(f"{run.folder}: not made from the official images: {found['name']}")
     labels = run.metrics["config"].get("labels", "classes")
     dataset = bloodmnist.load(data_root, found["size"], found["synthetic"], labels)
     if dataset.describe() != found:

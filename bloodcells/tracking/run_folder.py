@@ -92,7 +92,7 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
             for name in names:
                 os.replace(Path(scratch) / name, folder / name)
         if Path(scratch).exists():
-            print(f"{scratch} could not be removed; it is of no more use")
+            print(f"{scratch} could not be removed; it can be deleted")
         keep_names(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error

@@ -146,7 +146,7 @@ class CheckpointFolder:
             self.locks.release()
             shutil.rmtree(self.folder)
         except OSError as error:  # the results are there
-            print(f"{self.folder} could not be removed: {error.strerror}; it is of no more use")
+            print(f"{self.folder} could not be removed: {error.strerror}; it can be deleted")
 
 
 class Checkpoint:

@@ -21,13 +21,16 @@ class Interrupted(KeyboardInterrupt):
     """Training was asked to stop; the finished epochs are kept."""
 
 
-_requested = False
+_requested = _raised = False
 
 
 @contextmanager
 def ending_after_the_batch() -> Iterator[None]:
-    """Within the block, the first signal makes `stop_if_asked` raise; the second stops at once."""
-    global _requested
+    """Within the block, the first signal makes `stop_if_asked` raise; the second stops at once.
+
+    If `stop_if_asked` is not called any more, the end of the block raises `Interrupted`.
+    """
+    global _requested, _raised
 
     def request(number: int, frame: FrameType | None) -> None:
         global _requested
@@ -47,13 +50,17 @@ def ending_after_the_batch() -> Iterator[None]:
             signal.signal(kind, request)
     try:
         yield
+        if _requested and not _raised and distributed.size() == 1:  # it came after the last batch
+            raise Interrupted
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-        _requested = False
+        _requested = _raised = False
 
 
 def stop_if_asked(device: torch.device) -> None:
     """Raise `Interrupted` if this process, or another of the group, was asked to stop."""
+    global _raised
     if distributed.summed([float(_requested)], device)[0]:
+        _raised = True
         raise Interrupted

@@ -10,7 +10,7 @@ from bloodcells.training import distributed
 class Progress:
     """Shows the epochs of all models: a progress bar on a terminal, else one line per epoch.
 
-    The time left is that of the mean epoch so far, with all that happens between epochs.
+    The time left is estimated from the mean epoch so far, with the time between epochs.
     """
 
     def __init__(self, runs: int, epochs: int, quiet: bool = False):

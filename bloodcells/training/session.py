@@ -34,7 +34,7 @@ from bloodcells.training.interruption import ending_after_the_batch
 from bloodcells.training.meter import refuse_divergence
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
-from bloodcells.training.tensorboard import Curves
+from bloodcells.training.tensorboard import Curves, writer_class
 
 NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # nothing of the models
 KEPT = ("save_weights", "released")  # of these, cannot be added to a finished experiment
@@ -59,6 +59,8 @@ def open_session(
         record = environment(device.type, args.code) | {"processes": distributed.size()}
         run_folder.prepare(args.output, args.code)
         keep_freed_memory()
+        if args.tensorboard:
+            writer_class()  # raises without the package, before anything is begun
         folder = open_folder(args, dataset, folds, network, device, result)
         progress = Progress(len(folds), args.epochs, args.quiet)
         with folder, progress, ExitStack() as stack:
@@ -193,6 +195,8 @@ class Session:
         """Keep the record of a trained model; `predictions` are fields of `Run`."""
         self.folder.finish(fold.name, record_of(fold, model, self.history, predictions))
         self.checkpoint = None
+        if self.curves:
+            self.curves.close()
 
     def flush(self) -> None:
         """Write the state of the model in training, if it is not yet on disk."""

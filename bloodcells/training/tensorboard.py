@@ -6,12 +6,14 @@ import copy
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bloodcells.errors import UserError
 from bloodcells.training.augmentation import Batches
+from bloodcells.training.locks import mendable
 
 EXAMPLES = 32  # images of the first batch
 
@@ -20,42 +22,47 @@ class Curves:
     """What TensorBoard shows of one model's training."""
 
     def __init__(self, folder: Path, epochs_done: int):
-        """Write to `folder`; a model that begins anew replaces what is there.
-
-        Raises `UserError` if the package is not installed, or if the folder cannot be written.
-        """
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError(
-                "--tensorboard: the package is not installed; run: "
-                "pip install -r requirements-tensorboard.txt"
-            ) from error
-        try:
+        """Write to `folder`; a new model replaces what is there. Raises `UserError`."""
+        self.folder = folder
+        with mendable(folder):
             if not epochs_done and folder.exists():
                 shutil.rmtree(folder)
-            self.writer = SummaryWriter(str(folder), purge_step=epochs_done + 1)
-        except OSError as error:
-            raise UserError(f"--tensorboard: {folder}: cannot be written: {error}") from error
+            self.writer = writer_class()(str(folder), purge_step=epochs_done + 1)
 
     def show_examples(self, batches: Batches) -> None:
-        """Write the images with which an epoch would begin now, augmented."""
-        self.writer.add_images("training images", (examples(batches) + 1) / 2, 0)
+        """Write the images with which an epoch would begin now, augmented. Raises `UserError`."""
+        with mendable(self.folder):
+            self.writer.add_images("training images", (examples(batches) + 1) / 2, 0)
 
     def add(self, row: Mapping[str, float], network: nn.Module) -> None:
-        """Write an epoch's row of the history, and the norm of its last batch's gradients."""
+        """Write an epoch's row of the history, and the norm of its last batch's gradients.
+
+        Raises `UserError` if it cannot be written.
+        """
         epoch = int(row["epoch"])
-        for name, value in row.items():
-            if name not in ("seed", "fold", "epoch") and value is not None:
-                self.writer.add_scalar(name, value, epoch)
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        self.writer.add_scalar("gradient_norm_of_last_batch", norm, epoch)
-        self.writer.flush()
+        values = {k: v for k, v in row.items() if k not in ("seed", "fold", "epoch")}
+        values["gradient_norm_of_last_batch"] = float(nn.utils.get_total_norm(gradients))
+        with mendable(self.folder):
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, epoch)
+            self.writer.flush()
 
     def close(self) -> None:
         """Close the file."""
         self.writer.close()
+
+
+def writer_class() -> Any:
+    """The class that writes for TensorBoard. Raises `UserError` without the package."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "--tensorboard: the package is not installed; run: "
+            "pip install -r requirements-tensorboard.txt"
+        ) from error
+    return SummaryWriter
 
 
 def examples(batches: Batches) -> Tensor:

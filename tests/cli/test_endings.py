@@ -1,11 +1,9 @@
 """How scripts end: exit codes, one line, and where the traceback of a defect is."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,8 +24,8 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(capsys, monkeypatch):
         arguments.run_script(defect)
     assert stop.value.code == 70
     (line,) = capsys.readouterr().err.splitlines()
-    assert ": defect: ValueError: two lines; the traceback is in " in line
-    path = Path(re.findall(r"the traceback is in (\S+);", line)[0])
+    assert ": defect: ValueError: two lines; please report it with the traceback" in line
+    path = Path(line.rpartition("which is in ")[2])
     text = path.read_text()
     path.unlink()
     assert "in defect" in text
@@ -49,6 +47,28 @@ def test_a_defect_without_a_place_for_its_traceback(capsys, monkeypatch):
 def test_debugging_shows_the_traceback():
     with pytest.raises(ZeroDivisionError):
         arguments.run_script(lambda: 1 / 0)
+
+
+def test_a_full_disk_is_no_defect(capsys, monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device", "log.txt")
+
+    with pytest.raises(SystemExit) as stop:
+        arguments.run_script(full)
+    assert stop.value.code == 2
+    assert "error: log.txt: No space left on device; make room" in capsys.readouterr().err
+
+
+def test_a_password_is_not_stored(monkeypatch, capsys):
+    monkeypatch.delenv("BLOODCELLS_DEBUG")
+    monkeypatch.setattr(sys, "argv", ["a.py", "--storage", "postgresql://me:secret@host/db"])
+    with pytest.raises(SystemExit):
+        arguments.run_script(lambda: 1 / 0)
+    path = Path(capsys.readouterr().err.strip().rpartition("which is in ")[2])
+    text = path.read_text()
+    path.unlink()
+    assert "secret" not in text
+    assert "postgresql://...@host/db" in text
 
 
 def test_no_memory_is_no_defect(capsys):
@@ -84,11 +104,10 @@ def test_a_signal_while_modules_load(tmp_path, name):
 
 
 def test_a_second_process_is_told_who_is_at_work(fails, tmp_path):
-    flags = ["--synthetic", "--folds", "2", "--epochs", "500", "--device", "cpu"]
+    flags = ["--synthetic", "--folds", "2", "--epochs", "100000", "--device", "cpu"]
     command = [sys.executable, "model_baseline.py", *flags, "--output", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
-        while "epoch 1/" not in first.stdout.readline():
-            time.sleep(0)
+        assert any("epoch 1/" in line for line in first.stdout)
         line = fails("model_baseline.py", *flags, "--output", tmp_path)
         first.send_signal(signal.SIGTERM)
         first.communicate()

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,14 +42,13 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
 
 
 def test_data_that_is_not_at_hand(run, quick_run, tmp_path):
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in quick_run.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    metrics = json.loads((copy / "metrics.json").read_text())
-    metrics["dataset"]["md5"] = "0" * 32
-    (copy / "metrics.json").write_text(json.dumps(metrics))
-    outcome = run("report.py", "--compare", copy, copy, "--plots", tmp_path)
+    copies = tmp_path / "one", tmp_path / "two"
+    for copy in copies:
+        shutil.copytree(quick_run, copy)
+        metrics = json.loads((copy / "metrics.json").read_text())
+        metrics["dataset"]["md5"] = "0" * 32
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+    outcome = run("report.py", "--compare", *copies, "--plots", tmp_path)
     assert outcome.code == 0, outcome
     assert "has no picture of the images: " in outcome.out
     text = (tmp_path / "comparison.html").read_text()
@@ -56,10 +57,14 @@ def test_data_that_is_not_at_hand(run, quick_run, tmp_path):
 
 
 def test_damaged_history(fails, quick_run, tmp_path):
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in quick_run.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
+    copy = Path(shutil.copytree(quick_run, tmp_path / "copy"))
     (copy / "history.csv").write_text("epoch,lr\n1,fast\n")
     line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
     assert "history.csv: cannot be read" in line
+    metrics = json.loads((copy / "metrics.json").read_text())
+    del metrics["test_per_class"]
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
+    assert "one of the run folders is damaged: KeyError('test_per_class')" in line
+    line = fails("report.py", "--compare", quick_run, quick_run, "--plots", tmp_path)
+    assert "several folders named" in line

@@ -308,7 +308,7 @@ def test_signal_ends_after_the_batch(tmp_path):
     process = start(tmp_path)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 143
     first, *_, last = err.strip().splitlines()
     assert first == "stopping after this batch; again to stop at once"
     assert last.startswith("stopped; resume with: python model_cnn.py --config cnn-fast-60")
@@ -325,6 +325,12 @@ def test_second_signal_stops_at_once(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     interruption.stop_if_asked(torch.device("cpu"))  # outside, nothing was asked for
+
+
+def test_a_signal_after_the_last_batch_is_not_forgotten():
+    with pytest.raises(interruption.Interrupted):
+        with interruption.ending_after_the_batch():
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_resuming_command_keeps_what_matters(monkeypatch):

@@ -27,13 +27,18 @@ def curves(path: Path, histories: Mapping[str, list[dict]]) -> None:
                 column = f"{split}_{quantity}"
                 values = [[row[column] for row in history if row["epoch"] == e] for e in epochs]
                 colour = COLOURS[number % len(COLOURS)]
-                label = name + (", training" if split == "train" else "")
-                axes.plot(epochs, np.mean(values, 1), color=colour, marker=".", label=label)
+                label = name + (", held out" if split == "val" else ", training")
+                line = "-" if number < len(COLOURS) else "--"
+                axes.plot(epochs, np.mean(values, 1), line, color=colour, marker=".", label=label)
                 low, high = np.min(values, 1), np.max(values, 1)
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
-            axes.set(xlabel="epoch", ylabel=f"held-out {quantity}")
+            axes.set(xlabel="epoch", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        legend = figure.legend(
+            *axes.get_legend_handles_labels(), loc="outside lower center", ncols=2
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
 
 
 def differing(
@@ -54,7 +59,9 @@ def differing(
         ):
             found = np.flatnonzero(right)
             found = found[np.argsort(-sign * gain[found], kind="stable")]
-            part.suptitle(f"{len(found)} images that only {name} reads correctly", size=9)
+            shown = min(len(found), SHOWN // 2)
+            words = f"{len(found)} images that only {name} reads correctly; the clearest {shown}"
+            part.suptitle(words, size=9, parse_math=False)
             for axes in part.subplots(2, SHOWN // 4).flat:
                 axes.axis("off")
             wrong = probabilities[0 if sign == 1 else 1].argmax(1)

@@ -26,7 +26,13 @@ STYLE = {
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",
 }
-SHORT_NAMES = {"immature granulocyte": "imm. gran."}
+SHORT_NAMES = {
+    "immature granulocyte": "imm. gran.",
+    "promyelocyte": "promyel.",
+    "metamyelocyte": "metamyel.",
+    "band neutrophil": "band",
+    "segmented neutrophil": "segmented",
+}
 
 
 @contextmanager

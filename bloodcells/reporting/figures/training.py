@@ -70,7 +70,8 @@ def confusion_matrix(
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
     most = max(float(errors.max()), 1e-9)
-    with page(path, 5.2, 4.6, mark) as figure:
+    side = max(4.6, 0.52 * len(names))
+    with page(path, side + 0.6, side, mark) as figure:
         axes = figure.subplots()
         axes.set_facecolor("#E6E6E6")  # of the diagonal
         picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=most))
@@ -79,7 +80,8 @@ def confusion_matrix(
         axes.set_yticks(ticks, short(names))
         axes.set(xlabel="predicted class", ylabel="true class")
         for row, column in np.argwhere(counts > 0):
-            text = f"{counts[row, column]:.1f}".removesuffix(".0")
+            number = counts[row, column]
+            text = f"{number:.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
             dark = row != column and share[row, column] > 0.6 * most
             axes.text(
                 column, row, text, ha="center", va="center", color="white" if dark else "black",
@@ -136,4 +138,6 @@ def confident_mistakes(
                 f"{confidence[index]:.2f}, no. {index}",
                 size=6.5,
             )
-        figure.supxlabel("probability: mean over the runs' models; no.: test image", size=7)
+        figure.supxlabel(
+            "probability: mean over the runs' models; no.: row of predictions.npz", size=7
+        )

@@ -18,7 +18,9 @@ def compare_runs(runs: list[SavedRun]) -> str:
     """
     first, *others = runs
     for run in others:
-        if run.metrics["dataset"] != first.metrics["dataset"]:
+        if run.metrics["dataset"] != first.metrics["dataset"] or not np.array_equal(
+            run.labels, first.labels
+        ):
             raise UserError(f"{run.folder}: on different data from {first.folder}")
     width = max(len(name) for name in ("experiment", *(run.folder.name for run in runs)))
     lines = [
@@ -75,16 +77,24 @@ def differences(runs: list[SavedRun]) -> list[str]:
 
 def paired(first: SavedRun, other: SavedRun) -> list[str]:
     """McNemar's exact test for each pair of models, on the test images that both were scored on."""
-    if first.probabilities.shape != other.probabilities.shape:
+    pairs = model_pairs(first, other)
+    if pairs is None:
         return [
             f"{first.folder.name} and {other.folder.name}: not paired, as their numbers of models "
             "differ"
         ]
     lines = [f"on the same test images, only {first.folder.name} : only {other.folder.name} right"]
-    for one, two in zip(first.probabilities, other.probabilities, strict=True):
+    for one, two in pairs:
         test = mcnemar(first.labels, one.argmax(1), two.argmax(1))
         lines.append(f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}")
     return lines
+
+
+def model_pairs(first: SavedRun, other: SavedRun) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """The probabilities of each pair of models; None if their numbers differ."""
+    if len(first.probabilities) != len(other.probabilities):
+        return None
+    return list(zip(first.probabilities, other.probabilities, strict=True))
 
 
 def by_class(first: SavedRun, other: SavedRun) -> list[str]:

@@ -125,7 +125,9 @@ def stages(plots: Path) -> str:
         wrong = predicted[:, run.labels == number]
         taken = np.bincount(wrong[wrong != number], minlength=len(STAGES))
         words = ", ".join(
-            f"{STAGES[n]} {taken[n] / taken.sum():.0%}" for n in np.argsort(-taken)[:3] if taken[n]
+            f"{STAGES[n]} {taken[n] / taken.sum():.0%}"
+            for n in np.argsort(-taken, kind="stable")[:3]
+            if taken[n]
         )
         lines.append(
             f"| {row['class']} | {row['support']} | {row['precision']:.3f} | {row['recall']:.3f} "
@@ -168,6 +170,8 @@ def collapsed(run: SavedRun, best: SavedRun) -> str:
     for stage, number in enumerate(class_of):
         ours[..., number] += run.probabilities[..., stage]
     theirs = best.probabilities[:, known]
+    if len(ours) != len(theirs):
+        raise UserError(f"{run.folder} and {best.folder} differ in their number of models")
     tests = [
         mcnemar(labels, one.argmax(1), other.argmax(1))
         for one, other in zip(ours, theirs, strict=True)
