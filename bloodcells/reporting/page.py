@@ -26,6 +26,10 @@ TITLES = {  # of the tables
     "speed": "How fast networks train",
     "ladder": "All recipes",
     "ablation": "What each part of the recipe contributes",
+    "ablation-robust": "What each part of cnn-robust contributes",
+    "elsewhere": "Other laboratories",
+    "errors": "What the errors are",
+    "stages": "Eleven stages instead of eight classes",
     "trust": "How far to trust a probability",
     "search": "The paper's search",
     "results": "The best recipe, class by class",
@@ -39,6 +43,11 @@ STUDIES = {  # folder: title, command, the data of its figures
         "python ablation.py --overwrite",
         "held-out images of train + validation",
     ),
+    "ablation-robust": (
+        "What each part of cnn-robust contributes",
+        "python ablation.py --config ablation-robust --elsewhere DIR --overwrite",
+        "held-out images of train + validation, and another laboratory's",
+    ),
     "tuning-best": (
         "Search around the best recipe",
         "python model_parameter_tuning.py --config tuning-best",
@@ -50,6 +59,16 @@ STUDIES = {  # folder: title, command, the data of its figures
         "held-out images of train + validation",
     ),
     "release": ("How far to trust a probability", "python model_release.py", "test split"),
+    "release-best": (
+        "The same, of cnn-best",
+        "python model_release.py --config release-best",
+        "test split",
+    ),
+    "release-stages": (
+        "The same, of cnn-stages",
+        "python model_release.py --config release-stages",
+        "test split",
+    ),
     "robustness": ("Corrupted images", "python robustness.py", "test split"),
     "explain": (
         "Errors, labels, maps",
@@ -58,7 +77,10 @@ STUDIES = {  # folder: title, command, the data of its figures
     ),
     "bench": ("Speed", "make bench", "timing only"),
 }
-RESULTS = {"data": "audit.json", "ablation": "ablation.json", "bench": "bench.json"}
+RESULTS = {
+    **{"data": "audit.json", "bench": "bench.json"},
+    **dict.fromkeys(("ablation", "ablation-robust"), "ablation.json"),
+}
 UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 Block = Callable[[Path], str]
 

@@ -328,9 +328,8 @@ def test_second_signal_stops_at_once(tmp_path, monkeypatch):
 
 
 def test_a_signal_after_the_last_batch_is_not_forgotten():
-    with pytest.raises(interruption.Interrupted):
-        with interruption.ending_after_the_batch():
-            signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(interruption.Interrupted), interruption.ending_after_the_batch():
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_resuming_command_keeps_what_matters(monkeypatch):
