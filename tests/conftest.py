@@ -33,6 +33,8 @@ OLDER = {
     *("cnn-fast-15/metrics.json", "cnn-fast-30/metrics.json", "cnn-fast-60/metrics.json"),
     *("cnn-fast-200/metrics.json", "cnn-best/metrics.json", "tuning/metrics.json"),
     *("cnn-best-train-and-validation/metrics.json", "ablation/ablation.json", "bench/bench.json"),
+    *("cnn-robust/metrics.json", "explain/metrics.json", "robustness/metrics.json"),
+    *("release/metrics.json", "release-best/metrics.json"),
 }
 FREQUENCIES = [0.3, *[0.1] * 7]  # of the classes, in the card of `weights`
 os.environ["BLOODCELLS_DEBUG"] = "1"  # a defect ends a test with its traceback

@@ -39,20 +39,29 @@ def quick_ablation(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def quick_stages(tmp_path_factory, run_once):
+    """The same as `quick_run`, with stages of maturation."""
+    folder = tmp_path_factory.mktemp("runs") / "stages"
+    run_once("model_baseline.py", *QUICK, "--labels", "stages", "--output", folder)
+    return folder
+
+
 @pytest.fixture
-def plots(quick_run, quick_ablation, tmp_path, monkeypatch):
+def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
     """The folders of all tables, made of generated runs relabelled as real and of today's code."""
     monkeypatch.setattr(common, "older_commit", lambda found: None)
     runs = [(preset, None) for preset in (*PAPER.values(), *studies.LADDER)]
     runs += [(preset, "as-published") for preset in PAPER.values()]
-    runs += [("cnn-best", "train-and-validation"), ("cnn-robust", None)]
+    runs += [(name, None) for name in ("cnn-robust", "cnn-stages")]
+    runs += [("cnn-best", "train-and-validation")]
     for preset, protocol in dict.fromkeys(runs):
         folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)
-        shutil.copytree(quick_run, folder)
+        shutil.copytree(quick_stages if preset == "cnn-stages" else quick_run, folder)
         settings = load_preset(PRESETS / f"{preset}.toml")
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
-        change(folder, dataset={"synthetic": False}, config=config)
+        change(folder, dataset={"synthetic": False, "name": "BloodMNIST"}, config=config)
     for name in ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust"):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     (tmp_path / "plots" / "explain").mkdir()

@@ -48,7 +48,7 @@ def headline(plots: Path) -> str:
     machines = dict.fromkeys(machine(run.metrics) for run in runs.values())
     there = releases["cnn-robust"]["elsewhere"]
     models = " or ".join(sorted({str(len(run.probabilities)) for run in runs.values()}))
-    many = sum(run.metrics["config"]["views"] > 1 for run in runs.values())
+    many = sum(run.metrics["config"].get("views", 1) > 1 for run in runs.values())
     words = (
         f"Mean ± standard deviation over {models} models [95 % bootstrap interval over test "
         f"images]. The last {many} recipes average over 8 views of each image (test-time "
