@@ -7,13 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import OLDER, ROOT
+from conftest import OLDER, QUICK, ROOT
 
 import report
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data import corruptions
 from bloodcells.data.bloodmnist import CLASS_NAMES
-from bloodcells.data.photographs import CLASS_OF, Photograph
+from bloodcells.data.photographs import CLASS_OF, STAGES, Photograph
 from bloodcells.errors import UserError
 from bloodcells.reporting.tables import common, studies
 from bloodcells.reporting.tables import elsewhere as elsewhere_tables
@@ -70,11 +70,12 @@ def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
     )
     (tmp_path / "plots" / "explain" / "suspect_labels.csv").write_text(suspects)
     monkeypatch.setattr(stages_tables, "read_table", lambda: {"test": photographs_of(quick_run)})
+    leave_out_unknown(tmp_path / "plots" / "cnn-stages", photographs_of(quick_run))
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
     settings = load_preset(PRESETS / "ablation.toml")
     config = {key.replace("-", "_"): value for key, value in settings.items()}
     path = tmp_path / "plots" / "ablation"
-    change(path, "ablation.json", dataset={"synthetic": False}, config=config)
+    change(path, "ablation.json", dataset={"synthetic": False, "name": "BloodMNIST"}, config=config)
     return tmp_path / "plots"
 
 
@@ -89,6 +90,15 @@ def photographs_of(folder):
         Photograph(f"{n}.jpg", next(stages[CLASS_NAMES[label]]), (360, 363), 2.0, n < 2)
         for n, label in enumerate(labels)
     ]
+
+
+def leave_out_unknown(folder, photographs):
+    """Keep the predictions of images with a stage, labelled with it."""
+    known = np.array([one.stage in STAGES for one in photographs])
+    with np.load(folder / "predictions.npz") as saved:
+        kept = {"probabilities": saved["probabilities"][:, known], "split": "test"}
+    kept["labels"] = np.array([STAGES.index(x.stage) for x in photographs if x.stage in STAGES])
+    np.savez(folder / "predictions.npz", **kept)
 
 
 def change(folder, name="metrics.json", **changes):
@@ -487,3 +497,21 @@ def test_ablation_of_randomisation(plots):
     lines = elsewhere_tables.ablation(plots).splitlines()
     (row,) = (line for line in lines if line.startswith(f"| {left_out['name']} |"))
     assert row.split(" | ")[3].startswith("20.00 ± 0.00 (")
+
+
+def test_stages_are_added_up_to_classes(plots):
+    text = stages_tables.stages(plots)
+    run, best = (run_folder.read(plots / name) for name in ("cnn-stages", "cnn-best"))
+    class_of = np.array([CLASS_NAMES.index(CLASS_OF[stage]) for stage in STAGES])
+    added = run.probabilities @ np.eye(8)[class_of]
+    accuracy = (added.argmax(2) == class_of[run.labels]).mean()
+    assert f"Added up to the eight classes: accuracy {accuracy:.4f}, against " in text
+    assert len(run.labels) < len(best.labels)
+    wrong = run.probabilities.argmax(2) != run.labels
+    line = [STAGES.index(stage) for stage in stages_tables.MATURATION]
+    near = sum(
+        ((run.labels == one) & (run.probabilities.argmax(2) == other)).sum()
+        for a, b in itertools.pairwise(line)
+        for one, other in ((a, b), (b, a))
+    )
+    assert f"{near / wrong.sum():.0%} of the errors are one stage off" in text

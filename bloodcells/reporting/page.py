@@ -78,7 +78,8 @@ STUDIES = {  # folder: title, command, the data of its figures
     "bench": ("Speed", "make bench", "timing only"),
 }
 RESULTS = {
-    **{"data": "audit.json", "bench": "bench.json"},
+    "data": "audit.json",
+    "bench": "bench.json",
     **dict.fromkeys(("ablation", "ablation-robust"), "ablation.json"),
 }
 UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
