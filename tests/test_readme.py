@@ -92,7 +92,13 @@ def test_prediction_runs(run, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     cells = synthetic_cells.make()["test"][0][:3]
     np.save("cells.npy", cells)
-    for name in ("cell.png", "photographs/a.jpg", "slide 7/b.jpg", "sorted/monocyte/c.tif"):
+    for name in (
+        "cell.png",
+        "photographs/a.jpg",
+        "slide 7/b.jpg",
+        "sorted/monocyte/c.tif",
+        "smear/d.png",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(cells[0]).save(path)

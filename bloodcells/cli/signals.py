@@ -26,6 +26,7 @@ def exit_code() -> int:
 def end_in_one_line() -> None:
     """From here on, SIGTERM and SIGHUP act like Ctrl-C, also while modules are still imported."""
     sys.excepthook = report
+    note(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread():  # only it gets signals
         return
     for number in ENDING:

@@ -231,8 +231,13 @@ def parse_report(script: str) -> Namespace:
 def parse_hub(script: str) -> Namespace:
     """The command line of hubconf.py."""
     parser = Parser(script)
-    parser.add_argument("folder", type=location, metavar="FOLDER", help="folder to write")
-    return parser.parse_args()
+    parser.add_argument(
+        "folder", nargs="?", type=location, metavar="FOLDER", help="folder to write"
+    )
+    args = parser.parse_args()
+    if args.folder is None:
+        raise UserError("no folder: name the one to write")
+    return args
 
 
 def parse_demo(script: str) -> Namespace:
