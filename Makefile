@@ -7,7 +7,7 @@ help:
 	@echo 'setup        install into $(VENV)'
 	@echo 'reproduce    the paper: download, train, score, tables'
 	@echo 'test         install the test tools, run the tests'
-	@echo 'test-faults  disk errors at every call, one after another: half an hour'
+	@echo 'test-faults  disk errors at every call, one after another: two minutes'
 	@echo 'lint         ruff, layers, types'
 	@echo 'bench        measure the speed; run nothing else meanwhile'
 	@echo 'test-lowest  the tests with the oldest packages allowed'

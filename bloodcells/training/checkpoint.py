@@ -88,6 +88,7 @@ class CheckpointFolder:
                     )
                 compare(finished_identity(self.result), self.identity, self.run)
                 shutil.rmtree(self.folder, ignore_errors=True)  # left if killed at the very end
+                self.sweep()
                 return False
             self.resumed = unfinished and not overwrite
             if self.resumed:
@@ -97,10 +98,14 @@ class CheckpointFolder:
             if not self.resumed:
                 self.clear()
                 write_whole(self.known, json.dumps(self.identity).encode())
-            if not self.shared:  # partial files of a killed process
-                for left in (*self.run.glob(".writing-*"), *self.folder.glob("*.part")):
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            self.sweep()
             return True
+
+    def sweep(self) -> None:
+        """Delete partial files of a killed process, unless another may be writing them."""
+        if not self.shared:
+            for left in (*self.run.glob(".writing-*"), *self.folder.glob("*.part")):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def __enter__(self) -> CheckpointFolder:
         return self
