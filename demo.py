@@ -17,7 +17,6 @@ if __name__ == "__main__":
     run_script(parse_demo, __file__)  # answers --help and wrong flags before torch loads
 
 import base64
-import io
 import os
 import socket
 import tempfile
@@ -33,7 +32,6 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import Environment
-from PIL import Image
 
 from bloodcells import ROOT
 from bloodcells.data import user_images
@@ -42,7 +40,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
 from bloodcells.inference.classifier import Released, load_classifier
-from bloodcells.inference.output import Prediction, as_csv
+from bloodcells.inference.output import Prediction, as_csv, png
 from bloodcells.training.device import choose_device
 from predict import classify
 
@@ -153,7 +151,7 @@ def answer(names: Sequence[str], model: Released, args: Namespace) -> str:
         notes=[image for image in images if image.note],
         too_many=len(names) - len(chosen),
         counts=differential(counts, model.classes) if len(found) >= COUNTED_FROM else [],
-        table=data_url("text/csv", "\r\n".join(as_csv(found)).encode()) if found else None,
+        table=base64.b64encode("\r\n".join(as_csv(found)).encode()).decode() if found else None,
     )
 
 
@@ -163,7 +161,7 @@ def renamed(image: UserImage) -> UserImage:
 
 
 def maps(model: Released, predictions: Sequence[Prediction]) -> list[str]:
-    """For each prediction, its image with the places that speak for its class marked: a PNG."""
+    """Each image with the places that speak for its class marked, as PNGs in base64."""
     if not predictions:
         return []
     pixels = np.stack([one.pixels for one in predictions])
@@ -181,18 +179,6 @@ def maps(model: Released, predictions: Sequence[Prediction]) -> list[str]:
     alpha = 0.7 * support.permute(0, 2, 3, 1).cpu().numpy()
     marked = pixels * (1 - alpha) + np.array([255, 140, 0]) * alpha
     return [png(one) for one in marked.astype(np.uint8)]
-
-
-def png(pixels: np.ndarray) -> str:
-    """A PNG of an image, uint8 (H, W, 3), as a URL."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return data_url("image/png", file.getvalue())
-
-
-def data_url(kind: str, content: bytes) -> str:
-    """Content as a URL of its own."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 if __name__ == "__main__":

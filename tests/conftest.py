@@ -1,5 +1,6 @@
 """What the tests share: a way to run a script in this process, real data, and finished runs."""
 
+import builtins
 import functools
 import importlib
 import json
@@ -134,6 +135,22 @@ def predicted(monkeypatch):
     for module in (model_cnn, prediction):
         monkeypatch.setattr(module, "predict", spy)
     return seen
+
+
+@pytest.fixture
+def uninstalled(monkeypatch):
+    """Make the import of a module fail, as if its package were not installed."""
+    real = builtins.__import__
+
+    def leave_out(module: str) -> None:
+        def without(name, *args, **kwargs):
+            if name == module:
+                raise ImportError(name)
+            return real(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+
+    return leave_out
 
 
 @pytest.fixture

@@ -65,9 +65,14 @@ class Prediction:
     @property
     def picture(self) -> str:
         """The pixels as a PNG in base64."""
-        file = io.BytesIO()
-        Image.fromarray(self.pixels).save(file, "PNG")
-        return base64.b64encode(file.getvalue()).decode()
+        return png(self.pixels)
+
+
+def png(pixels: np.ndarray) -> str:
+    """An image, uint8 (H, W, 3), as a PNG in base64."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def as_table(predictions: Iterable[Prediction]) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """--tensorboard, --quiet and the progress bar: what is shown of a training, and changes nothing."""
 
-import builtins
 import csv
 import io
 
@@ -51,15 +50,8 @@ def test_an_experiment_that_begins_anew_replaces_its_curves(run, tmp_path):
     assert [event.step for event in found.Scalars("train_loss")] == [1, 2]
 
 
-def test_without_the_package(fails, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "torch.utils.tensorboard":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_the_package(fails, tmp_path, uninstalled):
+    uninstalled("torch.utils.tensorboard")
     line = fails("model_baseline.py", *FLAGS, "--tensorboard", "--output", tmp_path)
     assert "pip install -r requirements-tensorboard.txt" in line
 
