@@ -74,7 +74,7 @@ CORRUPTED = 150  # held-out images of each fold that are corrupted
 def main() -> None:
     """Train every variant on the same folds, and compare their held-out scores."""
     args = parse_ablation(__file__)
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     args.precision = choose_precision(args.precision, device)
     changes = OF_RANDOMISATION if args.domain_randomisation else VARIANTS
     variants = make_variants(args, changes)

@@ -76,7 +76,7 @@ def main() -> None:
     """Run all measurements, one after another, and write the results."""
     args = parse_bench(__file__)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler logs to the console
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     run_folder.prepare(args.output, args.code)
     dataset = bloodmnist.load(**data_settings(args))
     keep_freed_memory()

@@ -58,7 +58,7 @@ def main() -> None:
     args = parse_demo(__file__)
     refuse_address(args.host, args.port)
     gradio = load_gradio()
-    model = load_classifier(args.weights, args.views, choose_device(args.device))
+    model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
         page = make_page(gradio, model, args)

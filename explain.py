@@ -49,7 +49,7 @@ SUSPECTS = 40  # suspect labels in the figure; the CSV file has all
 def main() -> None:
     """Check every label against a held-out prediction, then examine the released network."""
     args = parse_explain(__file__)
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
     path = run_folder.find(args.released)

@@ -38,7 +38,7 @@ from models import Baseline
 def main() -> None:
     """Train and score the baseline on every fold."""
     args = parse_baseline(__file__)  # flags override the preset of .config/
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
     dataset = bloodmnist.load(**data_settings(args))

@@ -49,7 +49,7 @@ from bloodcells.training.session import open_session
 def main() -> None:
     """Train and score a network on every fold or seed."""
     args = parse_cnn(__file__)  # flags override the preset of .config/
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
     dataset = bloodmnist.load(**data_settings(args))

@@ -6,8 +6,9 @@
 
 The preset's table [space] lists what to vary: `batch-size = [64, 128]` gives values,
 `lr = {low = 1e-3, high = 1e-1, log = true}` a range. To continue a search that was stopped or
-killed, run the same command again. To share its trials among several machines, run the same command
-on each, with the same --storage. Writes plots/tuning/ with best.toml, a preset for model_cnn.py.
+killed, run the same command again. To share its trials, run it several times at once, on several
+machines with the same --storage; workers on one machine share its cores. Writes plots/tuning/ with
+best.toml, a preset for model_cnn.py.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -41,10 +42,12 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device, choose_precision, keep_freed_memory
 from bloodcells.training.meter import DivergedError, refuse_divergence
+from bloodcells.training.threads import Trainings, trainings
 from model_cnn import set_up, train_epoch
 
 NOT_THE_SEARCH = (  # settings that may differ between workers and restarts of a study
-    *(*PLACES, *NOT_SETTINGS, "device", "figure_format", "storage", "trials", "save_weights"),
+    *(*PLACES, *NOT_SETTINGS, "device", "threads", "figure_format", "storage"),
+    *("trials", "save_weights"),
 )
 
 
@@ -53,7 +56,7 @@ def main() -> None:
     args, parser = parse_search(__file__)
     space = read_space(parser, args)
     trials = number_of_trials(args, space)
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     args.precision = choose_precision(args.precision, device)
     record = environment(device.type, args.code)
     run_folder.prepare(args.output, args.code)
@@ -71,15 +74,17 @@ def main() -> None:
     worker = Worker(database, study, trials, partial(prepare_trial, args, space, study))
     print(f"{trials} trials of up to {len(folds)} models on {device}; study: {database}")
     keep_freed_memory()
-    objective = partial(held_out_score, search=search, images=pool.to(device), folds=folds)
-    worker.run(objective, Console(trials, search))
+    with trainings() as beside:
+        images = pool.to(device)
+        objective = partial(held_out_score, search=search, images=images, folds=folds, beside=beside)
+        worker.run(objective, Console(trials, search))
     with database.errors():
         filled, shares = worker.filled(), importances(study)
     save_search(args, dataset.describe(), record, search, filled, shares)
 
 
 def held_out_score(
-    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold]
+    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold], beside: Trainings
 ) -> float:
     """The objective: train one model per fold with the trial's settings; higher is better.
 
@@ -94,14 +99,19 @@ def held_out_score(
         if models and args.prune and search.hopeless(trial.study, models):
             raise optuna.TrialPruned
         train, held_out = images.choose(fold.train), images.choose(fold.held_out)
-        models.append(train_until_it_stops(args, recipe, fold, train, held_out))
+        models.append(train_until_it_stops(args, recipe, fold, train, held_out, beside))
         trial.set_user_attr("folds", models)
         trial.report(search.score(models), step=len(models))
     return search.score(models)
 
 
 def train_until_it_stops(
-    args: Namespace, recipe: Recipe, fold: Fold, train: Labelled, held_out: Labelled | None
+    args: Namespace,
+    recipe: Recipe,
+    fold: Fold,
+    train: Labelled,
+    held_out: Labelled | None,
+    beside: Trainings,
 ) -> dict:
     """Train one model with early stopping; returns its history, one list per column."""
     started = time.perf_counter()
@@ -111,6 +121,7 @@ def train_until_it_stops(
     try:
         model, batches, optimizers, schedulers = set_up(args, recipe, fold, train)
         for epoch in range(1, recipe.epochs + 1):
+            beside.share_cores(args.threads)  # with other workers on this machine
             row = train_epoch(model, batches, optimizers, schedulers, recipe)
             row |= score(model, held_out, recipe)
             refuse_divergence(epoch, row)

@@ -58,7 +58,7 @@ def main() -> None:
     args = parse_release(__file__)
 
     run = run_folder.read(run_folder.find(args.run))
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     record = environment(device.type, args.code)
     labels = run.metrics["config"].get("labels", "classes")
     dataset = bloodmnist.load(**data_settings(args), labels=labels)

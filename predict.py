@@ -60,7 +60,7 @@ def main() -> None:
     """Classify the images that the command line names."""
     args = parse_predict(__file__)
     files = user_images.find(args.paths) if args.paths else []
-    model = load_classifier(args.weights, args.views, choose_device(args.device))
+    model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
     names = class_names.Names(model.classes, args.names)
     if args.classes:
         model = only(model, names, args.classes)

@@ -40,7 +40,7 @@ def main() -> None:
         known = ", ".join(corruptions.CORRUPTIONS)
         raise UserError(f"--kinds {unknown[0]}: no such corruption; the corruptions are {known}")
     kinds = args.kinds or list(corruptions.CORRUPTIONS)
-    device = choose_device(args.device)
+    device = choose_device(args.device, args.threads)
     record = environment(device.type, args.code)
     runs = [run_folder.read(run_folder.find(path)) for path in args.runs]
     codes = {run.folder.name: run.metrics.get("code") for run in runs}

@@ -34,7 +34,7 @@ SYNTHETIC = "generated images: not a result"
 PLACES = ("config", "output", "data_root", "photographs", "elsewhere")  # settings for one machine
 WORK = (  # for one command
     *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
-    *("tensorboard", "quiet"),
+    *("tensorboard", "quiet", "threads"),
 )
 NOT_SETTINGS = ("started", "code")  # attributes that `parse` adds
 # settings that do not affect the results, or that `run_name` treats separately
@@ -131,9 +131,15 @@ def make_parser(script: str, preset: str) -> Parser:
 
 
 def add_device_flag(group: argparse._ActionsContainer) -> None:
-    """Add the flag that selects the device."""
+    """Add the flags that say what to compute with."""
     group.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="compute device"
+    )
+    group.add_argument(
+        "--threads",
+        type=whole_number(1, 1024),
+        metavar="N",
+        help="processor threads (default: the cores that this process may use)",
     )
 
 

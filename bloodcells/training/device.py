@@ -13,12 +13,17 @@ import torch
 from torch import Tensor
 
 from bloodcells.errors import UserError
+from bloodcells.training.threads import use_threads
 
 CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices in the speed measurement
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then MPS, then the CPU. Raises `UserError`."""
+def choose_device(name: str, threads: int | None = None) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then MPS, then the CPU. Raises `UserError`.
+
+    The CPU's work is done in `threads` threads; None means as many as this process may use.
+    """
+    use_threads(threads)
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),

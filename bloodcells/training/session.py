@@ -26,7 +26,7 @@ from bloodcells.data.folds import Fold
 from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
-from bloodcells.training import checkpoint, distributed
+from bloodcells.training import checkpoint, distributed, threads
 from bloodcells.training.augmentation import Batches
 from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
@@ -69,6 +69,9 @@ def open_session(
                 many = f", {distributed.size()} processes" if distributed.size() > 1 else ""
                 name = type(network).__name__
                 print(f"{name} on {device}{many}; data: {dataset.source}")
+                notice = stack.enter_context(threads.trainings()).notice()
+                if notice and device.type == "cpu" and distributed.size() == 1:
+                    print(notice)
                 session.signals.enter_context(ending_after_the_batch())
             try:
                 yield session

@@ -1,0 +1,92 @@
+"""The threads that a process computes with, and other trainings on the same machine.
+
+Two trainings that together have more threads than the machine has cores slow each other down five
+to ten times, since each thread waits for the others by spinning.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import filelock
+import joblib
+import torch
+
+
+def use_threads(wanted: int | None) -> None:
+    """Compute with so many threads; None means as many as this process may use.
+
+    torch itself heeds OMP_NUM_THREADS and the processor affinity, but no container's CPU quota.
+    """
+    torch.set_num_threads(wanted or min(torch.get_num_threads(), joblib.cpu_count()))
+
+
+class Trainings:
+    """This user's trainings on this machine, of which this process is one."""
+
+    def __init__(self, folder: Path | None, mine: Path | None):
+        """`folder` holds a lock file for each, `mine` is this process's; None: it knows no other."""
+        self.folder, self.mine = folder, mine
+        self.most = torch.get_num_threads()
+
+    def others(self) -> list[int]:
+        """The process numbers of the other trainings; files of ended ones are removed."""
+        found = []
+        for path in sorted(self.folder.glob("*.training")) if self.folder else ():
+            if path == self.mine:
+                continue
+            try:
+                with filelock.FileLock(path, timeout=0):
+                    path.unlink(missing_ok=True)
+            except filelock.Timeout:
+                found.append(int(path.stem))
+        return found
+
+    def fair_share(self) -> int:
+        """The threads of each training that together are no more than the cores; at least one."""
+        return min(self.most, max(1, joblib.cpu_count() // (1 + len(self.others()))))
+
+    def share_cores(self, wanted: int | None) -> None:
+        """Compute with `wanted` threads; None means a fair share, which changes with the others."""
+        torch.set_num_threads(wanted or self.fair_share())
+
+    def notice(self) -> str | None:
+        """What to do about the other trainings, if together there are more threads than cores."""
+        others, share = self.others(), self.fair_share()
+        if torch.get_num_threads() * (1 + len(others)) <= joblib.cpu_count() or not others:
+            return None
+        return (
+            f"also training on this machine: process {', '.join(map(str, others))}; with more "
+            "threads than cores, each takes several times as long: wait, or give each --threads "
+            f"{share}"
+        )
+
+
+@contextmanager
+def trainings() -> Iterator[Trainings]:
+    """Within the block, this process is one of the machine's trainings.
+
+    Where lock files are impossible, or the folder is another user's, each goes on as if alone.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"bloodcells-{user}"
+    mine = folder / f"{os.getpid()}.training"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != user:
+            raise PermissionError
+        lock = filelock.FileLock(mine, timeout=0)
+        lock.acquire()
+    except (OSError, filelock.Timeout):
+        yield Trainings(None, None)
+        return
+    try:
+        yield Trainings(folder, mine)
+    finally:
+        with suppress(OSError):
+            mine.unlink(missing_ok=True)
+            lock.release()

@@ -1,0 +1,122 @@
+"""The threads of a process, and the notice of other trainings on the machine."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from bloodcells.training import threads
+from tests.conftest import QUICK, ROOT
+
+TRAINING = """
+import sys
+from bloodcells.training.threads import trainings
+with trainings() as beside:
+    print(beside.others(), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch, tmp_path):
+    """Four cores, a temporary folder without other tests' trainings; restores the threads."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 4)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that trains, as far as the machine can tell."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAINING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={"TMPDIR": str(tmp_path), "PATH": "", "PYTHONPATH": str(ROOT)},
+    )
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_by_default_a_process_uses_no_more_than_its_quota(monkeypatch):
+    torch.set_num_threads(3)
+    threads.use_threads(None)
+    assert torch.get_num_threads() == 3
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
+    threads.use_threads(None)
+    assert torch.get_num_threads() == 2
+    threads.use_threads(4)
+    assert torch.get_num_threads() == 4
+
+
+def test_the_flag_sets_the_threads_and_changes_only_rounding(run, tmp_path):
+    found = []
+    for count in ("1", "2"):
+        folder = tmp_path / count
+        outcome = run("model_baseline.py", *QUICK, "--threads", count, "--output", str(folder))
+        assert outcome.code == 0, outcome.err
+        assert json.loads((folder / "metrics.json").read_text())["environment"]["threads"] == int(count)
+        found.append(np.load(folder / "predictions.npz")["probabilities"])
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "two", "99999", ""])
+def test_a_wrong_number_of_threads_is_refused(run, tmp_path, count):
+    outcome = run("model_baseline.py", *QUICK, f"--threads={count}", "--output", str(tmp_path / "run"))
+    assert outcome.code == 2
+    assert "--threads" in outcome.err
+
+
+def test_alone_nothing_is_said(tmp_path):
+    torch.set_num_threads(4)
+    with threads.trainings() as beside:
+        assert beside.notice() is None
+        assert beside.fair_share() == 4
+
+
+def test_another_training_is_noticed_and_shares_the_cores(other):
+    torch.set_num_threads(4)
+    with threads.trainings() as beside:
+        assert f"process {other.pid}" in beside.notice()
+        assert "--threads 2" in beside.notice()
+        beside.share_cores(None)
+        assert torch.get_num_threads() == 2
+        assert beside.notice() is None
+        beside.share_cores(3)  # as the user asked
+        assert torch.get_num_threads() == 3
+
+
+def test_a_killed_training_is_forgotten(other, tmp_path):
+    with threads.trainings() as beside:
+        assert beside.others() == [other.pid]
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert beside.others() == []
+        assert [path.stem for path in tmp_path.rglob("*.training")] == [beside.mine.stem]
+    assert not list(tmp_path.rglob("*.training"))
+
+
+def test_a_training_says_so_before_it_begins(run, other, tmp_path):
+    folder = str(tmp_path / "run")
+    outcome = run("model_baseline.py", *QUICK, "--threads", "4", "--output", folder)
+    assert f"also training on this machine: process {other.pid};" in outcome.out
+    outcome = run("model_baseline.py", *QUICK, "--threads", "2", "--output", folder, "--overwrite")
+    assert "also training" not in outcome.out
+
+
+def test_without_lock_files_each_goes_on_as_if_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with threads.trainings() as beside:
+        assert beside.notice() is None
