@@ -117,7 +117,9 @@ def main() -> None:
                 frequencies = dataset.train.class_counts() / len(dataset.train)
                 for row, (name, changed) in zip(rows, variants.items(), strict=True):
                     networks = [trained(changed, run, device) for run in of_variant[name]]
-                    row |= unseen_scores(networks, parts, foreign, frequencies, args)
+                    row |= unseen_scores(
+                        networks, parts, foreign, dataset.classes, frequencies, args
+                    )
             save(args, dataset.describe(), session.environment, rows)
 
 
@@ -175,13 +177,17 @@ def unseen_scores(
     networks: list[nn.Module],
     held_out: Sequence[Labelled],
     foreign: Split | None,
+    names: tuple[str, ...],
     frequencies: np.ndarray,
     args: Namespace,
 ) -> dict:
-    """A variant's accuracy on corrupted held-out images and elsewhere, one value per fold."""
+    """A variant's accuracy on corrupted held-out images and elsewhere, one value per fold.
+
+    `names` are the classes', `frequencies` their shares of the training images.
+    """
     scores: dict = {"corrupted": [], "elsewhere": []}
     for network, part in zip(networks, held_out, strict=True):
-        images = Split(part.images[:].cpu().numpy(), part.labels.cpu().numpy())
+        images = Split(part.images[:].cpu().numpy(), part.labels.cpu().numpy(), names)
         sample = images.sample(CORRUPTED, args.seed)
         scores["corrupted"].append(unseen.corrupted_accuracy(network, sample, args.seed))
         if foreign is not None:

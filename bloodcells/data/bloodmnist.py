@@ -114,7 +114,7 @@ class Dataset:
 
 
 class Pool:
-    """Several splits as one, without copying their images; `labels` is int64 (N,)."""
+    """Several splits as one; `labels` is int64 (N,)."""
 
     def __init__(self, *splits: Split):
         self.splits, self.names = splits, splits[0].names
@@ -124,8 +124,10 @@ class Pool:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Labelled:
-        """The images and labels on `device`."""
+        """The images and labels on `device`; on the CPU, the images are not copied."""
         parts = [cast(Tensor, to_device(split, device).images) for split in self.splits]
+        if device.type != "cpu":  # to take rows of several parts, a GPU would wait for each batch
+            parts = [torch.cat(parts)]
         return Labelled(Images(parts), torch.from_numpy(self.labels).to(device))
 
 

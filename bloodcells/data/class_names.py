@@ -89,6 +89,8 @@ def read_toml(path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: not a readable TOML file: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not a readable TOML file: nested too deeply") from error
 
 
 def labels_of(

@@ -58,7 +58,7 @@ def make_folds(
     return pool, [Fold(seed, n, *parts, n == folds - 1) for n, parts in enumerate(rows)]
 
 
-def stratified_folds(labels: np.ndarray, folds: int, seed: int, classes: int = 8) -> Rows:
+def stratified_folds(labels: np.ndarray, folds: int, seed: int, classes: int) -> Rows:
     """Seeded, stratified folds. Raises `UserError` if a class has fewer images than folds."""
     smallest = np.bincount(labels, minlength=classes).min()
     if folds > smallest:

@@ -13,7 +13,7 @@ import models
 
 LEVELS = ("0.95", "0.99")  # coverage of the prediction sets
 VIEWS = (1, 8)  # numbers of views; a card has a calibration for each
-MOST = 4096  # of pixels along an image's side, of channels, and of classes
+MOST = 1024  # of pixels along an image's side, of channels, and of classes
 
 
 def read_card(text: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_card(text: str) -> dict[str, Any]:
     for views in map(str, VIEWS):
         part = card["calibration"].get(views)
         check(part, is_object, f"calibration: nothing for {views} views")
-        check(part.get("temperature"), is_positive, "temperature: not a positive number")
+        check(part.get("temperature"), is_temperature, "temperature: not from 0.01 to 100")
         check(part.get("sets"), is_object, "sets: not an object")
         for level in LEVELS:
             check(part["sets"].get(level), is_share, f"sets: {level}: not a number from 0 to 1")
@@ -64,9 +64,9 @@ def is_number(value: object) -> bool:
         return False
 
 
-def is_positive(value: Any) -> bool:
-    """Whether a value is a number above 0."""
-    return is_number(value) and value > 0
+def is_temperature(value: Any) -> bool:
+    """Whether a value is a temperature that leaves probabilities."""
+    return is_number(value) and 0.01 <= value <= 100
 
 
 def is_bound(value: Any) -> bool:
@@ -107,8 +107,8 @@ def is_printable(name: str) -> bool:
 
 
 def is_frequencies(value: Any) -> bool:
-    """Whether a value is a list of positive shares."""
-    return isinstance(value, list) and all(is_positive(share) and share <= 1 for share in value)
+    """Whether a value is a list of shares, none so small that its inverse is no weight."""
+    return isinstance(value, list) and all(is_share(share) and share >= 1e-6 for share in value)
 
 
 def is_md5(value: Any) -> bool:
@@ -128,7 +128,7 @@ ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "size": (is_size, "a whole number of pixels"),
     "widths": (is_widths, "null or a list of whole numbers"),
     "classes": (is_names, "a list of different names"),
-    "frequencies": (is_frequencies, "a list of positive shares"),
+    "frequencies": (is_frequencies, "a list of shares of at least 1e-6"),
     "farthest": (is_bound, "a number of at least 0"),
     "calibration": (is_object, "an object"),
 }

@@ -158,23 +158,33 @@ def load_classifier(
         state = safetensors.torch.load(tensors)
         if not all(torch.isfinite(value).all() for value in state.values()):
             raise ValueError("some weights are NaN or infinite")
-        classes = len(card["classes"])
-        network = models.build(card["model"], card["size"], card["widths"], num_classes=classes)
-        classifier = Classifier(cast(models.CellNet, network), state["means"])
-        classifier.load_state_dict(state)
-        fuse(classifier.eval())
-        classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model = released(classifier, card, views)
-        blank = torch.zeros(1, model.size, model.size, 3, dtype=torch.uint8, device=device)
-        probabilities, _ = classifier.predict(blank)  # fails unless weights and card match
-        if probabilities.shape[1] != len(model.classes):
-            raise ValueError(f"{len(model.classes)} classes, {probabilities.shape[1]} answers")
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{device} is out of memory; pass --device cpu") from error
+        model = released(classifier_of(card, state), card, views)
+        blank = np.zeros((2, model.size, model.size, 3), np.uint8)
+        model.predict(blank, np.array([False, True]), len(blank))  # fails unless they match
     except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{flag} {path}: the weights do not match the card: {reason}") from error
+    model.classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def classifier_of(card: dict, state: dict[str, Tensor]) -> Classifier:
+    """The classifier that the card describes, with these weights.
+
+    Raises `LookupError` or `RuntimeError` if they are another network's; no more memory is taken
+    than the weights need, whatever the card says.
+    """
+    with torch.device("meta"):
+        network = models.build(
+            card["model"], card["size"], card["widths"], num_classes=len(card["classes"])
+        )
+    classifier = Classifier(cast(models.CellNet, network), state["means"])
+    whole = {
+        name: value.float() if value.is_floating_point() else value for name, value in state.items()
+    }
+    classifier.load_state_dict(whole, assign=True)
+    fuse(classifier.eval())
+    return classifier
 
 
 def released(classifier: Classifier, card: dict, views: int) -> Released:

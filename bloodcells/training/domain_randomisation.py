@@ -169,7 +169,7 @@ def motion(images: Tensor) -> Tensor:
     angle, reach = uniform(images, 0, math.pi), uniform(images, 0.5, 5) / 14
     theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
     total = torch.zeros_like(images)
-    places = torch.linspace(-1, 1, 9).tolist()
+    places = [number / 4 for number in range(-4, 5)]
     for place in places:
         theta[:, 0, 2], theta[:, 1, 2] = place * reach * angle.cos(), place * reach * angle.sin()
         total += sampled(images, theta)

@@ -55,22 +55,22 @@ def test_names_tell_models_apart(cells):
 
 def test_folds_part_the_pool_and_keep_class_shares():
     labels = np.repeat(np.arange(8), [80, 40, 40, 20, 20, 40, 40, 120])
-    folds = stratified_folds(labels, 5, seed=0)
+    folds = stratified_folds(labels, 5, seed=0, classes=8)
     held_out = np.concatenate([rows for _, rows in folds])
     assert sorted(held_out) == list(range(len(labels)))
     for train, held in folds:
         assert not set(train) & set(held)
         assert len(train) + len(held) == len(labels)
         assert (np.bincount(labels[held]) * 5 == np.bincount(labels)).all()
-    again = stratified_folds(labels, 5, seed=0)
-    other = stratified_folds(labels, 5, seed=1)
+    again = stratified_folds(labels, 5, seed=0, classes=8)
+    other = stratified_folds(labels, 5, seed=1, classes=8)
     assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
     assert any((a[1] != b[1]).any() for a, b in zip(folds, other, strict=True))
 
 
 def test_more_folds_than_images_of_a_class():
     with pytest.raises(UserError, match="smallest class has only 3 images"):
-        stratified_folds(np.repeat(np.arange(8), 3), 5, seed=0)
+        stratified_folds(np.repeat(np.arange(8), 3), 5, seed=0, classes=8)
 
 
 def test_more_plain_folds_than_images():

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from bloodcells.inference.cards import read_card
-from bloodcells.inference.classifier import md5_of
+from bloodcells.inference.classifier import Classifier, load_classifier, md5_of
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -41,11 +41,12 @@ def calibration(**entries):
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
-        (calibration(temperature=0), "temperature: not a positive number"),
-        (calibration(temperature=-1.5), "temperature: not a positive number"),
+        (calibration(temperature=0), "temperature: not from 0.01 to 100"),
+        (calibration(temperature=-1.5), "temperature: not from 0.01 to 100"),
         (calibration(temperature=float("nan")), "NaN is not JSON"),
-        (calibration(temperature=10**400), "temperature: not a positive number"),
-        (calibration(temperature=True), "temperature: not a positive number"),
+        (calibration(temperature=10**400), "temperature: not from 0.01 to 100"),
+        (calibration(temperature=1e-320), "temperature: not from 0.01 to 100"),
+        (calibration(temperature=True), "temperature: not from 0.01 to 100"),
         (calibration(sets=[]), "sets: not an object"),
         (calibration(sets={"0.95": 0.5}), "sets: 0.99: not a number from 0 to 1"),
         (calibration(sets={"0.95": 2, "0.99": 0}), "sets: 0.95: not a number from 0 to 1"),
@@ -63,7 +64,8 @@ def calibration(**entries):
         ({"classes": [*"abcdefg", "\u202e"]}, "classes: not a list of different names"),
         ({"classes": [*"abcdefg", " "]}, "classes: not a list of different names"),
         ({"classes": list("abc")}, "frequencies: not one for each class"),
-        ({"frequencies": [0.0] * 8}, "frequencies: not a list of positive shares"),
+        ({"frequencies": [0.0] * 8}, "frequencies: not a list of shares"),
+        ({"frequencies": [1e-320] * 8}, "frequencies: not a list of shares"),
         ({"farthest": "far"}, "farthest: not a number"),
         ({"farthest": -1}, "farthest: not a number"),
         ({"model": "ResNet18"}, "model: not CellNet or RobustNet"),
@@ -99,6 +101,23 @@ def test_weights_that_are_not_finite(complaint, weights, tmp_path, value):
     state["network.classifier.bias"] = torch.full_like(state["network.classifier.bias"], value)
     line = complaint(copied(weights, tmp_path / "nan.safetensors", state))
     assert "some weights are NaN or infinite" in line
+
+
+def test_a_card_of_a_huge_network_takes_no_memory(complaint, weights, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(torch.nn.init, "kaiming_normal_", lambda w, **_: made.append(w.device.type))
+    huge = changed(weights, tmp_path / "huge.safetensors", widths=[1024, 1024, 1024])
+    assert "the weights do not match the card" in complaint(huge)
+    assert set(made) == {"meta"}
+
+
+def test_a_device_without_memory_is_not_taken_for_wrong_weights(weights, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(Classifier, "to", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        load_classifier(weights, 1, torch.device("cpu"))
 
 
 def test_weights_that_are_missing_or_damaged(complaint, weights, tmp_path):

@@ -83,7 +83,7 @@ def test_a_base_of_the_preset_counts_and_a_new_preset_does_not(copy):
         ("model_cnn.py", "    model.train()\n", "    model.train()  # batch normalisation\n"),
         ("model_cnn.py", "Train for one epoch; returns", "Train an epoch and return"),
         ("bloodcells/training/meter.py", "lower --lr", "try a lower --lr"),
-        ("models.py", "def group_norm(channels: int", "def group_norm(channels"),
+        ("models.py", "def count_parameters(model: nn.Module)", "def count_parameters(model)"),
         ("models.py", "side = (image_size - 1) // 2 - 1", "side: int = (image_size - 1) // 2 - 1"),
         ("model_cnn.py", "images, labels in batches:", "images, labels in cast(T, batches):"),
         (
