@@ -76,7 +76,9 @@ def main() -> None:
     keep_freed_memory()
     with trainings() as beside:
         images = pool.to(device)
-        objective = partial(held_out_score, search=search, images=images, folds=folds, beside=beside)
+        objective = partial(
+            held_out_score, search=search, images=images, folds=folds, beside=beside
+        )
         worker.run(objective, Console(trials, search))
     with database.errors():
         filled, shares = worker.filled(), importances(study)

@@ -29,7 +29,7 @@ class Trainings:
     """This user's trainings on this machine, of which this process is one."""
 
     def __init__(self, folder: Path | None, mine: Path | None):
-        """`folder` holds a lock file for each, `mine` is this process's; None: it knows no other."""
+        """`folder` holds a lock file for each, `mine` is this one's; None: no other is known."""
         self.folder, self.mine = folder, mine
         self.most = torch.get_num_threads()
 

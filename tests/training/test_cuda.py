@@ -47,7 +47,9 @@ def images(monkeypatch):
     # reads what it has summed up, once an epoch
     monkeypatch.setattr(EpochMeter, "row", lambda meter: {"loss": meter.loss_sum})
     # the one change that draws for the whole batch does so on the CPU, whose values are fake too
-    kept = [c for c in domain_randomisation.CHANGES if c[0] is not domain_randomisation.fewer_pixels]
+    kept = [
+        c for c in domain_randomisation.CHANGES if c[0] is not domain_randomisation.fewer_pixels
+    ]
     monkeypatch.setattr(domain_randomisation, "CHANGES", kept)
     with FakeTensorMode():
         pixels = torch.zeros(64, 28, 28, 3, dtype=torch.uint8, device="cuda")

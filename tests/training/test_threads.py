@@ -67,14 +67,18 @@ def test_the_flag_sets_the_threads_and_changes_only_rounding(run, tmp_path):
         folder = tmp_path / count
         outcome = run("model_baseline.py", *QUICK, "--threads", count, "--output", str(folder))
         assert outcome.code == 0, outcome.err
-        assert json.loads((folder / "metrics.json").read_text())["environment"]["threads"] == int(count)
+        assert json.loads((folder / "metrics.json").read_text())["environment"]["threads"] == int(
+            count
+        )
         found.append(np.load(folder / "predictions.npz")["probabilities"])
     np.testing.assert_allclose(*found, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "two", "99999", ""])
 def test_a_wrong_number_of_threads_is_refused(run, tmp_path, count):
-    outcome = run("model_baseline.py", *QUICK, f"--threads={count}", "--output", str(tmp_path / "run"))
+    outcome = run(
+        "model_baseline.py", *QUICK, f"--threads={count}", "--output", str(tmp_path / "run")
+    )
     assert outcome.code == 2
     assert "--threads" in outcome.err
 
