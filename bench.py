@@ -60,6 +60,7 @@ SCRIPTS = sorted(
 BATCHES = (1, 8, 32, 64, 128, 512)
 DATALOADER_IMAGES = 2560  # training images in the comparisons with the DataLoader
 IMAGES = (1_000, 10_000, 100_000)
+MAPPED = 1_000_000  # images that stay on the disk
 PIXELS = (28, 64, 128, 224)
 PRESET_OF = {
     "Baseline": "baseline",
@@ -98,6 +99,7 @@ def main() -> None:
     found["search_seconds_by_workers"] = shared_search()
     found["help_seconds"] = start_up(args)
     found["training_memory_mib_by_pixels"] = peak_memory()
+    found["mapped_epoch"] = mapped_epoch()
 
     def fill(folder: Path) -> None:
         for draw, rows in (
@@ -131,6 +133,13 @@ def train_and_score(name: str, recipe: Recipe, train: Labelled, held_out: Labell
         score(training[0], held_out, recipe)
 
 
+def train_small(train: Labelled, recipe: Recipe) -> None:
+    """Train the smallest CellNet for an epoch, with a constant learning rate."""
+    args = Namespace(model="CellNet", size=28, widths=WIDTHS[0], dropout=None, labels="classes")
+    model, batches, optimizers, _ = set_up(args, recipe, SEED_0, train)
+    train_epoch(model, batches, optimizers, (), recipe)
+
+
 def networks(args: Namespace, device: torch.device) -> list[dict]:
     """Each network's FLOP, speed, share of the peak, time by operator, and images per second."""
     rows = []
@@ -150,8 +159,12 @@ def networks(args: Namespace, device: torch.device) -> list[dict]:
                 f"{timed['gflops']:6,.0f} GFLOP/s, {timed['share_of_peak']:4.0%} of the peak"
             )
         row["operators"] = step.operators(args.repeats)
-        largest = [f"{op} {share:.0%}" for op, share in list(row["operators"].items())[:5]]
-        print(f"  a step's time goes to {', '.join(largest)}")
+        row["operator_gflop"] = step.operator_gflop()
+        for op, share in list(row["operators"].items())[:6]:
+            took = share * row["step"]["seconds"]
+            least = row["operator_gflop"].get(op, 0) / row["peak_gflops"]
+            limit = f", at the peak {least * 1e3:.1f} ms" if least else ""
+            print(f"  of a step, {op}: {took * 1e3:.1f} ms{limit}")
         row |= images_per_second(
             network, BATCHES, args.size, recipe, device, train_epoch, args.repeats
         )
@@ -195,7 +208,6 @@ def beside_the_dataloader(
 def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
     """Seconds of CellNet's training step by pixels and by widths, and of its epoch by images."""
     recipe = recipe_of("CellNet", device)
-    small = WIDTHS[0]
 
     def steps(kinds: list[tuple[int, tuple]]) -> list[float]:
         works = []
@@ -207,12 +219,9 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
     def epoch(count: int) -> float:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
         train = Labelled(images, torch.randint(8, (count,), device=device))
-        settings = Namespace(model="CellNet", size=28, widths=small, dropout=None, labels="classes")
-        model, batches, optimizers, _ = set_up(settings, recipe, SEED_0, train)
-        work = partial(train_epoch, model, batches, optimizers, (), recipe)  # no schedulers
-        return seconds(work, device, args.repeats)
+        return seconds(partial(train_small, train, recipe), device, args.repeats)
 
-    by_pixels = steps([(pixels, small) for pixels in PIXELS])
+    by_pixels = steps([(pixels, WIDTHS[0]) for pixels in PIXELS])
     by_widths = steps([(28, widths) for widths in WIDTHS])
     names = ["-".join(map(str, widths)) for widths in WIDTHS]
     found: dict[str, dict] = {
@@ -256,6 +265,17 @@ def peak_memory() -> dict[int, int | None]:
     found = {size: memory.of_training(size, recipe, train_and_score) for size in PIXELS}
     listed = ", ".join(f"{size} px: {mib or 'unknown here'} MiB" for size, mib in found.items())
     print(f"peak memory of training CellNet, with the whole data set loaded: {listed}")
+    return found
+
+
+def mapped_epoch() -> dict:
+    """Seconds and memory of an epoch over more images than one would load, on the CPU."""
+    recipe = recipe_of("CellNet", torch.device("cpu"))
+    found = memory.of_a_mapped_epoch(MAPPED, recipe, train_small)
+    print(
+        "an epoch of CellNet, {images:,} images on the disk: {seconds:.0f} s, "
+        "{mib_above_the_array} MiB above the array's".format(**found)
+    )
     return found
 
 

@@ -20,6 +20,7 @@ def test_bench(run, tmp_path, monkeypatch):
         "BATCHES": (2, 4),
         "DATALOADER_IMAGES": 256,
         "IMAGES": (64, 128),
+        "MAPPED": 200,
         "PIXELS": (28, 64),
         "WIDTHS": ((4, 4, 8), (4, 8, 8)),
         "SCRIPTS": ("report.py",),
@@ -47,6 +48,8 @@ def test_bench(run, tmp_path, monkeypatch):
         assert all(row[part]["share_of_peak"] > 0 for part in ("forward", "step"))
         assert row["backward"]["gflop"] > 0
         assert sum(row["operators"].values()) == pytest.approx(1)
+        assert sum(row["operator_gflop"].values()) == pytest.approx(row["step"]["gflop"])
+        assert row["operator_gflop"].keys() <= row["operators"].keys()
         assert row["trained_images_per_second"].keys() == {"2", "4"}
     assert found["dataloader"]["batch"]["ratio"] > 0
     assert found["dataloader"]["protocol"]["images"] == 256
@@ -57,6 +60,8 @@ def test_bench(run, tmp_path, monkeypatch):
     assert found["search_seconds_by_workers"]["2"] >= 2 * 0.5
     assert found["help_seconds"]["report.py"] > 0
     assert found["training_memory_mib_by_pixels"]["28"] > 100
+    assert found["mapped_epoch"]["seconds"] > 0
+    assert 0 < found["mapped_epoch"]["mib_above_the_array"] < 2000
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         *("network_speed", "operators", "growth")
     }

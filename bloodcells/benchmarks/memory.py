@@ -6,6 +6,7 @@ import concurrent.futures
 import multiprocessing
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bloodcells.training.device import keep_freed_memory
 
 COUNTS = {"train": 11_959, "val": 1_712, "test": 3_421}  # images in BloodMNIST's splits
 Train = Callable[[str, Recipe, Labelled, Labelled], object]  # as `train_ours` in `dataloader`
+TrainEpoch = Callable[[Labelled, Recipe], object]
 
 TRAINED = 256  # images, two batches; all images are loaded
 
@@ -47,6 +49,35 @@ def of_training(
         np.savez_compressed(path, **arrays(size, counts))  # type: ignore[arg-type]
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
             return process.submit(train_a_little, path, size, recipe, train).result()
+
+
+def of_a_mapped_epoch(
+    count: int, recipe: Recipe, train: TrainEpoch
+) -> dict[str, int | float | None]:
+    """Seconds of an epoch over `count` black images that stay on the disk, and its memory.
+
+    `mib_above_the_array` is the peak of the process less the size of the array, whose pages the
+    system may drop at any time; None where it is unknown.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.npy"
+        np.lib.format.open_memmap(path, "w+", np.uint8, (count, 28, 28, 3))  # takes no space
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+            seconds, above = process.submit(train_on_mapped, path, recipe, train).result()
+    return {"images": count, "seconds": seconds, "mib_above_the_array": above}
+
+
+def train_on_mapped(path: Path, recipe: Recipe, train: TrainEpoch) -> tuple[float, int | None]:
+    """Train for an epoch on the images of a file; seconds and MiB as `of_a_mapped_epoch`."""
+    keep_freed_memory()
+    pixels = np.load(path, mmap_mode="c")  # read as needed; torch wants it writable
+    images = torch.from_numpy(pixels)
+    labels = torch.arange(len(images)) % len(bloodmnist.CLASS_NAMES)
+    start = time.perf_counter()
+    train(Labelled(images, labels), recipe)
+    seconds, most = time.perf_counter() - start, peak()
+    return seconds, None if most is None else most - pixels.nbytes // 2**20
 
 
 def arrays(size: int, counts: dict[str, int]) -> dict[str, np.ndarray]:

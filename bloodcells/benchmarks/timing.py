@@ -98,6 +98,19 @@ class Step:
             "step": {"gflop": self.gflop(self.step), "seconds": step},
         }
 
+    def operator_gflop(self) -> dict[str, float]:
+        """GFLOP of a step's matrix products and convolutions, by torch operator."""
+        with FlopCounterMode(display=False) as counter:
+            self.step()
+        library = "cudnn" if self.device.type == "cuda" else "mkldnn"
+        found = {}
+        for op, flop in counter.get_flop_counts()["Global"].items():
+            name = str(op).replace("aten.", "aten::")
+            if name == "aten::convolution":  # the profiler names the library that computes it
+                name = f"aten::{library}_convolution"
+            found[name] = flop / 1e9
+        return found
+
     def operators(self, repeats: int) -> dict[str, float]:
         """Each torch operator's share of a step's time, largest first."""
         kinds = [ProfilerActivity.CPU]

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import cast
 
-import matplotlib
 import numpy as np
 from matplotlib.ticker import NullLocator
 
@@ -109,19 +107,26 @@ def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None
 
 
 def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
-    """Where each network's training step spends its time, by torch operator."""
-    named = list(dict.fromkeys(op for row in rows for op in list(row["operators"])[:4]))
-    with page(path, 7, 3, mark) as figure:
-        axes = figure.subplots()
-        left = np.zeros(len(rows))
-        names = [row["name"] for row in rows]
-        tab20 = cast(list, matplotlib.colormaps["tab20"].colors)  # type: ignore[attr-defined]
-        for op, colour in zip(named, tab20, strict=False):
-            shares = np.array([100 * row["operators"].get(op, 0) for row in rows])
-            axes.barh(names, shares, left=left, color=colour, label=op.removeprefix("aten::"))
-            left += shares
-        axes.set(xlabel="% of a training step's time; the rest: smaller operators", xlim=(0, 100))
-        figure.legend(frameon=False, fontsize=7, loc="outside right")  # type: ignore[call-overload]
+    """Milliseconds of a training step by torch operator, and the least at the machine's peak."""
+    with page(path, 7, 1.9 * -(-len(rows) // 2), mark) as figure:
+        panels = figure.subplots(-(-len(rows) // 2), 2, squeeze=False).flat
+        for axes, row in itertools.zip_longest(panels, rows):
+            if row is None:
+                axes.set_axis_off()
+                continue
+            names = list(row["operators"])[:6]
+            times = [1e3 * row["step"]["seconds"] * row["operators"][name] for name in names]
+            short = [name.removeprefix("aten::").replace("_with_indices", "") for name in names]
+            axes.barh(short, times, color=BLUE)
+            for place, name in enumerate(names):
+                if least := row["operator_gflop"].get(name):
+                    at = 1e3 * least / row["peak_gflops"]
+                    axes.plot([at, at], [place - 0.45, place + 0.45], color="black")
+            axes.invert_yaxis()
+            axes.tick_params(labelsize=7)
+            axes.set_title(f"{row['name']}, {row['precision']}", size=8)
+            axes.set_xlabel("ms of a step", size=7)
+        figure.suptitle("black line: the least time, at the speed of matrix products", size=8)
 
 
 def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
