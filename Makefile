@@ -7,7 +7,7 @@ help:
 	@echo 'setup        install into $(VENV)'
 	@echo 'reproduce    the paper: download, train, score, tables'
 	@echo 'test         install the test tools, run the tests'
-	@echo 'test-faults  disk errors at every call, one after another: two minutes'
+	@echo 'test-faults  disk errors at every call, and ten thousand odd inputs'
 	@echo 'lint         ruff, layers, types'
 	@echo 'bench        measure the speed; run nothing else meanwhile'
 	@echo 'test-lowest  the tests with the oldest packages allowed'
@@ -44,7 +44,7 @@ test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-faults: $(VENV)/.installed-dev
-	FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py --numprocesses auto
+	FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_properties.py --numprocesses auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

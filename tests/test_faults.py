@@ -1,4 +1,4 @@
-"""Faults of the disk at every call on a run folder: one line, nothing lost, the same bits after.
+"""Faults of the disk at every call on an output folder: one line, nothing lost, whole afterwards.
 
 An audit hook sees each call that opens, renames, deletes or lists a file, makes a folder or locks
 one, and raises an error at the nth; `os.fsync`, which has no audit event, is patched. By default a
@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bloodcells.tracking import run_folder
 from bloodcells.training import session
@@ -100,13 +101,16 @@ def count(run, faults, script, folder, *flags):
 
 def chosen(total, few):
     """The calls to disturb: all, or a few spread over them."""
-    return range(1, total + 1) if EVERY else sorted({round(x) for x in np.linspace(1, total, few)})
+    few_spread = np.linspace(1, total, few + 2)[1:-1] if few < 2 else np.linspace(1, total, few)
+    return range(1, total + 1) if EVERY else sorted({round(x) for x in few_spread})
 
 
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize("before", ["nothing", "a finished run"])
-def test_error_at_a_call(run, faults, tmp_path, name, before):
-    script = "model_baseline.py"
+@pytest.mark.parametrize(
+    ("script", "few"), [("model_baseline.py", 5), ("model_cnn.py", 1)], ids=["baseline", "cnn"]
+)
+def test_error_at_a_call(run, faults, tmp_path, name, before, script, few):
     flags, earlier = [], tmp_path / "earlier"
     if before == "a finished run":
         assert run(script, *FLAGS, "--seed", "1", "--output", earlier).code == 0
@@ -115,7 +119,7 @@ def test_error_at_a_call(run, faults, tmp_path, name, before):
     total = count(run, faults, script, tmp_path / "whole", *flags)
     expected = run_folder.read(tmp_path / "whole")
     assert total > 60
-    for at in chosen(total, 5):
+    for at in chosen(total, few):
         folder = tmp_path / f"at-{at}"
         if flags:
             shutil.copytree(earlier, folder)
@@ -137,4 +141,86 @@ def test_error_at_a_call(run, faults, tmp_path, name, before):
         again = ["--resume"] if unfinished or (not flags and finished) else flags
         assert run(script, *FLAGS, *again, "--output", folder).code == 0, where
         assert same(folder, expected), where
+        shutil.rmtree(folder)
+
+
+def interrupted(run, monkeypatch, folder):
+    """A baseline run that was stopped after its first model."""
+    finish = session.Session.finish
+
+    def stop(self, *rest):
+        finish(self, *rest)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, "finish", stop)
+        assert run("model_baseline.py", *FLAGS, "--output", folder).code == 130
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error_at_a_call_of_a_resumed_run(run, faults, tmp_path, monkeypatch, name):
+    interrupted(run, monkeypatch, tmp_path / "stopped")
+    shutil.copytree(tmp_path / "stopped", tmp_path / "whole")
+    total = count(run, faults, "model_baseline.py", tmp_path / "whole", "--resume")
+    expected = run_folder.read(tmp_path / "whole")
+    for at in chosen(total, 2):
+        folder = tmp_path / f"at-{at}"
+        shutil.copytree(tmp_path / "stopped", folder)
+        faults.arm(folder, at, ERRORS[name])
+        outcome = run("model_baseline.py", *FLAGS, "--resume", "--output", folder)
+        faults.disarm()
+        assert outcome.code in (0, 2), (at, outcome)
+        assert len(outcome.err.strip().splitlines()) == (outcome.code == 2), (at, outcome)
+        assert run("model_baseline.py", *FLAGS, "--resume", "--output", folder).code == 0
+        assert same(folder, expected), at
+        shutil.rmtree(folder)
+
+
+TOOLS = {
+    "figures": ("data_visualization.py", "--synthetic", "--montage", "1", "--examples", "1"),
+    "architecture": ("architecture.py", "--model", "Baseline"),
+    "labelled images": ("predict.py", "IMAGES", "--labelled", "--weights", "WEIGHTS"),
+    "export": ("predict.py", "--weights", "WEIGHTS"),
+}
+
+
+@pytest.fixture
+def tool(run, weights, tmp_path):
+    """Runs one of `TOOLS`, which writes into a folder; returns its outcome."""
+    folder = tmp_path / "images" / "monocyte"
+    folder.mkdir(parents=True)
+    Image.fromarray(np.full((28, 28, 3), 99, np.uint8)).save(folder / "cell.png")
+
+    def call(name, target):
+        places = {"IMAGES": folder.parent, "WEIGHTS": weights}
+        script, *flags = (places.get(flag, flag) for flag in TOOLS[name])
+        output = ("--export", target / "model.onnx") if name == "export" else ("--output", target)
+        return run(script, *flags, *output)
+
+    return call
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("what", TOOLS)
+def test_error_at_a_call_of_a_tool(tool, faults, tmp_path, what, name):
+    first = tmp_path / "first"
+    first.mkdir()
+    faults.arm(first)
+    outcome = tool(what, first)
+    faults.disarm()
+    assert outcome.code == 0, outcome
+    files = {path.name for path in first.rglob("*")}
+    for at in chosen(faults.seen, 1):
+        folder = tmp_path / f"at-{at}"
+        shutil.copytree(first, folder)
+        faults.arm(folder, at, ERRORS[name])
+        outcome = tool(what, folder)
+        faults.disarm()
+        where = (what, at, name, outcome)
+        assert outcome.code in (0, 2), where
+        assert "Traceback" not in outcome.err, where
+        if what == "export":  # one file: the earlier one, or the new one
+            assert (folder / "model.onnx").stat().st_size == (first / "model.onnx").stat().st_size
+        assert tool(what, folder).code == 0, where
+        assert {path.name for path in folder.rglob("*")} == files, where
         shutil.rmtree(folder)

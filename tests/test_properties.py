@@ -1,0 +1,301 @@
+"""Inputs by the hundred, made by hypothesis: each is used, or refused in one line.
+
+`make test-faults` tries ten thousand (FAULTS=all). What it finds becomes an `example`.
+"""
+
+import copy
+import json
+import os
+import shutil
+import string
+import struct
+import sys
+from argparse import Namespace
+from contextlib import contextmanager, suppress
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+import report
+from bloodcells import ROOT
+from bloodcells.cli import scripts, tools
+from bloodcells.cli.arguments import Parser
+from bloodcells.data import class_names, user_images
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.errors import UserError
+from bloodcells.inference.cards import read_card
+
+EVERY = os.environ.get("FAULTS") == "all"
+SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+def examples(few, all_of_them):
+    """How many examples a test tries."""
+    return settings(
+        max_examples=all_of_them if EVERY else few, deadline=None, suppress_health_check=SUPPRESSED
+    )
+
+
+PARSERS = {
+    "model_baseline.py": scripts.parse_baseline,
+    "model_cnn.py": scripts.parse_cnn,
+    "ablation.py": scripts.parse_ablation,
+    "explain.py": scripts.parse_explain,
+    "model_parameter_tuning.py": scripts.parse_search,
+    "data_visualization.py": scripts.parse_data,
+    "bench.py": scripts.parse_bench,
+    "robustness.py": scripts.parse_robustness,
+    "model_release.py": scripts.parse_release,
+    "architecture.py": scripts.parse_architecture,
+    "predict.py": tools.parse_predict,
+    "report.py": tools.parse_report,
+    "demo.py": tools.parse_demo,
+}
+ODD = ("", " ", "-1", "0", "1", "8", "1e999", "nan", "inf", "-0.0", "1e-320", "9" * 400, "\u0660")
+VALUES = st.one_of(
+    st.sampled_from(ODD),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.text(max_size=20).filter(lambda text: "\0" not in text),
+    st.sampled_from(["cnn-best", "data", "weights/cnn-robust.safetensors", "muon", "tpe", "/"]),
+)
+
+
+@contextmanager
+def refused_in_words():
+    """Within the block, nothing is raised but a `UserError` that says something."""
+    try:
+        yield
+    except UserError as error:
+        if not str(error).strip():
+            raise
+
+
+def flags_of(parse, script, monkeypatch):
+    """The flags that a script knows."""
+    made = []
+    real = Parser.parse_known_args
+
+    def spy(self, *rest, **more):
+        made.append(self)
+        return real(self, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parser, "parse_known_args", spy)
+        patch.setattr(sys, "argv", [script])
+        with suppress(UserError):
+            parse(str(ROOT / script))
+    return sorted(
+        {option for parser in made for a in parser._actions for option in a.option_strings}
+    )
+
+
+@pytest.mark.parametrize("script", PARSERS)
+def test_command_lines(script, monkeypatch, capfd):
+    options = flags_of(PARSERS[script], script, monkeypatch)
+    words = st.lists(st.one_of(st.sampled_from(options), VALUES), max_size=6)
+
+    @examples(20, 300)
+    @given(words)
+    @example(["--output", ""])
+    @example(["--output="])
+    @example(["--config", "\n"])
+    @example(["--seed", "\u0661"])
+    def parses_or_says_why(line):
+        assume(not {"-h", "--help"} & set(line))
+        monkeypatch.setattr(sys, "argv", [script, *line])
+        with refused_in_words():
+            PARSERS[script](str(ROOT / script))
+
+    parses_or_says_why()
+
+
+TOML = st.recursive(
+    st.one_of(st.integers(-(2**60), 2**60), st.floats(), st.booleans(), st.text(max_size=8)),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("script", ["model_cnn.py", "model_parameter_tuning.py", "robustness.py"])
+def test_presets(script, monkeypatch, tmp_path):
+    names = [x[2:] for x in flags_of(PARSERS[script], script, monkeypatch) if x.startswith("--")]
+    path = tmp_path / "odd.toml"
+
+    @examples(40, 400)
+    @given(st.dictionaries(st.sampled_from([*names, "space", "base", "x"]), TOML, max_size=4))
+    @example({"space": 3})
+    @example({"base": "odd"})
+    @example({"config": "odd.toml"})
+    def read_or_refused(content):
+        text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in content.items())
+        path.write_text(text.replace("NaN", "nan").replace("Infinity", "inf"), encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", [script, "--config", str(path)])
+        with refused_in_words():
+            PARSERS[script](str(ROOT / script))
+
+    read_or_refused()
+
+
+def whole_images(mode, form):
+    """A small image file as bytes."""
+    file = BytesIO()
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)).convert(mode)
+    image.save(file, form)
+    return file.getvalue()
+
+
+FILES = {
+    f"{form}-{mode}": whole_images(mode, form)
+    for form, modes in {
+        "PNG": ("RGB", "RGBA", "L", "P", "1"),
+        "JPEG": ("RGB", "L", "CMYK"),
+        "TIFF": ("RGB", "CMYK", "F"),
+        "BMP": ("RGB",),
+        "GIF": ("P",),
+    }.items()
+    for mode in modes
+}
+
+
+def usable_or_refused(path):
+    """Each image is uint8 RGB of the final size, or has a reason why not."""
+    for image in user_images.read([str(path)], 28, "centre"):
+        if image.problem is None:
+            assert image.pixels.dtype == np.uint8
+            assert image.pixels.shape == (28, 28, 3)
+        else:
+            assert image.problem.strip()
+            assert image.pixels is None
+
+
+@examples(60, 3000)
+@given(
+    st.sampled_from(sorted(FILES)),
+    st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=4)), max_size=6),
+    st.integers(0, 6000),
+)
+def test_damaged_images(tmp_path, name, changes, kept):
+    content = bytearray(FILES[name])
+    for place, new in changes:
+        content[place : place + len(new)] = new
+    path = tmp_path / "odd.png"
+    path.write_bytes(content[:kept] if kept < len(content) else content)
+    usable_or_refused(path)
+
+
+@examples(60, 3000)
+@given(
+    arrays.arrays(
+        st.one_of(
+            *(arrays.integer_dtypes(endianness=e) for e in "<>"),
+            *(arrays.floating_dtypes(endianness=e) for e in "<>"),
+            st.sampled_from([np.dtype(bool), np.dtype(complex), np.dtype("U3")]),
+        ),
+        arrays.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=20),
+        fill=st.nothing() if EVERY else None,
+    ),
+    st.booleans(),
+)
+@example(np.full((1, 28, 28, 3), np.nan), False)
+@example(np.full((28, 28, 3), 2**63, np.uint64), True)
+def test_arrays(tmp_path, array, fortran):
+    path = tmp_path / "odd.npy"
+    np.save(path, np.asfortranarray(array) if fortran else array)
+    usable_or_refused(path)
+
+
+@examples(30, 500)
+@given(st.binary(max_size=200), st.sampled_from(["npy", "npz", "png", "tiff"]))
+@example(b"\x93NUMPY\x01\x00" + struct.pack("<H", 60000), "npy")
+def test_files_of_anything(tmp_path, content, suffix):
+    path = tmp_path / f"odd.{suffix}"
+    path.write_bytes(content)
+    usable_or_refused(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+def paths_in(value, here=()):
+    """The place of each entry in nested JSON."""
+    yield here
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths_in(inner, (*here, key))
+
+
+def replaced(value, path, new):
+    """A copy with one entry replaced."""
+    if not path:
+        return new
+    found = copy.deepcopy(value)
+    place = found
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = new
+    return found
+
+
+CARD = json.loads((ROOT / "weights" / "cnn-robust.json").read_text(encoding="utf-8"))
+
+
+@examples(60, 1500)
+@given(st.sampled_from(list(paths_in(CARD))), JSON)
+@example(("calibration", "1", "temperature"), 10**400)
+@example(("frequencies", 0), 1e-320)
+def test_cards(path, new):
+    with suppress(ValueError):
+        card = read_card(json.dumps(replaced(CARD, path, new)))
+        assert len(card["frequencies"]) == len(card["classes"])
+
+
+@pytest.fixture(scope="module")
+def finished(quick_run):
+    """The metrics of a finished run."""
+    return quick_run, json.loads((quick_run / "metrics.json").read_text())
+
+
+def test_run_folders(finished, tmp_path, monkeypatch, capsys):
+    source, metrics = finished
+    monkeypatch.setattr(report, "write_comparison", lambda *rest: None)  # a second each
+    odd = tmp_path / "odd"
+    shutil.copytree(source, odd)
+    asked = Namespace(compare=[source, odd], plots=tmp_path, data_root=None)
+
+    @examples(60, 1000)
+    @given(st.sampled_from(list(paths_in(metrics))), JSON)
+    def compared_or_refused(path, new):
+        (odd / "metrics.json").write_text(json.dumps(replaced(metrics, path, new)))
+        with refused_in_words():
+            report.compare(asked)
+
+    compared_or_refused()
+
+
+@examples(60, 600)
+@given(st.text(max_size=30))
+@example("neutrophils")
+@example("_-")
+def test_names_of_classes(name):
+    assert class_names.Names(CLASS_NAMES).meaning(name) in (None, *CLASS_NAMES)
+
+
+@examples(30, 300)
+@given(st.dictionaries(st.text(string.ascii_letters, min_size=1, max_size=5), TOML, max_size=3))
+def test_files_of_names(tmp_path, content):
+    path = tmp_path / "names.toml"
+    lines = (f"{key} = {json.dumps(value)}" for key, value in content.items())
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with refused_in_words():
+        class_names.Names(CLASS_NAMES, path)
