@@ -273,8 +273,8 @@ def mapped_epoch() -> dict:
     recipe = recipe_of("CellNet", torch.device("cpu"))
     found = memory.of_a_mapped_epoch(MAPPED, recipe, train_small)
     print(
-        "an epoch of CellNet, {images:,} images on the disk: {seconds:.0f} s, "
-        "{mib_above_the_array} MiB above the array's".format(**found)
+        f"an epoch of CellNet, {MAPPED:,} images on the disk: {found['seconds']:.0f} s, "
+        f"{found['mib_above_the_array'] or 'unknown'} MiB above the array's"
     )
     return found
 

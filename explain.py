@@ -98,7 +98,7 @@ def save(
     maps = activation_maps(classifier.network, dataset.test, rows, device, args.seed)
     content = {
         "dataset": dataset.describe(),
-        "config": settings_of(args) | {"released": args.released.name},
+        "config": settings_of(args),
         "code": args.code.describe(),
         "environment": environment,
         "released_md5": md5,

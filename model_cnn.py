@@ -3,6 +3,7 @@
     python model_cnn.py --overwrite                            # the paper's CNN, five folds
     python model_cnn.py --protocol as-published --overwrite    # as published: leaks test images
     python model_cnn.py --config cnn-best --overwrite          # the best recipe, five seeds
+    python model_cnn.py --config cnn-distilled --overwrite     # taught by those five
     python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 
 Each model is scored after every epoch on its held-out images, if it has any, and once on the
@@ -34,6 +35,7 @@ from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import LABELS, Labelled
 from bloodcells.data.folds import Fold, make_folds
 from bloodcells.errors import UserError
+from bloodcells.evaluation.distillation import Teacher
 from bloodcells.evaluation.prediction import predict, score
 from bloodcells.reporting.results import save_results
 from bloodcells.training import distributed
@@ -55,11 +57,13 @@ def main() -> None:
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     network = build(args)  # of the architecture to be trained
+    teacher = Teacher(args, device)  # --teacher; without the flag it changes nothing
 
     with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)
         for fold in session.unfinished():  # one model per fold, or per seed if there are no folds
-            train, held_out = images.choose(fold.train), images.choose(fold.held_out)
+            train = teacher.soften(images.choose(fold.train))
+            held_out = images.choose(fold.held_out)
             model, batches, optimizers, schedulers = set_up(args, recipe, fold, train)
             epochs_done = session.restore(fold, model, batches, optimizers, schedulers)
             for epoch in range(epochs_done + 1, recipe.epochs + 1):

@@ -74,7 +74,7 @@ def main() -> None:
     content = {
         "dataset": run.metrics["dataset"],
         "model": run.metrics["model"],
-        "config": {**settings_of(args), "run": run.folder.name, "weights": args.weights.name},
+        "config": {**settings_of(args), "run": run.folder.name},
         "code": args.code.describe(),
         "environment": record,
         "runs": {run.folder.name: run.metrics["config"]},

@@ -218,7 +218,11 @@ def data_settings(args: argparse.Namespace) -> dict:
 def settings_of(args: argparse.Namespace) -> dict:
     """The settings to record with the results; as TOML, a preset that repeats the experiment."""
     left_out = (*PLACES, *WORK, *NOT_SETTINGS)
-    return {k: v for k, v in sorted(vars(args).items()) if k not in left_out}
+    return {
+        key: value.name if isinstance(value, Path) else value  # another machine has other folders
+        for key, value in sorted(vars(args).items())
+        if key not in left_out
+    }
 
 
 def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:

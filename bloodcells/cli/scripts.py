@@ -44,6 +44,12 @@ def parse_cnn(script: str) -> Namespace:
     add_work_flags(parser)
     add_recipe_flags(parser)
     add_network_flags(parser)
+    parser.add_argument(
+        "--teacher",
+        type=location,
+        metavar="DIR",
+        help="run folder with weights, whose models' mean answer softens the training labels",
+    )
     return parse(parser)
 
 

@@ -132,7 +132,10 @@ class Pool:
 
 
 class Labelled(NamedTuple):
-    """Images, uint8 (N, H, W, 3), and their labels, int64 (N,), on one device."""
+    """Images, uint8 (N, H, W, 3), and their labels, on one device.
+
+    Labels are int64 (N,), or shares of the classes, float32 (N, classes).
+    """
 
     images: Tensor | Images
     labels: Tensor

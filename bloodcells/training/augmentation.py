@@ -51,7 +51,10 @@ class Batches:
     def __init__(
         self, images: Tensor | Images, labels: Tensor, recipe: Recipe, generator: torch.Generator
     ):
-        """`images` uint8 (N, H, H, 3) and `labels` (N,) on one device; `generator` on the CPU."""
+        """`images` uint8 (N, H, H, 3) and `labels` on one device; `generator` on the CPU.
+
+        `labels` are int64 (N,), or shares of the classes, float32 (N, classes).
+        """
         self.side = images.shape[1]
         self.shift = round(recipe.shift * self.side / 28)
         self.cutout = round(recipe.cutout * self.side / 28)
@@ -62,7 +65,8 @@ class Batches:
         self.focus, self.warmup = recipe.focus, recipe.warmup
         self.steps, self.step = recipe.epochs * len(self), 0
         self.losses = torch.zeros(len(labels), device=self.device)  # latest loss of each image
-        self.waiting = self.rows = labels.new_empty(0)  # rows left in this pass; rows of this batch
+        # rows left in this pass; rows of this batch
+        self.waiting = self.rows = torch.empty(0, dtype=torch.int64, device=self.device)
 
     def state_dict(self) -> dict:
         """The state at the end of an epoch, for a checkpoint."""

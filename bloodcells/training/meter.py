@@ -35,10 +35,14 @@ class EpochMeter:
     def add(
         self, loss: Tensor, logits: Tensor, labels: Tensor, optimizers: Sequence[Optimizer]
     ) -> None:
-        """Add a batch, before its step: mean loss (), logits (B, classes), labels (B,)."""
+        """Add a batch, before its step: mean loss (), logits (B, classes), labels (B,).
+
+        Of labels (B, classes), which are shares of the classes, the largest counts.
+        """
         self.losses.append(loss.detach())
         self.rates.append(optimizers[0].param_groups[0]["lr"])
         self.loss_sum += loss.detach() * len(labels)
+        labels = labels if labels.ndim == 1 else labels.argmax(1)
         self.correct += (logits.argmax(1) == labels).sum()
         self.count += len(labels)
 

@@ -1,0 +1,83 @@
+"""Labels softened by a finished experiment's models, and what such an experiment refuses."""
+
+import json
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK
+
+from bloodcells.data.bloodmnist import Images, Labelled
+from bloodcells.evaluation.distillation import Teacher
+
+FLAGS = ("--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "1", "--device", "cpu")
+SMALL = ("--model", "CellNet", "--widths", "4", "4", "8")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, run_once):
+    """A run folder of two small models with their weights."""
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    run_once("model_cnn.py", *FLAGS, *SMALL, "--save-weights", "--output", folder)
+    return folder
+
+
+def test_labels_are_half_the_teacher_s_answer(taught):
+    args = Namespace(
+        teacher=taught, protocol="official", size=28, labels="classes", synthetic=True,
+        precision="float32",
+    )  # fmt: skip
+    images = torch.randint(256, (16, 28, 28, 3), dtype=torch.uint8)
+    train = Labelled(Images([images]), torch.arange(16) % 8)
+    teacher = Teacher(args, torch.device("cpu"))
+    soft = teacher.soften(train)
+    assert soft.images is train.images
+    assert soft.labels.shape == (16, 8)
+    torch.testing.assert_close(soft.labels.sum(1), torch.ones(16))
+    own = soft.labels[torch.arange(16), train.labels]
+    assert (own >= 0.5).all()
+    assert (own < 1).all()
+    assert teacher.soften(train).labels is soft.labels  # computed once
+
+
+def test_a_taught_run(run, taught, tmp_path):
+    for name, more in (("alone", ()), ("student", ("--teacher", taught))):
+        outcome = run("model_cnn.py", *FLAGS, *SMALL, *more, "--output", tmp_path / name)
+        assert outcome.code == 0, outcome.err
+    metrics = json.loads((tmp_path / "student" / "metrics.json").read_text())
+    assert metrics["config"]["teacher"] == "teacher"
+    assert 'teacher = "teacher"' in (tmp_path / "student" / "config.toml").read_text()
+    alone, student = (
+        np.load(tmp_path / name / "predictions.npz")["probabilities"]
+        for name in ("alone", "student")
+    )
+    assert not np.allclose(alone, student)
+    np.testing.assert_allclose(alone.sum(2), 1, atol=1e-5)
+
+
+def test_what_cannot_teach(fails, quick_run, taught, tmp_path):
+    out = ("--output", tmp_path / "run")
+    line = fails("model_cnn.py", *QUICK, "--teacher", taught, *out)
+    assert "--teacher" in line
+    assert "needs --protocol official" in line
+    assert "no finished experiment" in fails(
+        "model_cnn.py", *FLAGS, "--teacher", tmp_path / "none", *out
+    )
+    assert "trained with protocol cross-validation, not official" in fails(
+        "model_cnn.py", *FLAGS, "--teacher", quick_run, *out
+    )
+    assert "trained with size 28, not 64" in fails(
+        "model_cnn.py", *FLAGS, "--size", "64", "--teacher", taught, *out
+    )
+    assert "trained with labels classes, not stages" in fails(
+        "model_cnn.py", *FLAGS, "--labels", "stages", "--teacher", taught, *out
+    )
+
+
+def test_a_teacher_without_weights(fails, run_once, tmp_path):
+    run_once("model_cnn.py", *FLAGS, "--no-save-weights", "--output", tmp_path / "bare")
+    line = fails(
+        "model_cnn.py", *FLAGS, "--teacher", tmp_path / "bare", "--output", tmp_path / "run"
+    )
+    assert "has no weights; train it with --save-weights" in line
