@@ -36,10 +36,10 @@ from bloodcells.inference.classifier import (
     Classifier,
     class_means,
     features,
-    load_network,
     released,
     save_classifier,
 )
+from bloodcells.inference.networks import load_network
 from bloodcells.reporting.figures.domains import corrupted_examples, domains
 from bloodcells.reporting.figures.uncertainty import draw_all
 from bloodcells.tracking import run_folder

@@ -23,7 +23,7 @@ from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.data import bloodmnist, corruptions
 from bloodcells.errors import UserError
 from bloodcells.evaluation.unseen import accuracy
-from bloodcells.inference.classifier import load_network
+from bloodcells.inference.networks import load_network
 from bloodcells.reporting.figures import robustness as figures
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment

@@ -15,7 +15,7 @@ from bloodcells.cli.recipe import SEEDED
 from bloodcells.data.bloodmnist import LABELS, Labelled
 from bloodcells.errors import UserError
 from bloodcells.evaluation.prediction import predict
-from bloodcells.inference.classifier import load_network
+from bloodcells.inference.networks import load_network
 from bloodcells.tracking import run_folder
 from bloodcells.training.augmentation import VIEWS
 

@@ -23,11 +23,10 @@ from torch.nn.functional import normalize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import models
-from bloodcells.data.bloodmnist import LABELS, normalise
+from bloodcells.data.bloodmnist import normalise
 from bloodcells.errors import UserError
 from bloodcells.inference.cards import LEVELS, read_card
 from bloodcells.tracking import run_folder
-from bloodcells.tracking.run_folder import SavedRun
 from bloodcells.training.augmentation import view
 
 
@@ -201,19 +200,6 @@ def released(classifier: Classifier, card: dict, views: int) -> Released:
         farthest=float(card["farthest"]),
         frequencies=np.array(card["frequencies"], float),
     )
-
-
-def load_network(run: SavedRun, weights: str) -> nn.Module:
-    """A model of a finished experiment, from its weights file `weights`. Raises `UserError`."""
-    name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
-    classes = len(LABELS[config.get("labels", "classes")])
-    options = config.get("widths"), config.get("dropout")
-    model = models.build(name, config["size"], *options, classes)
-    try:
-        model.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path}: not this run's weights: {error}") from error
-    return model.eval()
 
 
 def md5_of(content: bytes) -> str:

@@ -119,7 +119,8 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
     """
     expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
     expected["labels"] = "classes"
-    expected |= {"widths": None} | {key.replace("-", "_"): value for key, value in preset.items()}
+    expected |= {"widths": None, "teacher": None}
+    expected |= {key.replace("-", "_"): value for key, value in preset.items()}
     expected.pop("save_weights", None)  # which does not change the results
     if "precision" not in preset:  # then it depends on the machine
         del expected["precision"]
