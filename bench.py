@@ -33,7 +33,7 @@ import torch
 
 import models
 from bloodcells import ROOT
-from bloodcells.benchmarks import dataloader, memory, search_scaling
+from bloodcells.benchmarks import all_reduce, dataloader, memory, search_scaling
 from bloodcells.benchmarks.timing import Step, images_per_second, seconds
 from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.cli.presets import PRESETS, load_preset
@@ -60,6 +60,7 @@ SCRIPTS = sorted(
 BATCHES = (1, 8, 32, 64, 128, 512)
 DATALOADER_IMAGES = 2560  # training images in the comparisons with the DataLoader
 IMAGES = (1_000, 10_000, 100_000)
+PROCESSES = 2  # that average their gradients
 MAPPED = 1_000_000  # images that stay on the disk
 PIXELS = (28, 64, 128, 224)
 PRESET_OF = {
@@ -97,6 +98,8 @@ def main() -> None:
     found["dataloader"] = beside_the_dataloader(args, dataset, device, found["networks"])
     found["growth"] = growth(args, device)
     found["search_seconds_by_workers"] = shared_search()
+    found["averaging_seconds"] = all_reduce.seconds_of(PROCESSES)
+    print(f"{PROCESSES} processes average gradients in {found['averaging_seconds'] * 1e3:.1f} ms")
     found["help_seconds"] = start_up(args)
     found["training_memory_mib_by_pixels"] = peak_memory()
     found["mapped_epoch"] = mapped_epoch()

@@ -58,6 +58,7 @@ def test_bench(run, tmp_path, monkeypatch):
     assert [len(times) for times in found["growth"].values()] == [2, 2, 2]
     assert found["search_seconds_by_workers"]["1"] >= 4 * 0.5
     assert found["search_seconds_by_workers"]["2"] >= 2 * 0.5
+    assert 0 < found["averaging_seconds"] < 10
     assert found["help_seconds"]["report.py"] > 0
     assert found["training_memory_mib_by_pixels"]["28"] > 100
     assert found["mapped_epoch"]["seconds"] > 0

@@ -20,7 +20,7 @@ from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.evaluation import calibration
 from bloodcells.evaluation.prediction import predict as predict_probabilities
-from bloodcells.inference.classifier import load_classifier, md5_of
+from bloodcells.inference.classifier import Released, load_classifier, md5_of
 
 CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
 
@@ -395,6 +395,26 @@ def test_reader_that_leaves_early(weights, tmp_path):
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "table"])
+def test_what_was_done_before_ctrl_c_is_kept(predict, folder, monkeypatch, form):
+    answer, calls = Released.predict, iter(range(100))
+
+    def interrupted(self, *rest):
+        if next(calls) == 3:  # the first is a blank image, to check the weights
+            raise KeyboardInterrupt
+        return answer(self, *rest)
+
+    whole = predict(folder, "--format", form).out
+    monkeypatch.setattr(Released, "predict", interrupted)
+    outcome = predict(folder, "--format", form, "--batch-size", "3")
+    assert outcome.code == 130
+    assert outcome.err.strip().endswith("stopped; the images before are in the output")
+    if form == "json":
+        assert json.loads(outcome.out) == json.loads(whole)[:6]
+    else:
+        assert outcome.out.splitlines() == whole.splitlines()[:7]
 
 
 def test_export_answers_as_torch_does(predict, weights, tmp_path):

@@ -7,9 +7,12 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -22,6 +25,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", *ARRAYS)
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding; no photograph of one cell has more
 MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whole
+MOST_THREADS = 4  # that read images, each of which may have many pixels
 STANDARD_INPUT = "-"
 
 
@@ -76,23 +80,49 @@ def in_folder(folder: str) -> list[str]:
 def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
     """The images of the files, prepared; one that cannot be used comes with its `problem`.
 
+    Several threads read a few files ahead, so that memory does not grow with the number of files.
     `frame` is that of `preparation.prepare`, or "detect": then each cell of a field of view is one.
     """
-    for name in names:
-        try:
-            if name != STANDARD_INPUT and not os.path.isfile(name):
-                raise BadImageError("not a regular file, or gone")
-            if name.lower().endswith(ARRAYS):
-                yield from read_arrays(name, size, frame)
-                continue
-            image, note = open_image(standard_input() if name == STANDARD_INPUT else name)
-            if frame == "detect":
-                yield from detect(name, image, size)
-            else:
-                pixels, foreign = prepare(image, size, frame)
-                yield UserImage(name, name, pixels, note, foreign=foreign)
-        except BadImageError as error:
-            yield UserImage(name, name, problem=str(error))
+    threads = min(joblib.cpu_count(), MOST_THREADS)
+    pool = ThreadPoolExecutor(threads)
+    ahead: deque[Future[list[UserImage]] | Iterator[UserImage]] = deque()  # in the files' order
+    try:
+        with warnings.catch_warnings():
+            # most of what Pillow warns of leaves the pixels intact
+            warnings.filterwarnings("ignore", module="PIL")
+            for name in names:
+                images = read_file(name, size, frame)
+                in_parts = name.lower().endswith(ARRAYS)  # an array may have a million
+                ahead.append(images if in_parts else pool.submit(list, images))
+                if len(ahead) > 2 * threads:
+                    yield from done(ahead.popleft())
+            while ahead:
+                yield from done(ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def done(images: Future[list[UserImage]] | Iterator[UserImage]) -> Iterable[UserImage]:
+    """The images of a file, once they are read."""
+    return images.result() if isinstance(images, Future) else images
+
+
+def read_file(name: str, size: int, frame: str) -> Iterator[UserImage]:
+    """The images of one file; as `read`."""
+    try:
+        if name != STANDARD_INPUT and not os.path.isfile(name):
+            raise BadImageError("not a regular file, or gone")
+        if name.lower().endswith(ARRAYS):
+            yield from read_arrays(name, size, frame)
+            return
+        image, note = open_image(standard_input() if name == STANDARD_INPUT else name)
+        if frame == "detect":
+            yield from detect(name, image, size)
+        else:
+            pixels, foreign = prepare(image, size, frame)
+            yield UserImage(name, name, pixels, note, foreign=foreign)
+    except BadImageError as error:
+        yield UserImage(name, name, problem=str(error))
 
 
 def detect(name: str, image: Image.Image, size: int) -> Iterator[UserImage]:
@@ -123,17 +153,13 @@ def standard_input() -> io.BytesIO:
 def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
     """An image file in RGB, and a note on it. Raises `BadImageError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # most of what Pillow warns of leaves the pixels intact
-            with Image.open(source, formats=FORMATS) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise BadImageError(
-                        f"{image.width} x {image.height} pixels: too many for one cell"
-                    )
-                note = "the first of several frames" if is_animated(image) else None
-                image.seek(0)
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image)), note
+        with Image.open(source, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise BadImageError(f"{image.width} x {image.height} pixels: too many for one cell")
+            note = "the first of several frames" if is_animated(image) else None
+            image.seek(0)
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image)), note
     except BadImageError:
         raise
     except Image.DecompressionBombError as error:

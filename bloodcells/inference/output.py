@@ -126,15 +126,26 @@ AS = {"table": as_table, "csv": as_csv, "json": as_json, "html": as_html}
 
 
 def write(predictions: Iterable[Prediction], form: str) -> None:
-    """Print the predictions. Raises `UserError` if standard output cannot be written."""
+    """Print the predictions; an interruption leaves whole lines, and JSON that can be read.
+
+    Raises `UserError` if standard output cannot be written.
+    """
     if sys.stdout is None:
         raise UserError("standard output is closed")
+    written = 0
     try:
         # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
         for line in AS[form](predictions):
-            print(line)
+            sys.stdout.write(f"{line}\n")  # at once: `print` could be interrupted before the break
+            written += 1
         sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        if form == "json":
+            sys.stdout.write("]\n" if written else "[]\n")
+        if not written:
+            raise
+        raise KeyboardInterrupt("stopped; the images before are in the output") from stop
     except BrokenPipeError:
         raise
     except OSError as error:

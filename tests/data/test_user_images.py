@@ -4,8 +4,10 @@ import io
 import os
 import struct
 import sys
+import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,3 +318,37 @@ def test_mutated_files_never_raise(tmp_path):
             refused += cell.pixels is None
             assert (cell.pixels is None) == bool(cell.problem)
     assert 100 < refused < 1000
+
+
+def test_many_files_keep_their_order_and_few_are_read_ahead(tmp_path, monkeypatch):
+    names = [str(tmp_path / f"{number:02}.png") for number in range(40)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (28, 28), (number, 0, 0)).save(name)
+    opened, real = [], user_images.open_image
+
+    def slow(source):
+        time.sleep(0.02 * (len(opened) % 2 == 0))
+        opened.append(source)
+        return real(source)
+
+    monkeypatch.setattr(user_images, "open_image", slow)
+    cells = user_images.read(names, 28, "auto")
+    first = next(cells)
+    assert first.name == names[0]
+    assert len(opened) < 20
+    rest = list(cells)
+    assert [cell.name for cell in rest] == names[1:]
+    assert [int(cell.pixels[0, 0, 0]) for cell in rest] == list(range(1, 40))
+
+
+def test_a_folder_of_links_in_a_circle_and_a_file_that_vanishes(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    for name in ("cell.png", "gone.png"):
+        Image.new("RGB", (28, 28)).save(tmp_path / "a" / name)
+    names = user_images.find([str(tmp_path)])
+    assert [Path(name).name for name in names] == ["cell.png", "gone.png"]
+    (tmp_path / "a" / "gone.png").unlink()
+    there, gone = user_images.read(names, 28, "auto")
+    assert there.problem is None
+    assert gone.problem == "not a regular file, or gone"
