@@ -53,7 +53,7 @@ def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "older_commit", lambda found: None)
     runs = [(preset, None) for preset in (*PAPER.values(), *studies.LADDER)]
     runs += [(preset, "as-published") for preset in PAPER.values()]
-    runs += [(name, None) for name in ("cnn-robust", "cnn-stages", "cnn-distilled")]
+    runs += [(name, None) for name in ("cnn-robust", "cnn-stages")]
     runs += [("cnn-best", "train-and-validation")]
     for preset, protocol in dict.fromkeys(runs):
         folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)

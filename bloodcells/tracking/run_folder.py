@@ -6,6 +6,7 @@ The results file, such as `metrics.json`, is moved in last: without it, the fold
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import sys
@@ -177,5 +178,14 @@ def read(folder: Path) -> SavedRun:
 
 
 def find(path: Path) -> Path:
-    """`path` if it exists; else `path` relative to the project's folder."""
-    return path if path.exists() else ROOT / path
+    """`path` if it exists; else `path` in the project's folder, or in its `plots/`."""
+    places = (path, ROOT / path, ROOT / "plots" / path)
+    return next((place for place in places if place.exists()), places[1])
+
+
+def weights_md5(folder: Path) -> str:
+    """One MD5 of all weights in a run folder, a checksum only."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for path in sorted(folder.glob("weights-*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

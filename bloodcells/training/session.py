@@ -105,6 +105,8 @@ def open_folder(
         "torch version": torch.__version__,
         "processes": distributed.size(),
     }
+    if getattr(args, "teacher", None):  # of the same name there may be others
+        identity["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
     folder = CheckpointFolder(args.output, names, identity, shared, result)
     folder.begin(args.resume or shared, args.overwrite)
     if folder.finished:

@@ -1,6 +1,7 @@
 """Labels softened by a finished experiment's models, and what such an experiment refuses."""
 
 import json
+import shutil
 from argparse import Namespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import QUICK
 
 from bloodcells.data.bloodmnist import Images, Labelled
 from bloodcells.evaluation.distillation import Teacher
+from bloodcells.training.session import Session
 
 FLAGS = ("--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "1", "--device", "cpu")
 SMALL = ("--model", "CellNet", "--widths", "4", "4", "8")
@@ -54,6 +56,24 @@ def test_a_taught_run(run, taught, tmp_path):
     )
     assert not np.allclose(alone, student)
     np.testing.assert_allclose(alone.sum(2), 1, atol=1e-5)
+
+
+def test_another_teacher_of_the_same_name_is_refused_at_a_resume(
+    run, fails, taught, tmp_path, monkeypatch
+):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(taught, teacher)
+    command = ("model_cnn.py", *FLAGS, *SMALL, "--teacher", teacher, "--output", tmp_path / "run")
+
+    def stop(*rest):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "finish", stop)
+        assert run(*command).code == 130
+    first, second = sorted(teacher.glob("weights-*"))
+    shutil.copy(second, first)
+    assert "different teacher's weights" in fails(*command, "--resume")
 
 
 def test_what_cannot_teach(fails, quick_run, taught, tmp_path):
