@@ -6,10 +6,11 @@
 Prints the machine's peak speed in matrix products, each network's speed as a share of it, the
 operators that take a training step's time, images per second by batch size, the speed of the data
 pipeline and of the paper's protocol against PyTorch's DataLoader (without workers), how time grows
-with images, pixels and width, how a shared search scales with its workers, each script's start-up
-time, and peak memory. Measurements that are compared, such as a network's passes and the peak, are
-interleaved, so drift in the machine's speed hardly affects the comparison. Run nothing else at the
-same time.
+with images, pixels and width, how a shared search scales with its workers, how long two processes
+take to average their gradients, each script's start-up time, peak memory, and an epoch over a
+million images of a file that is not loaded. Measurements that are compared, such as a network's
+passes and the peak, are interleaved, so drift in the machine's speed hardly affects the comparison.
+Run nothing else at the same time.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -61,7 +62,7 @@ BATCHES = (1, 8, 32, 64, 128, 512)
 DATALOADER_IMAGES = 2560  # training images in the comparisons with the DataLoader
 IMAGES = (1_000, 10_000, 100_000)
 PROCESSES = 2  # that average their gradients
-MAPPED = 1_000_000  # images that stay on the disk
+MAPPED = 1_000_000  # images of a file that is not loaded
 PIXELS = (28, 64, 128, 224)
 PRESET_OF = {
     "Baseline": "baseline",
@@ -276,7 +277,7 @@ def mapped_epoch() -> dict:
     recipe = recipe_of("CellNet", torch.device("cpu"))
     found = memory.of_a_mapped_epoch(MAPPED, recipe, train_small)
     print(
-        f"an epoch of CellNet, {MAPPED:,} images on the disk: {found['seconds']:.0f} s, "
+        f"an epoch of CellNet over {MAPPED:,} mapped images: {found['seconds']:.0f} s, "
         f"{found['mib_above_the_array'] or 'unknown'} MiB above the array's"
     )
     return found

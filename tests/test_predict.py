@@ -410,7 +410,7 @@ def test_what_was_done_before_ctrl_c_is_kept(predict, folder, monkeypatch, form)
     monkeypatch.setattr(Released, "predict", interrupted)
     outcome = predict(folder, "--format", form, "--batch-size", "3")
     assert outcome.code == 130
-    assert outcome.err.strip().endswith("stopped; the images before are in the output")
+    assert outcome.err.strip().endswith("the output holds the images classified so far")
     if form == "json":
         assert json.loads(outcome.out) == json.loads(whole)[:6]
     else:

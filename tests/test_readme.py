@@ -35,7 +35,7 @@ def test_there_are_commands():
 
 ELSEWHERE = (  # tested there, on what they need
     *("predict.py", "tuning.py", "robustness.py", "architecture.py", "explain.py"),
-    *("model_release.py", "bench.py", "demo.py", "hubconf.py"),
+    *("model_release.py", "bench.py", "demo.py", "hubconf.py", "cnn-distilled"),
 )
 TRAINING = [c for c in COMMANDS if not any(script in c for script in ELSEWHERE)]
 

@@ -24,19 +24,26 @@ def seconds_of(processes: int) -> float:
     found = spawn.Queue()
     with tempfile.TemporaryDirectory() as folder:
         settings = processes, Path(folder) / "meeting", found
-        group = [spawn.Process(target=average, args=(n, *settings)) for n in range(processes)]
+        group = [
+            spawn.Process(target=average, args=(n, *settings), daemon=True)
+            for n in range(processes)
+        ]
         for process in group:
             process.start()
-        median = found.get(timeout=300)
-        for process in group:
-            process.join()
-    return median
+        try:
+            return found.get(timeout=300)
+        finally:
+            for process in group:
+                process.kill()
+                process.join()
 
 
 def average(rank: int, processes: int, meeting: Path, found: Queue[float]) -> None:
     """Average gradients of zero; the first process reports the median of its times."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=processes)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes
+    )
     model = models.CellNet()
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)

@@ -54,10 +54,10 @@ def of_training(
 def of_a_mapped_epoch(
     count: int, recipe: Recipe, train: TrainEpoch
 ) -> dict[str, int | float | None]:
-    """Seconds of an epoch over `count` black images that stay on the disk, and its memory.
+    """Seconds of an epoch over `count` black images in a mapped file, and its memory.
 
     `mib_above_the_array` is the peak of the process less the size of the array, whose pages the
-    system may drop at any time; None where it is unknown.
+    system may drop at any time; None where it is unknown. The file is sparse: no disk is measured.
     """
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:

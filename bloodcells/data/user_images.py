@@ -92,8 +92,9 @@ def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
             warnings.filterwarnings("ignore", module="PIL")
             for name in names:
                 images = read_file(name, size, frame)
-                in_parts = name.lower().endswith(ARRAYS)  # an array may have a million
-                ahead.append(images if in_parts else pool.submit(list, images))
+                # an array may have a million images; standard input may never end
+                here = name == STANDARD_INPUT or name.lower().endswith(ARRAYS)
+                ahead.append(images if here else pool.submit(list, images))
                 if len(ahead) > 2 * threads:
                     yield from done(ahead.popleft())
             while ahead:

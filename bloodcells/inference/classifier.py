@@ -163,15 +163,20 @@ def load_classifier(
     except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{flag} {path}: the weights do not match the card: {reason}") from error
-    model.classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        model.classifier.to(  # type: ignore[call-overload]
+            device, memory_format=torch.channels_last
+        )
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{device} is out of memory; pass --device cpu") from error
     return model
 
 
 def classifier_of(card: dict, state: dict[str, Tensor]) -> Classifier:
     """The classifier that the card describes, with these weights.
 
-    Raises `LookupError` or `RuntimeError` if they are another network's; no more memory is taken
-    than the weights need, whatever the card says.
+    Raises `LookupError`, `ValueError` or `RuntimeError` if they are another network's. The network
+    takes no more memory than the weights, whatever the card says.
     """
     with torch.device("meta"):
         network = models.build(

@@ -132,20 +132,23 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
     """
     if sys.stdout is None:
         raise UserError("standard output is closed")
-    written = 0
+    last = ""
     try:
         # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
-        for line in AS[form](predictions):
-            sys.stdout.write(f"{line}\n")  # at once: `print` could be interrupted before the break
-            written += 1
-        sys.stdout.flush()
-    except KeyboardInterrupt as stop:
-        if form == "json":
-            sys.stdout.write("]\n" if written else "[]\n")
-        if not written:
+        try:
+            for line in AS[form](predictions):
+                last = line
+                sys.stdout.write(f"{line}\n")  # `print` could be interrupted before the break
+            sys.stdout.flush()
+        except KeyboardInterrupt as stop:
+            if form == "json" and not last.endswith("]"):
+                sys.stdout.write("]\n" if last else "[]\n")
+            sys.stdout.flush()
+            if last:
+                done = "stopped; the output holds the images classified so far"
+                raise KeyboardInterrupt(done) from stop
             raise
-        raise KeyboardInterrupt("stopped; the images before are in the output") from stop
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -26,7 +26,7 @@ def use_threads(wanted: int | None) -> None:
 
 
 class Trainings:
-    """This user's trainings on this machine, of which this process is one."""
+    """This user's trainings on this machine with the same temporary folder, this one included."""
 
     def __init__(self, folder: Path | None, mine: Path | None):
         """`folder` holds a lock file for each, `mine` is this one's; None: no other is known."""
@@ -40,10 +40,14 @@ class Trainings:
             if path == self.mine:
                 continue
             try:
-                with filelock.FileLock(path, timeout=0):
-                    path.unlink(missing_ok=True)
+                filelock.FileLock(path, timeout=0).acquire().lock.release()
             except filelock.Timeout:
                 found.append(int(path.stem))
+            except OSError:  # a file that cannot be asked tells nothing
+                continue
+            else:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
         return found
 
     def fair_share(self) -> int:
@@ -73,13 +77,13 @@ def trainings() -> Iterator[Trainings]:
     Where lock files are impossible, or the folder is another user's, each goes on as if alone.
     """
     user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"bloodcells-{user}"
-    mine = folder / f"{os.getpid()}.training"
     try:
+        folder = Path(tempfile.gettempdir()) / f"bloodcells-{user}"
+        mine = folder / f"{os.getpid()}.training"
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != user:
             raise PermissionError
-        lock = filelock.FileLock(mine, timeout=0)
+        lock = filelock.FileLock(mine, timeout=1)  # another may just ask whether it is held
         lock.acquire()
     except (OSError, filelock.Timeout):
         yield Trainings(None, None)
@@ -88,5 +92,6 @@ def trainings() -> Iterator[Trainings]:
         yield Trainings(folder, mine)
     finally:
         with suppress(OSError):
-            mine.unlink(missing_ok=True)
             lock.release()
+        with suppress(OSError):
+            mine.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The threads of a process, and the notice of other trainings on the machine."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -123,4 +124,26 @@ def test_a_training_says_so_before_it_begins(run, other, tmp_path):
 def test_without_lock_files_each_goes_on_as_if_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with threads.trainings() as beside:
-        assert beside.notice() is None
+        assert beside.folder is None
+        assert beside.others() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
+def test_a_folder_of_another_user_is_left_alone(monkeypatch, tmp_path):
+    theirs = tmp_path / f"bloodcells-{os.getuid() + 1}"
+    theirs.mkdir()
+    real = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: real + 1)
+    with threads.trainings() as beside:
+        assert beside.folder is None
+    assert not list(theirs.iterdir())
+
+
+def test_a_lock_that_cannot_be_asked_is_passed_over(other, monkeypatch):
+    with threads.trainings() as beside:
+
+        def broken(*_, **__):
+            raise OSError
+
+        monkeypatch.setattr(threads.filelock, "FileLock", broken)
+        assert beside.others() == []
