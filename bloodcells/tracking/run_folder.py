@@ -170,6 +170,7 @@ def read(folder: Path) -> SavedRun:
             saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"])
         if missing := {"dataset", "model", "config", "test", "leaks_test_images"} - run.keys():
             raise KeyError(f"metrics.json lacks {', '.join(sorted(missing))}")
+        run["config"].setdefault("labels", "classes")  # from before there were stages
         return saved
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no finished experiment: {error.filename} is missing") from error
