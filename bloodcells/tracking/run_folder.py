@@ -96,7 +96,12 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
             print(f"{scratch} could not be removed; it can be deleted")
         keep_names(folder)
     except OSError as error:
-        raise UserError(f"{folder}: cannot write results: {error.strerror or error}") from error
+        left: list[str] = []
+        with suppress(OSError):
+            left = [path.name for path in folder.glob(".writing-*")]
+        also = f"; what is left of it can be deleted: {named(left)}" if left else ""
+        reason = f"cannot write results: {error.strerror or error}{also}"
+        raise UserError(f"{folder}: {reason}") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
