@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -229,8 +230,8 @@ def test_error_at_a_call_of_a_tool(tool, faults, tmp_path, what, name):
         assert faults.seen >= at, where
         assert outcome.code in (0, 2), where
         assert "Traceback" not in outcome.err, where
-        if what == "export":  # one file: the earlier one, or the new one
-            assert (folder / "model.onnx").stat().st_size == (first / "model.onnx").stat().st_size
+        if what == "export":  # whole, be it the earlier file or the new one
+            onnxruntime.InferenceSession(folder / "model.onnx")
         assert tool(what, folder).code == 0, where
         left = {path.name for path in folder.glob(".writing-*")}  # its removal failed
         assert all(name in outcome.out + outcome.err for name in left), where
