@@ -57,7 +57,7 @@ def main() -> None:
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     network = build(args)  # of the architecture to be trained
-    teacher = Teacher(args, device)  # --teacher; without the flag it changes nothing
+    teacher = Teacher(args, dataset)  # --teacher; without the flag it changes nothing
 
     with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)

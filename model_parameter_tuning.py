@@ -74,19 +74,15 @@ def main() -> None:
     worker = Worker(database, study, trials, partial(prepare_trial, args, space, study))
     print(f"{trials} trials of up to {len(folds)} models on {device}; study: {database}")
     keep_freed_memory()
-    with trainings() as beside:
-        images = pool.to(device)
-        objective = partial(
-            held_out_score, search=search, images=images, folds=folds, beside=beside
-        )
-        worker.run(objective, Console(trials, search))
+    objective = partial(held_out_score, search=search, images=pool.to(device), folds=folds)
+    worker.run(objective, Console(trials, search))
     with database.errors():
         filled, shares = worker.filled(), importances(study)
     save_search(args, dataset.describe(), record, search, filled, shares)
 
 
 def held_out_score(
-    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold], beside: Trainings
+    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold]
 ) -> float:
     """The objective: train one model per fold with the trial's settings; higher is better.
 
@@ -101,7 +97,8 @@ def held_out_score(
         if models and args.prune and search.hopeless(trial.study, models):
             raise optuna.TrialPruned
         train, held_out = images.choose(fold.train), images.choose(fold.held_out)
-        models.append(train_until_it_stops(args, recipe, fold, train, held_out, beside))
+        with trainings() as beside:  # a worker that waits for the others needs no cores
+            models.append(train_until_it_stops(args, recipe, fold, train, held_out, beside))
         trial.set_user_attr("folds", models)
         trial.report(search.score(models), step=len(models))
     return search.score(models)

@@ -23,7 +23,7 @@ from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.data import bloodmnist, corruptions
 from bloodcells.errors import UserError
 from bloodcells.evaluation.unseen import accuracy
-from bloodcells.inference.networks import load_network
+from bloodcells.inference.networks import load_networks
 from bloodcells.reporting.figures import robustness as figures
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
@@ -88,18 +88,10 @@ def main() -> None:
 
 
 def load_models(run: SavedRun, dataset: dict, device: torch.device) -> list:
-    """The networks of a run folder. Raises `UserError` for missing weights or other data."""
-    if run.metrics["dataset"] != dataset:
-        raise UserError(f"--runs {run.folder}: trained on data other than {dataset['name']} here")
-    if run.metrics["leaks_test_images"]:
-        raise UserError(f"--runs {run.folder}: trained on these test images")
-    files = [str(row.get("weights")) for row in run.metrics["runs"]]
-    if not all((run.folder / name).is_file() for name in files):
-        raise UserError(f"--runs {run.folder}: it has no weights; train it with --save-weights")
-    networks = (load_network(run, name) for name in files)
+    """The networks of a run folder on the device. Raises `UserError`."""
     return [
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for network in networks
+        for network in load_networks(run, dataset, f"--runs {run.folder}")
     ]
 
 

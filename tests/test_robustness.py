@@ -61,4 +61,4 @@ def test_bad_input(fails, trained, quick_run, tmp_path):
     metrics["leaks_test_images"] = False
     metrics["dataset"]["md5"] = "other"
     (broken / "metrics.json").write_text(json.dumps(metrics))
-    assert "trained on data other than" in fails("robustness.py", *flags, "--runs", broken)
+    assert "its data set is not the one here" in fails("robustness.py", *flags, "--runs", broken)

@@ -12,14 +12,32 @@ from bloodcells.errors import UserError
 from bloodcells.tracking.run_folder import SavedRun
 
 
+def load_networks(run: SavedRun, dataset: dict, flag: str) -> list[nn.Module]:
+    """All models of a finished experiment on the data set that `Dataset.describe` describes.
+
+    Raises `UserError`, whose message begins with `flag`, without their weights, for another data
+    set, and for models that were trained on test images.
+    """
+    theirs = run.metrics["dataset"]
+    names = dataset | theirs
+    if differ := [name for name in names if theirs.get(name) != dataset.get(name)]:
+        raise UserError(f"{flag}: its data set is not the one here: {', '.join(differ)} differ")
+    if run.metrics["leaks_test_images"]:
+        raise UserError(f"{flag}: trained on these test images")
+    files = [str(row.get("weights")) for row in run.metrics["runs"]]
+    if not all((run.folder / name).is_file() for name in files):
+        raise UserError(f"{flag}: it has no weights; train it with --save-weights")
+    return [load_network(run, name) for name in files]
+
+
 def load_network(run: SavedRun, weights: str) -> nn.Module:
     """A model of a finished experiment, from its weights file `weights`. Raises `UserError`."""
-    name, config, path = run.metrics["model"]["name"], run.metrics["config"], run.folder / weights
-    classes = len(LABELS[config.get("labels", "classes")])
+    config, path = run.metrics["config"], run.folder / weights
     options = config.get("widths"), config.get("dropout")
-    model = models.build(name, config["size"], *options, classes)
     try:
+        classes = len(LABELS[config["labels"]])
+        model = models.build(run.metrics["model"]["name"], config["size"], *options, classes)
         model.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not this run's weights: {error}") from error
     return model.eval()

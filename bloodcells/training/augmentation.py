@@ -84,7 +84,7 @@ class Batches:
     def draw(self, below: int, count: int) -> Tensor:
         """Random integers from 0 to below-1, int64 (count,)."""
         numbers = torch.randint(below, (count,), generator=self.generator)
-        return numbers.to(self.device)
+        return numbers.to(self.device, non_blocking=True)  # or a GPU's work would be awaited
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -127,7 +127,8 @@ class Batches:
 
     def shuffled(self, rows: Tensor) -> Tensor:
         """The same rows, int64 (n,), in random order."""
-        return rows[torch.randperm(len(rows), generator=self.generator).to(self.device)]
+        order = torch.randperm(len(rows), generator=self.generator)
+        return rows[order.to(self.device, non_blocking=True)]
 
     def pixels(self, rows: Tensor) -> Tensor:
         """The images of `rows`, rotated, reflected and shifted: uint8 (B, H, H, 3).

@@ -9,11 +9,14 @@ import pytest
 import torch
 from conftest import QUICK
 
+from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Images, Labelled
+from bloodcells.evaluation import distillation
 from bloodcells.evaluation.distillation import Teacher
 from bloodcells.evaluation.prediction import predict
 from bloodcells.inference.networks import load_network
 from bloodcells.tracking import run_folder
+from bloodcells.training import interruption
 from bloodcells.training.session import Session
 
 FLAGS = ("--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "1", "--device", "cpu")
@@ -29,13 +32,10 @@ def taught(tmp_path_factory, run_once):
 
 
 def test_labels_are_half_the_teacher_s_answer(taught):
-    args = Namespace(
-        teacher=taught, protocol="official", size=28, labels="classes", synthetic=True,
-        precision="float32",
-    )  # fmt: skip
+    args = Namespace(teacher=taught, protocol="official", labels="classes", precision="float32")
     images = torch.randint(256, (16, 28, 28, 3), dtype=torch.uint8)
     train = Labelled(Images([images]), torch.arange(16) % 8)
-    teacher = Teacher(args, torch.device("cpu"))
+    teacher = Teacher(args, bloodmnist.load(synthetic=True))
     soft = teacher.soften(train)
     assert soft.images is train.images
     assert soft.labels.shape == (16, 8)
@@ -91,12 +91,32 @@ def test_what_cannot_teach(fails, quick_run, taught, tmp_path):
     assert "trained with protocol cross-validation, not official" in fails(
         "model_cnn.py", *FLAGS, "--teacher", quick_run, *out
     )
-    assert "trained with size 28, not 64" in fails(
+    assert "its data set is not the one here: size" in fails(
         "model_cnn.py", *FLAGS, "--size", "64", "--teacher", taught, *out
     )
     assert "trained with labels classes, not stages" in fails(
         "model_cnn.py", *FLAGS, "--labels", "stages", "--teacher", taught, *out
     )
+
+
+def test_a_teacher_whose_record_is_damaged(fails, taught, tmp_path):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(taught, teacher)
+    record = json.loads((teacher / "metrics.json").read_text())
+    for damage in ({"widths": "wide"}, {"widths": [8, 8, 8]}, {"size": None}, {"labels": "odd"}):
+        damaged = record | {"config": record["config"] | damage}
+        (teacher / "metrics.json").write_text(json.dumps(damaged))
+        out = ("--teacher", teacher, "--output", tmp_path / "run")
+        line = fails("model_cnn.py", *FLAGS, *SMALL, *out)
+        assert "not this run's weights" in line or "trained with labels odd" in line
+
+
+def test_ctrl_c_before_the_first_step_of_a_taught_model(run, taught, tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption, "_requested", True)
+    command = ("model_cnn.py", *FLAGS, *SMALL, "--teacher", taught, "--output", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(distillation, "predict", lambda *rest: pytest.fail("it went on"))
+        assert run(*command).code == 130
 
 
 def test_a_teacher_without_weights(fails, run_once, tmp_path):
