@@ -6,7 +6,7 @@
 Each fold's model is scored on its held-out fold after every epoch, and on the official test split
 once, at the end. Metrics, history, predictions and figures go to plots/baseline/ or
 plots/baseline-as-published/. The first command reaches a test accuracy of 0.761 and takes 12
-seconds on two cores of an AMD EPYC of 2024 (Zen 5).
+to 15 seconds on two cores of an AMD EPYC.
 """
 
 from bloodcells.cli.arguments import run_script

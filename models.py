@@ -1,6 +1,6 @@
 """The networks that all scripts share, and the registry of their names.
 
-Every class takes `in_channels`, `num_classes` and `image_size`, and maps a float tensor of shape
+Every network takes `in_channels`, `num_classes` and `image_size`, and maps a float tensor of shape
 (N, in_channels, image_size, image_size) to logits of shape (N, num_classes).
 """
 

@@ -31,7 +31,9 @@ class Recipe:
     batch_size: int = setting(128, whole_number(1, 2**20), help="images per step")
     lr: float = setting(1e-3, positive, help="learning rate of Adam or AdamW")
     optimizer: str = setting(
-        "adam", ("adam", "muon"), help="adam, or muon: Muon for the filters, AdamW for the rest"
+        "adam",
+        ("adam", "muon"),
+        help="adam, or muon: Muon for the filters after the first layer, AdamW for the rest",
     )
     filter_lr: float = setting(0.05, positive, help="learning rate of Muon")
     weight_decay: float = setting(
