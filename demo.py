@@ -59,9 +59,10 @@ def main() -> None:
     refuse_address(args.host, args.port)
     gradio = load_gradio()
     model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
+    gradio.processing_utils.async_ssrf_protected_download = refuse_download
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
-        page = make_page(gradio, model, args)
+        page = make_page(gradio, model, args, Path(uploads))
         page.launch(
             server_name=args.host,
             server_port=args.port,
@@ -94,6 +95,11 @@ def load_gradio() -> ModuleType:
     return gradio
 
 
+async def refuse_download(url: str, **_: object) -> None:
+    """Raise instead of fetching what a request names: the page takes uploads only."""
+    raise ValueError("addresses are not fetched")
+
+
 def refuse_address(host: str, port: int) -> None:
     """Raise `UserError` if nothing can be served there."""
     try:
@@ -107,8 +113,8 @@ def refuse_address(host: str, port: int) -> None:
         ) from error
 
 
-def make_page(gradio: Any, model: Released, args: Namespace) -> Any:
-    """The page: images in, answers out."""
+def make_page(gradio: Any, model: Released, args: Namespace, uploads: Path) -> Any:
+    """The page: images in, which Gradio puts into the folder `uploads`, answers out."""
     gradio.set_static_paths([EXAMPLES])  # else an example were deleted as an upload is
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
         gradio.Markdown(
@@ -126,20 +132,20 @@ def make_page(gradio: Any, model: Released, args: Namespace) -> Any:
 
         def reply(names: list[str] | None) -> Any:
             """The answers, and None to empty the field, which calls this again, for nothing."""
-            return (answer(names, model, args), None) if names else gradio.skip()
+            return (answer(names, model, args, uploads), None) if names else gradio.skip()
 
         files.change(reply, files, [answers, files], show_progress="minimal")
     return page
 
 
-def answer(names: Sequence[str], model: Released, args: Namespace) -> str:
-    """What the page says of some image files, as HTML; deletes those that were uploaded."""
+def answer(names: Sequence[str], model: Released, args: Namespace, uploads: Path) -> str:
+    """What the page says of some image files, as HTML; deletes those in the folder `uploads`."""
     chosen = [str(name) for name in names[:MOST_IMAGES]]
     try:
         images = [renamed(image) for image in user_images.read(chosen, model.size, "auto")]
     finally:
         for name in names:
-            if EXAMPLES not in Path(name).resolve().parents:
+            if uploads.resolve() in Path(name).resolve().parents:
                 Path(name).unlink(missing_ok=True)
     usable = [image for image in images if image.problem is None]
     found = list(classify(usable, model, {}, args))

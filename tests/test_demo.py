@@ -1,5 +1,6 @@
 """demo.py: what the page says of images, and the page in a real browser."""
 
+import asyncio
 import base64
 import json
 import re
@@ -10,6 +11,7 @@ import sys
 import urllib.request
 from types import SimpleNamespace
 
+import gradio
 import pytest
 import torch
 from conftest import ROOT
@@ -46,7 +48,7 @@ def model(weights):
 
 def test_what_is_said_of_images(model, uploads):
     names = sorted(map(str, uploads.iterdir()))
-    page = demo.answer(names, model, ARGS)
+    page = demo.answer(names, model, ARGS, uploads)
     assert page.count("<li>") == 14
     assert page.count("could not be used: not an image that can be read.") == 2
     assert "<img src=x" not in page
@@ -60,18 +62,33 @@ def test_what_is_said_of_images(model, uploads):
 
 
 def test_few_images_and_none(model, uploads):
-    page = demo.answer([str(uploads / "00.png")], model, ARGS)
+    page = demo.answer([str(uploads / "00.png")], model, ARGS, uploads)
     assert page.count("<li>") == 1
     assert "Differential count" not in page
-    assert "<li>" not in demo.answer([], model, ARGS)
+    assert "<li>" not in demo.answer([], model, ARGS, uploads)
     example = demo.EXAMPLES / "monocyte.png"
-    assert "<li>" in demo.answer([str(example)], model, ARGS)
+    assert "<li>" in demo.answer([str(example)], model, ARGS, uploads)
     assert example.exists()
+
+
+def test_only_uploads_are_deleted(model, uploads, tmp_path):
+    outside = tmp_path / "mine.png"
+    Image.fromarray(CELLS[0]).save(outside)
+    (uploads / "link.png").symlink_to(outside)
+    for name in (outside, uploads / "link.png", uploads / ".." / "mine.png"):
+        assert demo.answer([str(name)], model, ARGS, uploads).count("<li>") == 1
+    assert outside.exists()
+
+
+def test_addresses_are_not_fetched():
+    with pytest.raises(ValueError, match="not fetched"):
+        asyncio.run(demo.refuse_download("https://example.org/x.png", cache_dir="."))
+    assert callable(gradio.processing_utils.async_ssrf_protected_download)  # what it replaces
 
 
 def test_too_many_images(model, uploads, monkeypatch):
     monkeypatch.setattr(demo, "MOST_IMAGES", 3)
-    page = demo.answer(sorted(str(path) for path in uploads.glob("0*.png")), model, ARGS)
+    page = demo.answer(sorted(str(path) for path in uploads.glob("0*.png")), model, ARGS, uploads)
     assert page.count("<li>") == 3
     assert "7 more images were not looked at" in page
     assert list(uploads.glob("0*.png")) == []
