@@ -9,7 +9,6 @@ import argparse
 import ast
 import errno
 import os
-import re
 import shlex
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from bloodcells.cli import signals
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
 from bloodcells.cli.types import location, whole_number
-from bloodcells.errors import UserError
+from bloodcells.errors import UserError, without_passwords
 from bloodcells.tracking.provenance import code_of
 
 STARTED = time.perf_counter()  # close to the start of the script
@@ -273,11 +272,10 @@ def stored_traceback() -> str:
     Passwords in addresses of databases are left out.
     """
     text = f"python {shlex.join(sys.argv)}\nPython {sys.version}\n\n{traceback.format_exc()}"
-    text = re.sub(r"://[^\s/@]*@", "://...@", text)
     try:
         number, path = tempfile.mkstemp(prefix="bloodcells-", suffix=".txt", text=True)
         with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+            file.write(without_passwords(text))
     except OSError:
         return "set BLOODCELLS_DEBUG=1 to see the traceback"
     return f"please report it with the traceback, which is in {path}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from bloodcells.errors import without_passwords
 from bloodcells.tracking.provenance import Code
 
 PACKAGES = (
@@ -44,10 +45,10 @@ def environment(device: str, code: Code) -> dict:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command line, with the last name only of a path that is one machine's own."""
+    """The command line, without passwords; of one machine's own paths only the last name."""
     words = []
     for argument in arguments:
-        flag, equals, value = argument.rpartition("=")
+        flag, equals, value = without_passwords(argument).rpartition("=")
         words.append(flag + equals + (Path(value).name if Path(value).is_absolute() else value))
     return shlex.join(["python", Path(words[0]).name, *words[1:]])
 
