@@ -36,8 +36,8 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.prediction import score
 from bloodcells.reporting.search_results import importances, save_search
 from bloodcells.search.space import number_of_trials, prepare_trial, read_space
-from bloodcells.search.study import Database, Worker
-from bloodcells.search.trials import COLUMNS, EarlyStopping, Search
+from bloodcells.search.study import DAMAGED, Database, Worker
+from bloodcells.search.trials import COLUMNS, EarlyStopping, Search, models_of
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device, choose_precision, keep_freed_memory
@@ -59,7 +59,7 @@ def main() -> None:
     device = choose_device(args.device, args.threads)
     args.precision = choose_precision(args.precision, device)
     record = environment(device.type, args.code)
-    run_folder.prepare(args.output, args.code)
+    run_folder.prepare(args.output, args.code, script=args.code.script)
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
 
@@ -76,9 +76,10 @@ def main() -> None:
     keep_freed_memory()
     objective = partial(held_out_score, search=search, images=pool.to(device), folds=folds)
     worker.run(objective, Console(trials, search))
-    with database.errors():
+    with database.errors(DAMAGED):
         filled, shares = worker.filled(), importances(study)
-    save_search(args, dataset.describe(), record, search, filled, shares)
+        cells = [cell for trial in filled for cell in search.cells(trial)]
+    save_search(args, dataset.describe(), record, search, filled, cells, shares)
 
 
 def held_out_score(
@@ -90,9 +91,7 @@ def held_out_score(
     """
     args = search.settings(trial)  # the trial's values override the command line's
     recipe = Recipe.of(args)
-    models = list(
-        trial.user_attrs.get("folds", [])
-    )  # trained by the interrupted trial that this one continues
+    models = list(models_of(trial))  # trained by the interrupted trial that this one continues
     for fold in folds[len(models) :]:
         if models and args.prune and search.hopeless(trial.study, models):
             raise optuna.TrialPruned
@@ -145,7 +144,7 @@ class Console:
     def __call__(self, trial: FrozenTrial, done: int) -> None:
         """Print the trial that has just ended, the `done`-th."""
         settings = ", ".join(f"{name} {value}" for name, value in trial.params.items())
-        models = trial.user_attrs.get("folds", [])
+        models = models_of(trial)
         if "failed" in trial.user_attrs:
             result = f"cannot be trained: {trial.user_attrs['failed']}"
         else:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import jsonschema
 import pytest
 import sqlalchemy
 import torch
+from disk_faults import Faults
 from selenium import webdriver
 
 import model_cnn
@@ -26,6 +28,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation import prediction
 from bloodcells.inference.classifier import Classifier, save_classifier
 from bloodcells.tracking import provenance
+from bloodcells.training import session
 
 ROOT = Path(__file__).parents[1]
 # committed results of older code than today's, which the tables mark; make them anew, and take them
@@ -273,3 +276,30 @@ def browser():
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield browser
     browser.quit()
+
+
+@pytest.fixture(scope="session")
+def hooked():
+    found = Faults()
+    sys.addaudithook(found.hook)  # stays for ever, so it does nothing unless armed
+    return found
+
+
+@pytest.fixture
+def faults(hooked, monkeypatch, tmp_path_factory):
+    """Faults of the disk, armed by the test; whatever takes long and writes nothing is left out."""
+    sync = os.fsync
+
+    def fsync(file):
+        if hooked.folder:
+            hooked.check()
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(session, "matrix_product_gflops", lambda *args, **more: 1.0)
+    monkeypatch.setattr("bloodcells.reporting.results.draw", lambda *args: None)
+    monkeypatch.delenv("BLOODCELLS_DEBUG")
+    private = tmp_path_factory.mktemp("temporary")  # without the lock files of other trainings
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    yield hooked
+    hooked.disarm()

@@ -214,7 +214,7 @@ def test_early_stopping_counts_from_the_last_real_fall():
 
 def folds(*accuracies):
     return [
-        {"val_accuracy": list(a), "val_loss": list(a), "diverged": False, "seconds": 1.0}
+        {name: list(a) for name in trials.COLUMNS} | {"diverged": False, "seconds": 1.0}
         for a in accuracies
     ]
 
@@ -280,6 +280,8 @@ def test_study_of_another_search_is_left_alone(search, tmp_path):
         ("sqlite:////nowhere/at/all.db", "its folder does not exist"),
         ("postgresql+psycopg://me:secret@127.0.0.1:1/x", "refused"),
         ("mysql+pymysql://host/x", "neither sqlite nor postgresql"),
+        ("sqlite://", "name a file"),
+        ("sqlite:///:memory:", "name a file"),
     ],
 )
 def test_storage_that_cannot_be_reached(fails, preset, tmp_path, url, reason):

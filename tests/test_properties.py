@@ -3,22 +3,21 @@
 `make test-faults` tries ten thousand (FAULTS=all). What it finds becomes an `example`.
 """
 
-import copy
 import json
-import os
 import shutil
 import string
 import struct
 import sys
 from argparse import Namespace
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from odd_inputs import EVERY, JSON, TOML, examples, paths_in, refused_in_words, replaced
 from PIL import Image
 
 import report
@@ -29,20 +28,6 @@ from bloodcells.data import class_names, user_images
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.errors import UserError
 from bloodcells.inference.cards import read_card
-
-EVERY = os.environ.get("FAULTS") == "all"
-SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-
-
-def examples(few, all_of_them):
-    """How many examples a test tries."""
-    return settings(
-        max_examples=all_of_them if EVERY else few,
-        deadline=None,
-        derandomize=not EVERY,
-        suppress_health_check=SUPPRESSED,
-    )
-
 
 PARSERS = {
     "model_baseline.py": scripts.parse_baseline,
@@ -67,16 +52,6 @@ VALUES = st.one_of(
     st.text(max_size=20).filter(lambda text: "\0" not in text),
     st.sampled_from(["cnn-best", "data", "weights/cnn-robust.safetensors", "muon", "tpe", "/"]),
 )
-
-
-@contextmanager
-def refused_in_words():
-    """Within the block, nothing is raised but a `UserError` that says something."""
-    try:
-        yield
-    except UserError as error:
-        if not str(error).strip():
-            raise
 
 
 def flags_of(parse, script, monkeypatch):
@@ -116,10 +91,6 @@ def test_command_lines(script, monkeypatch, capfd):
             PARSERS[script](str(ROOT / script))
 
     parses_or_says_why()
-
-
-SCALARS = st.one_of(st.integers(-(2**60), 2**60), st.floats(), st.booleans(), st.text(max_size=8))
-TOML = st.one_of(SCALARS, st.lists(st.one_of(SCALARS, st.lists(SCALARS, max_size=2)), max_size=3))
 
 
 @pytest.mark.parametrize("script", ["model_cnn.py", "model_parameter_tuning.py", "robustness.py"])
@@ -220,30 +191,6 @@ def test_files_of_anything(tmp_path, content, suffix):
     path = tmp_path / f"odd.{suffix}"
     path.write_bytes(content)
     usable_or_refused(path)
-
-
-FEW = st.one_of(TOML, st.none())
-JSON = st.one_of(FEW, st.lists(FEW, max_size=3), st.dictionaries(st.text(max_size=3), FEW))
-
-
-def paths_in(value, here=()):
-    """The place of each entry in nested JSON."""
-    yield here
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from paths_in(inner, (*here, key))
-
-
-def replaced(value, path, new):
-    """A copy with one entry replaced."""
-    if not path:
-        return new
-    found = copy.deepcopy(value)
-    place = found
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = new
-    return found
 
 
 CARD = json.loads((ROOT / "weights" / "cnn-robust.json").read_text(encoding="utf-8"))

@@ -14,11 +14,11 @@ from bloodcells.cli.arguments import NOT_SETTINGS, PLACES, warning
 from bloodcells.errors import UserError
 from bloodcells.reporting.figures import search as search_figures
 from bloodcells.search.space import Choice
-from bloodcells.search.trials import Search, best_cell, plain_seconds, seconds
+from bloodcells.search.trials import Search, best_cell, models_of, plain_seconds, seconds
 from bloodcells.tracking import run_folder
 
 # settings of the machine, and those of the search, which model_cnn.py does not have
-MACHINE = {*PLACES, *NOT_SETTINGS, "device", "storage"}
+MACHINE = {*PLACES, *NOT_SETTINGS, "device", "threads", "storage"}
 SEARCH = {
     "search",
     "trials",
@@ -37,18 +37,18 @@ def save_search(
     environment: dict,
     search: Search,
     trials: list[FrozenTrial],
+    cells: list[dict],
     importances: dict[str, float],
 ) -> None:
-    """Write the folder `args.output` and print the best cells.
+    """Write the folder `args.output` and print the best of the trials' cells.
 
     Raises `UserError` if no trial produced a result.
     """
-    cells = [cell for trial in trials for cell in search.cells(trial)]
     if not any(cell["complete"] for cell in cells):
-        reasons = {str(cell["failed"] or "its workers died"): None for cell in cells}
+        reasons = {str(cell["failed"]): None for cell in cells}
         raise UserError(f"no trial produced a result: {'; '.join(reasons)}")
     best = best_cell(cells)
-    folds = {trial.number: trial.user_attrs.get("folds", []) for trial in trials}
+    folds = {trial.number: models_of(trial) for trial in trials}
     content = {
         "dataset": dataset,
         "config": {k: v for k, v in sorted(vars(args).items()) if k not in MACHINE},

@@ -25,9 +25,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from bloodcells.errors import UserError
+from bloodcells.training.locks import refuse_without_locks
 
 BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
 POLL: float = 2  # seconds between checks on other workers
+DAMAGED = (LookupError, TypeError, ValueError, AttributeError)  # what reading odd entries raises
 MOST_DEATHS = 10  # a slot is given up after more dead trials than this
 SEARCH = "search"  # the study's attribute that describes its search
 
@@ -46,6 +48,8 @@ def read_url(text: str) -> URL:
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "postgresql+psycopg"):
         raise UserError(f"--storage {url}: neither sqlite nor postgresql")
+    if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
+        raise UserError("--storage: name a file, as in sqlite:///study.db, to be shared and kept")
     return url
 
 
@@ -75,14 +79,16 @@ class Database:
             yield
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turn database errors into a one-line `UserError`."""
+    def errors(self, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Turn database errors, and those of the kinds `also`, into a one-line `UserError`."""
+        kinds: tuple[type[Exception], ...]
+        kinds = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, *also)
         try:
             yield
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        except kinds as error:
             while error.__cause__ is not None:
                 error = error.__cause__  # type: ignore[assignment]
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise UserError(f"--storage {self}: {reason}") from error
 
     def study(self, name: str, search: dict) -> optuna.Study:
@@ -95,7 +101,9 @@ class Database:
         if self.is_file and not Path(cast(str, self.url.database)).parent.is_dir():
             raise UserError(f"--storage {self}: its folder does not exist")
         try:
-            with self.errors(), self.turn():
+            if self.is_file:
+                refuse_without_locks(Path(cast(str, self.url.database)).parent)
+            with self.errors(DAMAGED), self.turn():
                 return self.study_in_turn(name, search)
         except ImportError as error:
             raise UserError(
@@ -149,7 +157,7 @@ class Worker:
         """
         told = False
         while True:
-            with self.database.errors(), self.database.turn():
+            with self.database.errors((*DAMAGED, OSError)), self.database.turn():
                 trial = self.take()
                 filled = len(self.filled())
             if filled >= self.total:
@@ -176,10 +184,16 @@ class Worker:
             value, state = None, TrialState.FAIL
             trial.set_user_attr("failed", str(error))
         except KeyboardInterrupt as error:
-            self.study.tell(trial, state=TrialState.FAIL)  # its slot is free again
+            # its slot is free again, if no other worker has it
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise KeyboardInterrupt("stopped; the same command goes on with the search") from error
         except optuna.exceptions.UpdateFinishedTrialError:
             value, state = None, None
+        with self.database.errors(DAMAGED):
+            return self.ended(trial, value, state)
+
+    def ended(self, trial: optuna.Trial, value: float | None, state: TrialState | None) -> bool:
+        """Store how a trial ended; returns False if another worker took it over."""
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         if state is None or frozen.state.is_finished():
             print(

@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from bloodcells.errors import UserError
 from bloodcells.search.space import Space, shorter, trained
 
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # kept by a trial
@@ -75,15 +76,19 @@ class Search:
     def hopeless(self, study: optuna.Study, models: list[dict]) -> bool:
         """Whether the best trial leads by more than the margin on the same folds or seeds."""
         finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        values = [-np.inf if trial.value is None else trial.value for trial in finished]
         if not finished:
             return False
-        best = max(finished, key=lambda trial: cast(float, trial.value)).user_attrs["folds"]
+        best = models_of(finished[int(np.argmax(values))])
         return self.score(best[: len(models)]) - self.score(models) > self.args.prune_margin
 
     def cells(self, trial: FrozenTrial) -> list[dict]:
         """The trial's cells, one for each number of epochs that it covers."""
-        models = trial.user_attrs.get("folds", [])
+        models = models_of(trial)
         default = trial.params.get("epochs", self.args.epochs)
+        failed = trial.user_attrs.get("failed")
+        if trial.state == TrialState.FAIL and not failed:
+            failed = "its workers died"
         return [
             {
                 "trial": trial.number,
@@ -93,10 +98,33 @@ class Search:
                 "loss": [at(model, "val_loss", epochs) for model in models],
                 "epochs": [len(model["val_loss"][:epochs]) for model in models],
                 "complete": trial.state == TrialState.COMPLETE,
-                "failed": trial.user_attrs.get("failed"),
+                "failed": failed,
             }
             for epochs in self.lengths()
         ]
+
+
+def models_of(trial: optuna.Trial | FrozenTrial) -> list[dict]:
+    """The histories of a trial's models. Raises `UserError` for what no search writes."""
+    models = trial.user_attrs.get("folds", [])
+    if not isinstance(models, list) or not all(map(is_history, models)):
+        raise UserError(
+            f"--storage: trial {trial.number} has no histories of models: {models!r:.60}"
+        )
+    return models
+
+
+def is_history(model: object) -> bool:
+    """Whether a value is a model's history: a list of numbers for each column, and its end."""
+    if not isinstance(model, dict) or not {*COLUMNS, "diverged", "seconds"} <= model.keys():
+        return False
+    lists = [model[column] for column in COLUMNS]
+    numbers = (value for values in lists for value in (values if isinstance(values, list) else "x"))
+    return (
+        all(isinstance(value, int | float) for value in (*numbers, model["seconds"]))
+        and len(set(map(len, lists))) == 1
+        and bool(lists[0] or model["diverged"])
+    )
 
 
 def at(model: dict, column: str, epochs: int | None) -> float:

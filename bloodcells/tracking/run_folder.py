@@ -9,10 +9,11 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,17 @@ class SavedRun:
     probabilities: np.ndarray  # float32 (models, N, classes)
 
 
-def prepare(folder: Path, code: Code | None = None, flag: str = "--output") -> None:
+def prepare(
+    folder: Path, code: Code | None = None, flag: str = "--output", script: str | None = None
+) -> None:
     """Create the folder and check that results can be written, before hours are spent on them.
 
-    Raises `UserError` if they cannot, or if results of edited `code` would replace results of
-    committed code.
+    Raises `UserError` if they cannot, if results of edited `code` would replace results of
+    committed code, or if the folder holds results of another script than `script`.
     """
+    theirs = (provenance.recorded(folder) or {}).get("script", script)
+    if script and theirs != script:
+        raise UserError(f"{flag} {folder}: it holds results of {theirs}; pass another folder")
     if code and code.edited:
         protect(folder, code, flag)
         since = f"commit {code.commit}" if code.commit else "the results that came with it"
@@ -79,29 +85,34 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
     except earlier ones that match the pattern `stale`. Raises `UserError` if writing fails.
     """
     try:
-        with tempfile.TemporaryDirectory(
-            dir=folder, prefix=".writing-", ignore_cleanup_errors=True
-        ) as scratch:
-            fill(Path(scratch))
+        with scratch_folder(folder, ".writing-") as scratch:
+            fill(scratch)
             names = sorted(os.listdir(scratch), key=lambda name: (name == last, name))
             for name in names:
-                with (Path(scratch) / name).open("rb+") as file:
+                with (scratch / name).open("rb+") as file:
                     os.fsync(file.fileno())
             (folder / last).unlink(missing_ok=True)
             for old in folder.glob(stale) if stale else ():
                 old.unlink()
             for name in names:
-                os.replace(Path(scratch) / name, folder / name)
-        if Path(scratch).exists():
-            print(f"{scratch} could not be removed; it can be deleted")
+                os.replace(scratch / name, folder / name)
         keep_names(folder)
     except OSError as error:
-        left: list[str] = []
-        with suppress(OSError):
-            left = [path.name for path in folder.glob(".writing-*")]
-        also = f"; what is left of it can be deleted: {named(left)}" if left else ""
-        reason = f"cannot write results: {error.strerror or error}{also}"
+        reason = f"cannot write results: {error.strerror or error}"
         raise UserError(f"{folder}: {reason}") from error
+
+
+@contextmanager
+def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
+    """A folder within `folder` for the duration of the block; one that remains is named."""
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
+    try:
+        yield scratch
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(scratch, ignore_errors=True)
+        if scratch.exists():
+            print(f"{scratch} could not be removed; it can be deleted")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -162,8 +173,8 @@ def write_toml(path: Path, settings: dict) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Sequence]) -> None:
-    """Write rows as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """Write rows as CSV; the bytes of a file name that is not UTF-8 stay as they are."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 

@@ -2,11 +2,16 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import search_worker
+from disk_faults import EVERY
 from optuna.trial import TrialState
 
 from bloodcells.errors import UserError
@@ -42,6 +47,79 @@ def test_workers_share_a_file_and_survive_kills(tmp_path):
 
 def test_workers_share_postgresql_and_survive_kills(tmp_path, postgresql):
     three_workers_of_which_two_are_killed(postgresql, tmp_path)
+
+
+class Server:
+    """A PostgreSQL server of the test's own, which it may restart."""
+
+    def __init__(self, folder, programs):
+        self.folder, self.programs, self.data = folder, programs, folder / "data"
+        if os.geteuid() == 0:  # the server refuses to run as root
+            shutil.chown(folder, "postgres")
+        self.call("initdb", "--auth", "trust", "--username", "postgres", "--pgdata", self.data)
+        self.url = "postgresql+psycopg://postgres@127.0.0.1:54330/postgres"
+
+    def call(self, program, *arguments):
+        command = [self.programs / program, *map(str, arguments)]
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        subprocess.run([*user, *command], check=True, cwd="/", stdout=subprocess.DEVNULL)
+
+    def control(self, *action):
+        options = (
+            f"-c listen_addresses=127.0.0.1 -c port=54330 -c unix_socket_directories={self.folder}"
+        )
+        log = self.folder / "log"
+        self.call("pg_ctl", "--wait", "--pgdata", self.data, "--log", log, "-o", options, *action)
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        pytest.skip("no PostgreSQL server is installed")
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # open to the server's user
+    started = Server(folder, programs[-1].parent)
+    started.control("start")
+    yield started
+    started.control("--mode", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not EVERY, reason="a minute of work, for make test-faults")
+def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server):
+    """Each worker dies in the middle of a trial and is replaced; no trial is lost or kept twice."""
+    processes = multiprocessing.get_context("spawn")
+    total, log = 60, tmp_path / "log"
+
+    def begin():
+        process = processes.Process(
+            target=search_worker.work, args=(server.url, tmp_path, total, 1)
+        )
+        process.start()
+        return process
+
+    def begun():
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [tuple(map(int, line.split())) for line in lines]
+
+    workers = [begin() for _ in range(8)]
+    deadline = time.monotonic() + 300
+    for number, victim in enumerate(list(workers)):
+        while victim.pid not in {pid for pid, _ in begun()}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.join()
+        workers.append(begin())
+        if number == 3:
+            server.control("--mode", "immediate", "restart")
+    workers.append(begin())  # the restart may have ended others: the command is given again
+    for worker in workers[8:]:
+        worker.join(max(0, deadline - time.monotonic()))
+    assert workers[-1].exitcode == 0
+    everything = shared_study.Database(server.url, tmp_path).study("sleep", {"version": 1}).trials
+    complete = [t.params["slot"] for t in everything if t.state == TrialState.COMPLETE]
+    assert sorted(complete) == list(range(total))
 
 
 def worker_of(tmp_path, total=2, **options):
