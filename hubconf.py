@@ -35,7 +35,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 dependencies = [  # torch.hub checks that they are there
-    *("torch", "numpy", "PIL", "safetensors", "scipy", "skimage", "tqdm"),
+    *("torch", "numpy", "PIL", "safetensors", "scipy", "skimage", "tqdm", "joblib", "filelock"),
 ]
 FOLDER = Path(__file__).resolve().parent
 RELEASED = "cnn-robust"  # the name of the weights

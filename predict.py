@@ -67,7 +67,7 @@ def main() -> None:
     labels = labels_of(args.paths, files, names, model) if args.labelled else {}
     for folder, flag in ((args.output, "--output"), (args.save_crops, "--save-crops")):
         if folder is not None:
-            run_folder.prepare(folder, flag=flag)
+            run_folder.prepare(folder, flag=flag, script=args.code.script)
     tally = Tally()
     images: Iterable[UserImage] = usable(user_images.read(files, model.size, args.frame), tally)
     if args.adapt:
@@ -259,7 +259,7 @@ def described(tally: Tally, model: Released, args: Namespace) -> dict:
         },
         "adaptation": None if tally.adaptation is None else asdict(tally.adaptation),
         "code": args.code.describe(),
-        "environment": environment(args.device, args.code),
+        "environment": environment(model.classifier.means.device.type, args.code),
     }
 
 

@@ -20,6 +20,7 @@ from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.evaluation import calibration
 from bloodcells.evaluation.prediction import predict as predict_probabilities
+from bloodcells.inference import onnx_export
 from bloodcells.inference.classifier import Released, load_classifier, md5_of
 
 CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
@@ -128,6 +129,12 @@ def test_name_that_is_no_text(predict, tmp_path):
         Image.fromarray(CELLS[0]).save(file, "PNG")
     for format in ("table", "csv", "json"):
         assert predict(os.fsdecode(path), "--format", format).code == 0
+    labelled = os.fsencode(tmp_path) + b"/monocyte/\xff\xfe.png"
+    os.mkdir(os.path.dirname(labelled))
+    os.rename(path, labelled)
+    outcome = predict(os.fsdecode(labelled), "--labelled", "--output", tmp_path / "run")
+    assert outcome.code == 0, outcome
+    assert b"/\xff\xfe.png,monocyte" in (tmp_path / "run" / "predictions.csv").read_bytes()
 
 
 def test_bad_images_are_named_and_skipped(predict, folder):
@@ -161,6 +168,11 @@ def test_report_against_folder_names(predict, folder):
     assert f"balanced accuracy {np.mean(recalls):.4f} [" in outcome.err
     for name in {row["truth"] for row in rows}:
         assert f"\n  {name} " in outcome.err
+
+
+def test_hidden_folders_are_no_classes(predict, folder):
+    (folder / ".thumbnails" / "platelet").mkdir(parents=True)
+    assert predict(folder, "--labelled").code == 0
 
 
 def test_folders_of_unknown_names_are_left_out_and_listed(
@@ -326,6 +338,16 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     for other in (("--labelled",), ("--crop", "200"), ("--frame", "none")):
         line = fails("predict.py", tmp_path, "--weights", weights, "--detect", *other)
         assert "--detect: not allowed with" in line
+    line = fails("predict.py", "-", "--weights", weights, *flags)
+    assert "--output: not allowed with --detect and standard input" in line
+    np.save(tmp_path / "fields.npy", np.asarray(field)[None])
+    outcome = predict(tmp_path / "fields.npy", "--detect")
+    assert (outcome.code, "--detect needs pictures" in outcome.err) == (1, True)
+
+
+def test_results_of_another_script_stay(fails, quick_run, weights, folder):
+    flags = ("--labelled", folder, "--weights", weights, "--output", quick_run)
+    assert "holds results of model_baseline.py; pass another folder" in fails("predict.py", *flags)
 
 
 def test_abstaining(predict, folder):
@@ -435,6 +457,13 @@ def test_export_answers_as_torch_does(predict, weights, tmp_path):
         assert distances.tolist() == pytest.approx(far.tolist(), abs=1e-5)
         for got, row in zip(probabilities, rows[:number], strict=True):
             assert got.tolist() == pytest.approx(list(row["probabilities"].values()), abs=1e-5)
+
+
+def test_an_export_that_answers_nothing_is_refused(fails, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "compare", lambda *rest: (float("nan"), 0))
+    line = fails("predict.py", "--weights", weights, "--export", tmp_path / "m.onnx")
+    assert "onnxruntime differs from torch by nan" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_export_without_images_checks_drawn_cells(predict, tmp_path):

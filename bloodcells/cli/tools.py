@@ -84,6 +84,8 @@ def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
         raise UserError("--output does nothing without --labelled or --detect")
     if args.detect and (args.labelled or args.export is not None):
         raise UserError("--detect: not allowed with --labelled or --export")
+    if args.detect and args.output is not None and "-" in args.paths:
+        raise UserError("--output: not allowed with --detect and standard input; name a file")
     if args.detect and (args.crop, args.frame) != ("auto", "auto"):
         raise UserError("--detect: not allowed with --crop or --frame")
     if args.crop != "auto" and args.frame != parser.get_default("frame"):

@@ -122,7 +122,8 @@ def refuse_empty_folders(paths: Sequence[str], files: Sequence[str], names: Name
     """Raise `UserError` for a folder of `paths` named after a class that has none of `files`."""
     filled = {os.path.dirname(os.path.abspath(file)) for file in files}
     for path in paths:
-        for parent, _, _ in os.walk(path):
+        for parent, folders, _ in os.walk(path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
             whole = os.path.abspath(parent)
             inside = any(folder == whole or folder.startswith(whole + os.sep) for folder in filled)
             if names.meaning(os.path.basename(whole)) and not inside:

@@ -50,11 +50,11 @@ def nuclei(image: Image.Image, scale: float) -> tuple[np.ndarray, np.ndarray] | 
     """
     small = image.resize([max(1, round(side * scale)) for side in image.size])
     strength = stain(np.asarray(small))
-    if strength.std() == 0:
+    if np.ptp(strength) == 0:
         return None
     threshold = threshold_otsu(strength)
     stained = strength > threshold
-    if strength[stained].std() == 0:
+    if not stained.any() or np.ptp(strength[stained]) == 0:
         return None
     found = opening(stained & (strength > threshold_otsu(strength[stained])), disk(1))
     if not found.any() or strength[found].mean() - np.median(strength[~found]) < LEAST_CONTRAST:

@@ -196,6 +196,8 @@ def read_arrays(name: str, size: int, frame: str) -> Iterator[UserImage]:
     Of an .npz, reads the arrays with "image" in their names, or all if no name has it. Raises
     `BadImageError` for a file that cannot be read.
     """
+    if frame == "detect":
+        raise BadImageError("an array, whose images are of single cells: --detect needs pictures")
     for label, load in arrays_of(name):
         try:
             stack = to_stack(load())

@@ -33,8 +33,10 @@ def draw(
     counts = np.zeros((len(classes), len(classes)))
     for row, line in zip(scores["per_class"], scores["confusion_matrix"], strict=True):
         counts[classes.index(row["class"])] = line[: len(classes)]
-    figures.confusion_matrix(folder / "confusion_matrix.png", counts, classes)
-    answered = [one for one in predictions if one.label != ABSTAINED]
+    path = folder / "confusion_matrix.png"
+    figures.confusion_matrix(path, counts, classes, counted="your images")
+    rows = [row for row, one in enumerate(predictions) if one.label != ABSTAINED]
+    answered = [predictions[row] for row in rows]
     if answered:
         figures.confident_mistakes(
             folder / "confident_mistakes.png",
@@ -42,4 +44,6 @@ def draw(
             np.array([classes.index(str(one.truth)) for one in answered]),
             np.array([list(one.probabilities.values()) for one in answered]),
             classes,
+            rows=np.array(rows),
+            table="predictions.csv",
         )

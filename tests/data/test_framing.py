@@ -60,6 +60,13 @@ def test_nothing_is_found_where_nothing_is():
     assert framing.find_cell(field((100, 100), (50, 50, 30), colour=RED_CELL)) is None
 
 
+@pytest.mark.parametrize("colour", [(120, 0, 61), (0, 0, 0), (255, 255, 255), (13, 7, 200)])
+def test_one_colour_everywhere(colour):
+    image = Image.new("RGB", (599, 741), colour)
+    assert framing.find_cell(image) is None
+    assert framing.find_cells(image) == []
+
+
 def test_a_cut_beyond_the_border_is_mirrored():
     values = np.arange(100, dtype=np.uint8).reshape(10, 10)
     image = Image.merge("RGB", [Image.fromarray(values)] * 3)

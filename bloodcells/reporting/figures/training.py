@@ -61,10 +61,15 @@ def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
 
 
 def confusion_matrix(
-    path: Path, counts: np.ndarray, names: Sequence[str], mark: str | None = None
+    path: Path,
+    counts: np.ndarray,
+    names: Sequence[str],
+    mark: str | None = None,
+    counted: str = "test images, mean over the models",
 ) -> None:
     """Image counts by true and predicted class, mean over runs; only errors are coloured.
 
+    `counted` says below the figure what the numbers are.
     The colour scale is a square root, so that rare errors show beside frequent ones.
     """
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -90,7 +95,7 @@ def confusion_matrix(
         bar = figure.colorbar(picture, ax=axes, shrink=0.8, label="errors, % of the true class")
         bar.set_ticks([most * part for part in (0, 0.05, 0.25, 0.5, 1)])
         bar.ax.yaxis.set_major_formatter("{x:.2g}")
-        figure.supxlabel("numbers: test images, mean over the models", size=7)
+        figure.supxlabel(f"numbers: {counted}", size=7)
 
 
 def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
@@ -119,10 +124,13 @@ def confident_mistakes(
     probabilities: np.ndarray,
     names: Sequence[str],
     mark: str | None = None,
+    rows: np.ndarray | None = None,
+    table: str = "predictions.npz",
 ) -> None:
     """The 24 misclassified images with the highest probability of the wrong class.
 
-    `probabilities`, (N, classes), may be the mean over runs.
+    `probabilities`, (N, classes), may be the mean over runs. `rows`, (N,), are the images' rows in
+    the file `table`; None: 0 to N - 1.
     """
     names = short(names)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -135,9 +143,7 @@ def confident_mistakes(
             axes.imshow(images[index])
             axes.set_title(
                 f"{names[labels[index]]}\nread as {names[predicted[index]]}\n"
-                f"{confidence[index]:.2f}, no. {index}",
+                f"{confidence[index]:.2f}, no. {index if rows is None else rows[index]}",
                 size=6.5,
             )
-        figure.supxlabel(
-            "probability: mean over the runs' models; no.: row of predictions.npz", size=7
-        )
+        figure.supxlabel(f"probability: mean over the models; no.: row of {table}", size=7)
