@@ -38,7 +38,7 @@ def main() -> None:
     except ValueError as error:
         raise UserError(f"--{error}") from error
     layers = {name: trace(network, args.size) for name, network in networks.items()}
-    run_folder.prepare(args.output, args.code)
+    run_folder.prepare(args.output, args.code, script=args.code.script)
 
     def fill(folder: Path) -> None:
         for name, found in layers.items():

@@ -68,6 +68,7 @@ PRESET_OF = {
     "Baseline": "baseline",
     "ConvNet": "cnn-paper",
     "CellNet": "cnn-best",
+    "RobustNet": "cnn-robust",
     "ResNet18": "cnn-medmnist",
 }
 WORKERS, TRIALS, NAP = (1, 2, 4, 8), 32, 1.0  # for a search whose trials sleep NAP seconds
@@ -80,7 +81,7 @@ def main() -> None:
     args = parse_bench(__file__)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler logs to the console
     device = choose_device(args.device, args.threads)
-    run_folder.prepare(args.output, args.code)
+    run_folder.prepare(args.output, args.code, script=args.code.script)
     dataset = bloodmnist.load(**data_settings(args))
     keep_freed_memory()
     torch.manual_seed(args.seed)  # for the weights and the random images

@@ -31,7 +31,7 @@ from bloodcells.tracking import run_folder
 def main() -> None:
     """Count, draw and audit the images of the data set."""
     args = parse_data(__file__)
-    run_folder.prepare(args.output, args.code)
+    run_folder.prepare(args.output, args.code, script=args.code.script)
     dataset = bloodmnist.load(**data_settings(args))
     print(f"data: {dataset.source}")
     table = dataset.count_table()

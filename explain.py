@@ -85,7 +85,7 @@ def save(
     dataset: Dataset,
     classifier: Classifier,
     md5: str,
-    suspects: list[dict],
+    suspects: dict,
     environment: dict,
     device: torch.device,
 ) -> None:
@@ -103,8 +103,8 @@ def save(
         "environment": environment,
         "released_md5": md5,
         "errors": {"split": "test", "rows": wrong},
-        "suspect_labels": {"split": "train and val, held out", "rows": suspects},
-        "suspect_labels_of_test": {"split": "test, listed only", "rows": of_test},
+        "suspect_labels": {"split": "train and val, held out", **suspects},
+        "suspect_labels_of_test": {"split": "test, listed only", **of_test},
         "activation_maps": {"split": "test", "rows": [row["index"] for row in maps],
                             "correlation_with_shuffled_weights": [r["correlation"] for r in maps]},
     }  # fmt: skip
@@ -115,15 +115,21 @@ def save(
 
         mark = warning(args)
         figures.errors(figure("errors"), wrong, dataset, mark)
-        figures.suspects(figure("suspect_labels"), suspects[:SUSPECTS], dataset, mark)
+        figures.suspects(figure("suspect_labels"), suspects["rows"][:SUSPECTS], dataset, mark)
         figures.maps(figure("activation_maps"), maps, dataset.test, mark)
         columns = ["split", "index", "label", "predicted", "probability_of_label"]
-        lines = [[row[column] for column in columns] for row in (*suspects, *of_test)]
+        rows = (*suspects["rows"], *of_test["rows"])
+        lines = [[row[column] for column in columns] for row in rows]
         run_folder.write_csv(folder / "suspect_labels.csv", [columns, *lines])
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    print(f"suspect labels: {len(suspects)} of train + validation, {len(of_test)} of test")
+    counts = (f"{len(found['rows'])} of {found['contradicted']}" for found in (suspects, of_test))
+    print(
+        "suspect labels among those contradicted: {} in train + validation, {} in test".format(
+            *counts
+        )
+    )
     print(f"wrote {args.output}")
 
 
@@ -161,17 +167,17 @@ def held_out_probabilities(pool: Pool, folds: Sequence[Fold], runs: Sequence[Run
     return probabilities
 
 
-def suspect_labels(splits: dict[str, Split], probabilities: np.ndarray) -> list[dict]:
-    """The labels of some splits that contradict held-out probabilities (N, classes) of all of them.
+def suspect_labels(splits: dict[str, Split], probabilities: np.ndarray) -> dict:
+    """Which labels of some splits contradict held-out probabilities (N, classes) of all of them.
 
-    Found by confident learning (Northcutt et al., 2021) and sorted by the probability of the label,
-    the least probable first.
+    `contradicted` counts those that are not the most probable class; `rows` are those that
+    confident learning (Northcutt et al., 2021) suspects, the least probable label first.
     """
     labels = np.concatenate([split.labels for split in splits.values()])
     places = [(name, index) for name, split in splits.items() for index in range(len(split))]
     ranking = "self_confidence"
     rows = find_label_issues(labels, probabilities, return_indices_ranked_by=ranking, n_jobs=1)
-    return [
+    suspects = [
         {
             "split": places[row][0],
             "index": places[row][1],
@@ -181,6 +187,7 @@ def suspect_labels(splits: dict[str, Split], probabilities: np.ndarray) -> list[
         }
         for row in rows
     ]
+    return {"contradicted": int((probabilities.argmax(1) != labels).sum()), "rows": suspects}
 
 
 def one_a_class(split: Split) -> np.ndarray:

@@ -63,7 +63,7 @@ def main() -> None:
     labels = run.metrics["config"].get("labels", "classes")
     dataset = bloodmnist.load(**data_settings(args), labels=labels)
     check(run, dataset.describe())
-    run_folder.prepare(args.output, args.code)
+    run_folder.prepare(args.output, args.code, script=args.code.script)
     run_folder.prepare(args.weights.parent, flag="--weights")
     protect_weights(args.weights, args.code)
     keep_freed_memory()

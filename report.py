@@ -1,9 +1,9 @@
 """Write the tables of the documents, and the report page, from the results in plots/.
 
     python report.py            # prints the tables, rewrites the marked blocks of README.md,
-                                # MODEL_CARD.md and docs/, draws plots/ladder.png, and writes
-                                # plots/report.html
-    python report.py --check    # changes nothing; exit code 2 if a block is out of date
+                                # MODEL_CARD.md and docs/, draws plots/ladder.png and
+                                # errors_by_stage.png, writes plots/report.html and code.json
+    python report.py --check    # changes nothing; exit code 2 if a block or list is out of date
     python report.py --compare plots/cnn-paper plots/mine    # side by side, here and as
                                                              # plots/comparison.html
     python report.py --draw plots/mine --figure-format pdf   # redraws the figures, for a paper
@@ -20,14 +20,15 @@ if __name__ == "__main__":
 
 import json
 from argparse import Namespace
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import write_comparison
 from bloodcells.reporting.figures import studies as figures
-from bloodcells.reporting.page import Block, write_page
+from bloodcells.reporting.page import UNFIT, Block, write_page
 from bloodcells.reporting.results import draw_again
 from bloodcells.reporting.tables import elsewhere, release, search, stages, studies
 from bloodcells.reporting.tables.compare import compare_runs
@@ -64,12 +65,14 @@ def main() -> None:
         return
     if args.draw:
         for path in args.draw:
-            draw_again(run_folder.read(run_folder.find(path)), args.figure_format, args.data_root)
+            with sound(f"--draw {path}"):
+                run = run_folder.read(run_folder.find(path))
+                draw_again(run, args.figure_format, args.data_root)
         return
     if not args.check:  # shows what is there, even if results for a table are missing
-        with suppress(UserError):  # the table of the same name, below, gives the reason
-            draw_ladder(args.plots)
-            draw_errors(args.plots)
+        for draw in (draw_ladder, draw_errors):
+            with suppress(*UNFIT):  # the table of the same name, below, gives the reason
+                draw(args.plots)
         page = args.plots / "report.html"
         blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
         for line in write_page(args.plots, blocks, page):
@@ -88,15 +91,25 @@ def main() -> None:
             print(f"wrote the tables into {path}")
 
 
+@contextmanager
+def sound(what: str) -> Iterator[None]:
+    """Within the block, results that are not as their scripts write them are a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except UNFIT as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else repr(error)
+        raise UserError(f"{what}: a result is damaged, make it anew: {reason}") from error
+
+
 def compare(args: Namespace) -> None:
     """Print experiments side by side, and write them as a page."""
     runs = [run_folder.read(run_folder.find(path)) for path in args.compare]
     page = args.plots / "comparison.html"
-    try:
+    with sound("--compare"):
         print(printable(compare_runs(runs), kept="\n"))
         missing = write_comparison(runs, page, args.data_root)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"--compare: one of the run folders is damaged: {error!r}") from error
     if missing:
         print(f"{page} has no picture of the images: {missing}")
     print(f"wrote {page}")
@@ -135,12 +148,8 @@ def draw_errors(plots: Path) -> None:
 def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:
     """A document's text with its blocks regenerated. Raises `UserError` if that fails."""
     for name, make in blocks.items():
-        try:
+        with sound(f"{plots}: the {name} table"):
             block = make(plots)
-        except KeyError as error:
-            raise UserError(
-                f"{plots}: a result for the {name} table lacks {error}; regenerate it"
-            ) from error
         print(f"{block}\n")
         text = replace_block(text, name, block, document)
     return text

@@ -3,9 +3,9 @@
     python robustness.py                          # the runs of .config/robustness.toml, six minutes
     python robustness.py --kinds defocus noise    # only these corruptions
 
-Reads the weights that model_cnn.py --save-weights wrote to the run folders. Every model classifies
-the same test images, with each corruption at five severities. No choice depends on the results.
-Writes plots/robustness/.
+Reads the weights in the run folders. Those of cnn-paper and cnn-robust are not in the repository:
+train them first. Every model classifies the same test images, with each corruption at five
+severities. No choice depends on the results. Writes plots/robustness/.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -45,7 +45,7 @@ def main() -> None:
     runs = [run_folder.read(run_folder.find(path)) for path in args.runs]
     codes = {run.folder.name: run.metrics.get("code") for run in runs}
     code = args.code.made_of(codes)
-    run_folder.prepare(args.output, code)
+    run_folder.prepare(args.output, code, script=code.script)
     dataset = bloodmnist.load(**data_settings(args))
     if len({run.folder.name for run in runs}) < len(runs):
         raise UserError("--runs: two folders have the same name, by which they are told apart")

@@ -79,7 +79,9 @@ def test_contradicted_labels_are_ranked_and_found_again():
     probabilities[11, pool.labels[11]] = 0.1  # improbable, but still the answer
     runs = [SimpleNamespace(val_probabilities=probabilities[fold.held_out]) for fold in folds]
     gathered = explain.held_out_probabilities(pool, folds, runs)
-    rows = explain.suspect_labels({"train": dataset.train, "val": dataset.val}, gathered)
+    found = explain.suspect_labels({"train": dataset.train, "val": dataset.val}, gathered)
+    rows = found["rows"]
+    assert found["contradicted"] == 2
     assert [(row["split"], row["index"]) for row in rows] == [("val", 3), ("train", 7)]
     assert rows[0]["label"] == dataset.val.labels[3]
     assert rows[0]["predicted"] == (dataset.val.labels[3] + 4) % 8

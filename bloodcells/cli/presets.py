@@ -33,7 +33,9 @@ def layers(path: Path) -> dict[Path, dict]:
     Raises `UserError` for a file that cannot be read, and for a cycle of bases.
     """
     found: dict[Path, dict] = {}
-    while path not in found:
+    seen: set[Path] = set()
+    while (whole := path.resolve()) not in seen:
+        seen.add(whole)
         try:
             found[path] = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

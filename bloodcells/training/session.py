@@ -218,6 +218,9 @@ class Session:
             return False
         self.stack.enter_context(self.folder.locks.turn())  # if several end at once, one writes
         runs = [self.folder.record(fold.name) for fold in self.folds]
+        if not self.folder.known.exists() and self.folder.result.exists():
+            print(f"done; another process wrote the results into {self.args.output}")
+            return False
         if None in runs:
             print(
                 f"done; once all models are trained, run: {resuming_command(self.args, alone=True)}"

@@ -77,10 +77,12 @@ def test_wrong_flags(fails, script, flags, says):
         ("[training]\nepochs = 3", "unknown key 'training'"),
         ("base = 'nothing'", "base nothing: no such file; the presets of .config/ are"),
         ("base = 'mine.toml'", "it is its own base"),
+        ("base = './../cycle/mine.toml'", "it is its own base"),
     ],
 )
 def test_wrong_preset(fails, tmp_path, monkeypatch, text, says):
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cycle").mkdir()
+    monkeypatch.chdir(tmp_path / "cycle")
     preset = Path("mine.toml")
     preset.write_text(text)
     line = fails("model_cnn.py", "--config", preset)

@@ -156,6 +156,22 @@ def test_seeds_spread_over_processes(run, whole, tmp_path):
     same(whole, tmp_path)
 
 
+def test_two_that_finish_together(run, whole, tmp_path, monkeypatch):
+    flags = ("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed")
+    finish = session.Session.finish
+
+    def the_other_is_faster(self, *rest):
+        finish(self, *rest)
+        monkeypatch.setattr(session.Session, "finish", finish)
+        assert run(*flags, 0).code == 0
+
+    monkeypatch.setattr(session.Session, "finish", the_other_is_faster)
+    outcome = run(*flags, 1)
+    assert outcome.code == 0, outcome
+    assert "another process wrote the results" in outcome.out
+    same(whole, tmp_path)
+
+
 def test_only_what_there_is(fails, tmp_path):
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 7)
     assert "--only-seed 7: this experiment has no such seed" in line
