@@ -1,4 +1,4 @@
-"""Parsers for the scripts that have no run folder of their own: predict.py and report.py."""
+"""Parsers for the scripts that train nothing: predict.py, report.py, demo.py and hubconf.py."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar
 from bloodcells.reporting import html
 from bloodcells.reporting.figures import comparison as figures
-from bloodcells.reporting.page import score
 from bloodcells.reporting.results import dataset_of
+from bloodcells.reporting.tables.common import cell
 from bloodcells.reporting.tables.compare import differences, model_pairs, recalls, spread
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
@@ -80,7 +80,7 @@ def scores(runs: Sequence[SavedRun]) -> dict:
             [
                 f"{run.folder.name}{leaks}",
                 spread([row["val"]["accuracy"] for row in models if row["val"]]),
-                score(run.metrics["test"]["accuracy"]),
+                cell(run.metrics["test"]["accuracy"], 4),
                 str(len(models)),
                 f"{seconds:.0f}",
             ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
+from bloodcells.reporting.tables.common import cell
 from bloodcells.tracking import run_folder
 
 SCORES = {
@@ -174,17 +175,11 @@ def overview(runs: list[tuple[Path, dict]]) -> dict:
                 metrics["model"]["name"],
                 f"{metrics['model']['parameters']:,}",
                 str(len(metrics["runs"])),
-                *(score(metrics["test"][key]) for key in SCORES),
+                *(cell(metrics["test"][key], 4) for key in SCORES),
                 f"{seconds:.0f}",
             ]
         )
     return {"caption": "All training experiments on the test split", "heads": heads, "rows": rows}
-
-
-def score(value: dict) -> str:
-    """Mean ± standard deviation [95 % interval]."""
-    spread = "" if value["std"] is None else f" ± {value['std']:.4f}"
-    return f"{value['mean']:.4f}{spread} [{value['low']:.4f}, {value['high']:.4f}]"
 
 
 def run_section(folder: Path, metrics: dict) -> dict:

@@ -88,6 +88,7 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     return Code(name, commit, files, committed, edited)
 
 
+@functools.cache
 def committed_code(script: str) -> dict[str, str]:
     """The hashes of a script's committed code; empty if unknown."""
     commit, _ = head()

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.data.bloodmnist import Split
-from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page, short
+from bloodcells.reporting.figures.style import COLOURS, page, short
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
 SHOWN = 24
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page
+from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, page
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
 ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
 
 

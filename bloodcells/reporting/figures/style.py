@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)  # of lines and bars, in this order
 STYLE = {
     "figure.dpi": 160,
     "savefig.dpi": 160,
