@@ -24,6 +24,7 @@ import threading
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -144,9 +145,7 @@ def answer(names: Sequence[str], model: Released, args: Namespace, uploads: Path
     try:
         images = [renamed(image) for image in user_images.read(chosen, model.size, "auto")]
     finally:
-        for name in names:
-            if uploads.resolve() in Path(name).resolve().parents:
-                Path(name).unlink(missing_ok=True)
+        delete(names, uploads)
     usable = [image for image in images if image.problem is None]
     found = list(classify(usable, model, {}, args))
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -159,6 +158,24 @@ def answer(names: Sequence[str], model: Released, args: Namespace, uploads: Path
         counts=differential(counts, model.classes) if len(found) >= COUNTED_FROM else [],
         table=base64.b64encode("\r\n".join(as_csv(found)).encode()).decode() if found else None,
     )
+
+
+def delete(names: Sequence[str], uploads: Path) -> None:
+    """Delete those of the files that are in the folder `uploads`, and what Gradio makes for each.
+
+    That is a folder for each, and an empty file.
+    """
+    for path in map(Path, names):
+        own = path.resolve().parent
+        if uploads.resolve() in (own, *own.parents):
+            path.unlink(missing_ok=True)
+            if own != uploads.resolve():
+                with suppress(OSError):  # it may hold another upload
+                    own.rmdir()
+    for path in uploads.glob("tmp*"):
+        with suppress(OSError):  # another request may have been faster
+            if path.is_file() and not path.stat().st_size:
+                path.unlink()
 
 
 def renamed(image: UserImage) -> UserImage:

@@ -78,6 +78,13 @@ def test_only_uploads_are_deleted(model, uploads, tmp_path):
     for name in (outside, uploads / "link.png", uploads / ".." / "mine.png"):
         assert demo.answer([str(name)], model, ARGS, uploads).count("<li>") == 1
     assert outside.exists()
+    (uploads / "hash").mkdir()  # as Gradio leaves them
+    Image.fromarray(CELLS[0]).save(uploads / "hash" / "cell.png")
+    (uploads / "tmp123").touch()
+    (uploads / "tmp456").write_text("in use")
+    demo.answer([str(uploads / "hash" / "cell.png")], model, ARGS, uploads)
+    assert not (uploads / "hash").exists()
+    assert [path.name for path in uploads.glob("tmp*")] == ["tmp456"]
 
 
 def test_addresses_are_not_fetched():
