@@ -3,7 +3,7 @@
     python model_cnn.py --overwrite                            # the paper's CNN, five folds
     python model_cnn.py --protocol as-published --overwrite    # as published: leaks test images
     python model_cnn.py --config cnn-best --overwrite          # the best recipe, five seeds
-    python model_cnn.py --config cnn-distilled                 # taught by those five
+    python model_cnn.py --config cnn-distilled --overwrite     # taught by those five
     python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 
 Each model is scored after every epoch on its held-out images, if it has any, and once on the
