@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from disk_faults import EVERY
+
 import model_cnn
 from bloodcells.cli import arguments
 from bloodcells.data import synthetic_cells
@@ -27,7 +29,7 @@ from bloodcells.training import (
     session,
 )
 
-KILLS = 20
+KILLS = 20 if EVERY else 10
 notes = Path(sys.argv[1])  # what a try leaves for this process to see
 runs = Path(sys.argv[2])
 sys.argv = ["model_cnn.py", *sys.argv[3:], "--output", ""]

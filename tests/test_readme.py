@@ -48,6 +48,7 @@ def test_command_runs_on_generated_images(run, tmp_path, command):
         quick = ["--synthetic", "--runs", "2", "--epochs", "2", "--widths", "4", "8", "8"]
     elif script == "ablation.py":
         quick = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "256"]
+        quick += [] if "--elsewhere" in flags else ["--widths", "4", "8", "8"]
     if "--elsewhere" in flags:
         place = tmp_path / "elsewhere"
         (place / "monocyte").mkdir(parents=True)

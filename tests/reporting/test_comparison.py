@@ -65,6 +65,6 @@ def test_damaged_history(fails, quick_run, tmp_path):
     del metrics["test_per_class"]
     (copy / "metrics.json").write_text(json.dumps(metrics))
     line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
-    assert "one of the run folders is damaged: KeyError('test_per_class')" in line
+    assert "--compare: a result is damaged, make it anew: it lacks 'test_per_class'" in line
     line = fails("report.py", "--compare", quick_run, quick_run, "--plots", tmp_path)
     assert "several folders named" in line

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from disk_faults import EVERY
 
 import model_cnn
 from bloodcells.evaluation import prediction
@@ -91,7 +92,7 @@ def stopped(run, folder, monkeypatch, epoch, flags=SMALL):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
-def test_killed_twenty_times(whole, tmp_path):
+def test_killed_again_and_again(whole, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
     runs = tmp_path / "runs"
@@ -107,8 +108,8 @@ def test_killed_twenty_times(whole, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     at_random, within_a_write, resumed = map(int, done.stdout.split()[-3:])
-    assert (at_random, within_a_write) == (10, 10)
-    assert resumed >= 3
+    assert at_random == within_a_write == (10 if EVERY else 5)
+    assert resumed >= 1
     for run in runs.iterdir():
         same(whole, run)
 
