@@ -28,12 +28,17 @@ from bloodcells.errors import UserError
 from bloodcells.training.locks import refuse_without_locks
 
 BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
+PATIENCE = 300.0  # seconds to wait for a server that does not answer
 POLL: float = 2  # seconds between checks on other workers
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError)  # what reading odd entries raises
 MOST_DEATHS = 10  # a slot is given up after more dead trials than this
 SEARCH = "search"  # the study's attribute that describes its search
 
 Objective = Callable[[optuna.Trial], float]
+
+
+class AwayError(UserError):
+    """The database's server does not answer."""
 
 
 def read_url(text: str) -> URL:
@@ -86,10 +91,13 @@ class Database:
         try:
             yield
         except kinds as error:
-            while error.__cause__ is not None:
-                error = error.__cause__  # type: ignore[assignment]
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise UserError(f"--storage {self}: {reason}") from error
+            chain: list[BaseException] = [error]
+            while (cause := chain[-1].__cause__) is not None:
+                chain.append(cause)
+            away = any(isinstance(one, sqlalchemy.exc.OperationalError) for one in chain)
+            reason = " ".join(f"{type(chain[-1]).__name__}: {chain[-1]}".split())[:200]
+            kind = AwayError if away and not self.is_file else UserError
+            raise kind(f"--storage {self}: {reason}") from error
 
     def study(self, name: str, search: dict) -> optuna.Study:
         """Open the study, or create it. Raises `UserError` if that fails.
@@ -148,30 +156,49 @@ class Worker:
     ):
         self.database, self.study, self.total, self.prepare = database, study, total, prepare
         self.seen: dict[int, tuple[object, float]] = {}  # last heartbeat, and when first seen
+        self.told = ""  # the last message that might repeat
 
     def run(self, objective: Objective, report: Callable[[FrozenTrial, int], None]) -> None:
         """Work until every slot is filled, by this process or others.
 
         `report` is called with each trial that this process ends and the number of filled slots.
-        Raises `UserError` if the database fails.
+        Raises `UserError` if the database fails, or its server is away for `PATIENCE` seconds.
         """
-        told = False
+        since = None  # when the server stopped to answer
         while True:
-            with self.database.errors((*DAMAGED, OSError)), self.database.turn():
-                trial = self.take()
-                filled = len(self.filled())
-            if filled >= self.total:
-                return
-            if trial is None:  # others are at work on the rest
-                if not told:
-                    print("waiting for the trials of other workers", flush=True)
-                    told = True
+            try:
+                if self.take_turn(objective, report):
+                    return
+                since = None
+            except AwayError as error:
+                since = since or time.monotonic()
+                if time.monotonic() - since > PATIENCE:
+                    raise
+                self.tell_once(f"{error}; trying again for {PATIENCE:g} s")
                 time.sleep(POLL)
-                continue
-            with self.database.errors():
-                if self.train(trial, objective):
-                    frozen = self.study.get_trials(deepcopy=False)[trial.number]
-                    report(frozen, len(self.filled()))
+
+    def take_turn(self, objective: Objective, report: Callable[[FrozenTrial, int], None]) -> bool:
+        """Take a trial and run it, or wait if there is none; returns whether all are done."""
+        with self.database.errors((*DAMAGED, OSError)), self.database.turn():
+            trial = self.take()
+            filled = len(self.filled())
+        if filled >= self.total:
+            return True
+        if trial is None:  # others are at work on the rest
+            self.tell_once("waiting for the trials of other workers")
+            time.sleep(POLL)
+            return False
+        with self.database.errors():
+            if self.train(trial, objective):
+                frozen = self.study.get_trials(deepcopy=False)[trial.number]
+                report(frozen, len(self.filled()))
+        return False
+
+    def tell_once(self, message: str) -> None:
+        """Print a message, unless it is the last one again."""
+        if message != self.told:
+            print(message, flush=True)
+        self.told = message
 
     def train(self, trial: optuna.Trial, objective: Objective) -> bool:
         """Run a trial and store its result; returns False if another worker took it over."""
@@ -220,7 +247,7 @@ class Worker:
                 return None
             given, kept = self.prepare(slot), {"slot": slot}
             if slots[slot]:  # continue with the dead trial's settings and models
-                given = slots[slot][-1].params
+                given |= slots[slot][-1].params  # none if it died before it drew them
                 kept = {k: v for k, v in slots[slot][-1].user_attrs.items() if k != "alive"}
             self.study.enqueue_trial(given, user_attrs=kept)
         return self.study.ask()  # the first waiting trial

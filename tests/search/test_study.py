@@ -104,16 +104,18 @@ def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server)
 
     workers = [begin() for _ in range(8)]
     deadline = time.monotonic() + 300
+    while not {worker.pid for worker in workers} <= {pid for pid, _ in begun()}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     for number, victim in enumerate(list(workers)):
-        while victim.pid not in {pid for pid, _ in begun()}:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        assert victim.is_alive()  # also after the restart
         os.kill(victim.pid, signal.SIGKILL)
         victim.join()
         workers.append(begin())
         if number == 3:
             server.control("--mode", "immediate", "restart")
-    workers.append(begin())  # the restart may have ended others: the command is given again
+            time.sleep(5)
+    workers.append(begin())  # one that began while the server was away has ended
     for worker in workers[8:]:
         worker.join(max(0, deadline - time.monotonic()))
     assert workers[-1].exitcode == 0
@@ -139,6 +141,16 @@ def test_trial_taken_over_while_alive(tmp_path, capsys):
     worker.run(objective, lambda trial, done: None)
     assert "another worker has taken it over" in capsys.readouterr().err
     assert [trial.number for trial in worker.filled()] == [1, 2]
+
+
+def test_trial_that_dies_before_it_draws_its_settings(tmp_path):
+    database = shared_study.Database(None, default=tmp_path / "a.db")
+    study = database.study("s", {})
+    worker = shared_study.Worker(database, study, 2, lambda slot: {"lr": 0.1 * (slot + 1)})
+    with database.turn():
+        study.tell(worker.take(), state=TrialState.FAIL)
+    worker.run(lambda trial: trial.suggest_float("lr", 0, 1), lambda trial, done: None)
+    assert [trial.params["lr"] for trial in worker.filled()] == pytest.approx([0.1, 0.2])
 
 
 def test_slot_that_kills_its_workers_is_given_up(tmp_path):
