@@ -35,8 +35,9 @@ from bloodcells.data.folds import Fold, make_folds
 from bloodcells.errors import UserError
 from bloodcells.evaluation.prediction import score
 from bloodcells.reporting.search_results import importances, save_search
+from bloodcells.search.database import DAMAGED, Database
 from bloodcells.search.space import number_of_trials, prepare_trial, read_space
-from bloodcells.search.study import DAMAGED, Database, Worker
+from bloodcells.search.study import Worker
 from bloodcells.search.trials import COLUMNS, EarlyStopping, Search, models_of
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment

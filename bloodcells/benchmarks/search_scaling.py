@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from bloodcells.search import study as shared_study
+from bloodcells.search.database import Database
 
 
 def work(
@@ -31,7 +32,7 @@ def work(
     starts here.
     """
     shared_study.POLL = 0.1  # these trials are shorter than real ones
-    database = shared_study.Database(url, default=folder / "study.db")
+    database = Database(url, default=folder / "study.db")
     study = database.study("sleep", {"version": 1})
 
     def objective(trial: optuna.Trial) -> float:

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from bloodcells.errors import UserError
 from bloodcells.search import study as shared_study
+from bloodcells.search.database import Database
 
 
 def three_workers_of_which_two_are_killed(url, folder):
@@ -119,13 +120,13 @@ def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server)
     for worker in workers[8:]:
         worker.join(max(0, deadline - time.monotonic()))
     assert workers[-1].exitcode == 0
-    everything = shared_study.Database(server.url, tmp_path).study("sleep", {"version": 1}).trials
+    everything = Database(server.url, tmp_path).study("sleep", {"version": 1}).trials
     complete = [t.params["slot"] for t in everything if t.state == TrialState.COMPLETE]
     assert sorted(complete) == list(range(total))
 
 
 def worker_of(tmp_path, total=2, **options):
-    database = shared_study.Database(None, default=tmp_path / "a.db")
+    database = Database(None, default=tmp_path / "a.db")
     study = database.study("s", {})
     return shared_study.Worker(database, study, total, lambda slot: {})
 
@@ -144,7 +145,7 @@ def test_trial_taken_over_while_alive(tmp_path, capsys):
 
 
 def test_trial_that_dies_before_it_draws_its_settings(tmp_path):
-    database = shared_study.Database(None, default=tmp_path / "a.db")
+    database = Database(None, default=tmp_path / "a.db")
     study = database.study("s", {})
     worker = shared_study.Worker(database, study, 2, lambda slot: {"lr": 0.1 * (slot + 1)})
     with database.turn():

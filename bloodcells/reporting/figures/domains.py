@@ -20,7 +20,7 @@ def domains(
     A class without images there is left blank.
     """
     names = rows[0][1].names
-    with page(path, 7.5, 0.8 * len(rows) + 0.3, mark) as figure:
+    with page(path, 1.5 + 0.75 * len(names), 0.8 * len(rows) + 0.3, mark) as figure:
         panels = figure.subplots(len(rows), len(names), squeeze=False)
         for line, (name, images, score) in zip(panels, rows, strict=True):
             for label, axes in enumerate(line):
