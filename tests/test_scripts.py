@@ -252,7 +252,7 @@ def test_diverged_training_is_no_result(fails, tmp_path, batch, says):
 
 def test_closed_pipe_ends_quietly(tmp_path):
     command = (
-        f"{sys.executable} -u model_baseline.py {' '.join(QUICK)} --output {tmp_path} | head -1"
+        f"'{sys.executable}' -u model_baseline.py {' '.join(QUICK)} --output {tmp_path} | head -1"
     )
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert len(done.stdout.splitlines()) == 1
