@@ -23,6 +23,15 @@ ERRORS = {
 }
 EVERY = os.environ.get("FAULTS") == "all"
 SOME = list(ERRORS) if EVERY else ["full"]  # where one error stands for all
+SMALL_SEARCH = """
+base = "cnn-paper"
+model = "Baseline"
+synthetic = true
+folds = 2
+epochs = 1
+[space]
+lr = [0.001, 0.1]
+"""
 
 
 class Faults:

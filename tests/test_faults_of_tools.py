@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import onnxruntime
 import pytest
-from disk_faults import ERRORS, SOME, chosen
+from disk_faults import ERRORS, SMALL_SEARCH, SOME, chosen
 from PIL import Image
 
 from bloodcells.data import download
@@ -70,23 +70,12 @@ def test_error_at_a_call_of_a_tool(tool, faults, tmp_path, what, name):
         shutil.rmtree(folder)
 
 
-SPACE = """
-base = "cnn-paper"
-model = "Baseline"
-synthetic = true
-folds = 2
-epochs = 1
-[space]
-lr = [0.001, 0.1]
-"""
-
-
 @pytest.mark.parametrize("name", SOME)
 def test_error_at_a_call_of_a_search(run, faults, tmp_path, monkeypatch, name):
     """The database itself is SQLite's, which does not call Python; its lock does."""
     monkeypatch.setattr("bloodcells.reporting.figures.search.history", lambda *args: None)
     monkeypatch.setattr("bloodcells.reporting.figures.search.learning_curves", lambda *args: None)
-    (tmp_path / "space.toml").write_text(SPACE)
+    (tmp_path / "space.toml").write_text(SMALL_SEARCH)
 
     def search(folder):
         return run(

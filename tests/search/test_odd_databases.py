@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 
 import pytest
+from disk_faults import SMALL_SEARCH
 from hypothesis import example, given
 from hypothesis import strategies as st
 from odd_inputs import JSON, examples, refused_in_words
@@ -14,15 +15,6 @@ from odd_inputs import JSON, examples, refused_in_words
 import model_parameter_tuning
 from bloodcells.tracking import run_folder
 
-SPACE = """
-base = "cnn-paper"
-model = "Baseline"
-synthetic = true
-folds = 2
-epochs = 1
-[space]
-lr = [0.001, 0.1]
-"""
 SHORT = st.one_of(JSON.map(json.dumps), st.integers(), st.floats(), st.none(), st.text(max_size=9))
 
 
@@ -40,7 +32,7 @@ def entries(path):
 def finished(tmp_path_factory, run_once):
     """The folder of a finished search, and its preset."""
     folder = tmp_path_factory.mktemp("search")
-    (folder / "space.toml").write_text(SPACE)
+    (folder / "space.toml").write_text(SMALL_SEARCH)
     flags = ("--config", folder / "space.toml", "--output", folder / "out", "--device", "cpu")
     run_once("model_parameter_tuning.py", *flags)
     return folder
