@@ -125,7 +125,8 @@ def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
             axes.tick_params(labelsize=7)
             axes.set_title(f"{row['name']}, {row['precision']}", size=8)
             axes.set_xlabel("ms of a step", size=7)
-        figure.suptitle("A training step's time by operator (black line: the least possible, at the peak)", size=8)
+        title = "A training step's time by operator (black line: the least possible, at the peak)"
+        figure.suptitle(title, size=8)
 
 
 def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
