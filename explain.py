@@ -56,6 +56,8 @@ def main() -> None:
     released = load_classifier(path, 1, device, flag="--released")
     if released.size != args.size:
         raise UserError(f"--size {args.size}: the weights {path} are for {released.size} px")
+    if tuple(released.classes) != bloodmnist.CLASS_NAMES:
+        raise UserError(f"--released {path}: its classes are not the data set's eight")
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     folds = [replace(fold, scored=False) for fold in folds]  # these models do not read test

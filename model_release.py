@@ -61,6 +61,8 @@ def main() -> None:
     device = choose_device(args.device, args.threads)
     record = environment(device.type, args.code)
     labels = run.metrics["config"].get("labels", "classes")
+    if args.elsewhere and labels != "classes":
+        raise UserError(f"--elsewhere: not allowed with a model of {labels}; it needs classes")
     dataset = bloodmnist.load(**data_settings(args), labels=labels)
     check(run, dataset.describe())
     run_folder.prepare(args.output, args.code, script=args.code.script)
@@ -69,7 +71,7 @@ def main() -> None:
     keep_freed_memory()
     foreign, unusable = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
     released_models = measure_models(run, dataset, foreign, device, args)
-    members = [model.measured for model in released_models]
+    members = [model.scores for model in released_models]
 
     content = {
         "dataset": run.metrics["dataset"],
@@ -108,7 +110,7 @@ class Measured:
 
     classifier: Classifier
     card: dict
-    measured: dict  # by `uncertainty.measure`
+    scores: dict  # by `uncertainty.measure`
     elsewhere: dict[int, dict]  # by the number of views; empty if no images of elsewhere are given
 
 
@@ -117,7 +119,7 @@ def measure_models(
 ) -> list[Measured]:
     """Calibrate and score each seed's model."""
     strange = out_of_distribution.make(OUTSIDERS, args.size, args.seed)
-    models = []
+    measured = []
     for row in run.metrics["runs"]:
         classifier = load_member(run, row["weights"], dataset.train, device)
         found = uncertainty.measure(classifier, dataset, strange, args.false_alarms)
@@ -127,8 +129,8 @@ def measure_models(
             for views in VIEWS:
                 there[views] = elsewhere.score(released(classifier, card, views), foreign)
             print(f"  elsewhere: {elsewhere.line(there)}", flush=True)
-        models.append(Measured(classifier, card, found, there))
-    return models
+        measured.append(Measured(classifier, card, found, there))
+    return measured
 
 
 def draw_domains(
@@ -136,7 +138,7 @@ def draw_domains(
 ) -> None:
     """Draw images at home, corrupted and elsewhere, with the released model's accuracies."""
     views = max(VIEWS)
-    at_home = first.measured["views"][views]["after"]["accuracy"]
+    at_home = first.scores["views"][views]["after"]["accuracy"]
     sample = dataset.test.sample(CORRUPTED, args.seed)
     corrupted = unseen.corrupted_accuracy(first.classifier.network, sample, args.seed)
     rows = [

@@ -28,6 +28,8 @@ from bloodcells.cli.types import fraction, location, positive, up_to, whole_numb
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
+FALSE_ALARMS = 0.01  # of the released weights
+
 
 def parse_baseline(script: str) -> Namespace:
     """The command line of model_baseline.py."""
@@ -218,6 +220,7 @@ def parse_robustness(script: str) -> Namespace:
     args = parse(parser)
     if not args.runs:
         raise UserError("--runs: name run folders with saved weights")
+    args.kinds = list(dict.fromkeys(args.kinds or ())) or None
     return args
 
 
@@ -236,17 +239,21 @@ def parse_release(script: str) -> Namespace:
         "--weights",
         type=location,
         metavar="FILE",
-        help="file to write (default: weights/<run>.safetensors)",
+        help="file to write (default: weights/<run>.safetensors, with other settings named as "
+        "--output)",
     )
     group.add_argument(
         "--false-alarms",
         type=up_to(0.5),
-        default=0.01,
+        default=FALSE_ALARMS,
         help="share of the validation images that may be flagged as unlike the training images",
     )
     add_elsewhere_flag(group)
     args = parse(parser)
-    name = args.code.named(args.run.name)  # edited code does not replace the released weights
+    settings = args.false_alarms, args.seed, args.run.parent
+    usual = settings == (FALSE_ALARMS, 0, Path("plots"))
+    # neither edited code nor other settings replace the released weights
+    name = args.code.named(args.run.name) if usual else args.output.name
     args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
     if args.weights.suffix != ".safetensors":
         raise UserError(f"--weights {args.weights}: the name must end in .safetensors")

@@ -36,6 +36,7 @@ def read(folder: Path, size: int) -> tuple[Split, int]:
     names = class_names.Names(CLASS_NAMES)
     files = user_images.find([str(folder)])
     labels = class_names.labels_of(files, names, "--elsewhere", RENAME)
+    class_names.refuse_empty_folders([str(folder)], files, names, "--elsewhere")
     for line in class_names.unknown_folders(labels, RENAME):
         print(line)
     known = [file for file, label in labels.items() if label is not None]
