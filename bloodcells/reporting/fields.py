@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,17 +16,19 @@ INK = (220, 20, 60)
 
 def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) -> None:
     """Write the run folder, with `content` as its metrics.json. Raises `UserError`."""
-    columns = ("path", "label", "probability", "x", "y", "side")
+    pictures = {one.file: "" for one in predictions}
+    for number, file in enumerate(pictures, start=1):
+        pictures[file] = f"field-{number:03}.png"
+    columns = ("path", "label", "probability", "x", "y", "side", "picture")
     rows: list[Sequence] = [columns]
     for one in predictions:
         square = one.square
         places = (square.x, square.y, square.side) if square else ("", "", "")
-        rows.append([one.path, one.label, one.probability, *places])
+        rows.append([one.path, one.label, one.probability, *places, pictures[one.file]])
 
     def fill(folder: Path) -> None:
-        by_file = itertools.groupby(predictions, key=lambda one: one.file)
-        for number, (file, cells) in enumerate(by_file, start=1):
-            draw(folder / f"field-{number:03}.png", file, list(cells))
+        for file, picture in pictures.items():
+            draw(folder / picture, file, [one for one in predictions if one.file == file])
         run_folder.write_csv(folder / "cells.csv", rows)
         run_folder.write_json(folder / "metrics.json", content)
 
@@ -35,18 +36,19 @@ def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) 
 
 
 def draw(path: Path, file: str, cells: Sequence[Prediction]) -> None:
-    """The field with a numbered box and a class at each cell."""
+    """The field with a box at each cell, its number as in the table, and its class."""
     with Image.open(file) as image:
         picture = to_rgb(ImageOps.exif_transpose(image))
     pen = ImageDraw.Draw(picture)
     size = max(12, max(picture.size) // 60)
     font = ImageFont.load_default(size)
-    for number, one in enumerate(cells, start=1):
+    for one in cells:
         if one.square is None:
             continue
         half = one.square.side / 2
         left, top = one.square.x - half, one.square.y - half
         box = (left, top, one.square.x + half, one.square.y + half)
+        number = one.path.rpartition("#")[2]
         pen.rectangle(box, outline=INK, width=max(2, size // 8))
         pen.text((left, max(0, top - 1.2 * size)), f"{number} {one.label}", INK, font)
     picture.save(path)
