@@ -24,6 +24,8 @@ from bloodcells.errors import UserError
 from bloodcells.tracking import provenance
 from bloodcells.tracking.provenance import Code
 
+FIGURES = (".png", ".pdf", ".svg")
+
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -82,7 +84,8 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
 
     An interruption before the moves leaves `folder` unchanged; one between them leaves it without
     the file `last`, which marks a finished experiment. Files that `fill` does not write are kept,
-    except earlier ones that match the pattern `stale`. Raises `UserError` if writing fails.
+    except earlier ones that match the pattern `stale`, and the same figures in other formats where
+    `last` is a results file. Raises `UserError` if writing fails.
     """
     try:
         with scratch_folder(folder, ".writing-") as scratch:
@@ -92,8 +95,12 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
                 with (scratch / name).open("rb+") as file:
                     os.fsync(file.fileno())
             (folder / last).unlink(missing_ok=True)
-            for old in folder.glob(stale) if stale else ():
-                old.unlink()
+            old = set(folder.glob(stale)) if stale else set()
+            if Path(last).suffix not in FIGURES:
+                drawn = [folder / name for name in names if Path(name).suffix in FIGURES]
+                old |= {path.with_suffix(suffix) for path in drawn for suffix in FIGURES}
+            for path in old:
+                path.unlink(missing_ok=True)
             for name in names:
                 os.replace(scratch / name, folder / name)
         keep_names(folder)
