@@ -27,14 +27,14 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial
 
-from bloodcells.cli.arguments import NOT_SETTINGS, PLACES, data_settings
+from bloodcells.cli.arguments import data_settings
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Labelled
 from bloodcells.data.folds import Fold, make_folds
 from bloodcells.errors import UserError
 from bloodcells.evaluation.prediction import score
-from bloodcells.reporting.search_results import importances, save_search
+from bloodcells.reporting.search_results import MACHINE, importances, save_search
 from bloodcells.search.database import DAMAGED, Database
 from bloodcells.search.space import number_of_trials, prepare_trial, read_space
 from bloodcells.search.study import Worker
@@ -46,10 +46,8 @@ from bloodcells.training.meter import DivergedError, refuse_divergence
 from bloodcells.training.threads import Trainings, trainings
 from model_cnn import set_up, train_epoch
 
-NOT_THE_SEARCH = (  # settings that may differ between workers and restarts of a study
-    *(*PLACES, *NOT_SETTINGS, "device", "threads", "figure_format", "storage"),
-    *("trials", "save_weights"),
-)
+# settings that may differ between workers and restarts of a study
+NOT_THE_SEARCH = (*MACHINE, "figure_format", "trials", "save_weights")
 
 
 def main() -> None:

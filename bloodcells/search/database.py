@@ -17,7 +17,7 @@ from bloodcells.errors import UserError
 from bloodcells.training.locks import refuse_without_locks
 
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError)  # what reading odd entries raises
-SEARCH = "search"  # the study's attribute that describes its search
+IDENTITY = "search"  # the study's attribute that describes its search
 
 
 class AwayError(UserError):
@@ -112,9 +112,9 @@ class Database:
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
-        there = study.user_attrs.get(SEARCH)
+        there = study.user_attrs.get(IDENTITY)
         if there is None and not study.trials:
-            study.set_user_attr(SEARCH, search)
+            study.set_user_attr(IDENTITY, search)
             return study
         there = there or {}
         if other := sorted(

@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -25,6 +25,7 @@ BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
 PATIENCE = 300.0  # seconds to wait for a server that does not answer
 POLL: float = 2  # seconds between checks on other workers
 MOST_DEATHS = 10  # a slot is given up after more dead trials than this
+ALIVE, STOPPED = "alive", "stopped"  # attributes of a trial: its last heartbeat; ended by Ctrl-C
 
 Objective = Callable[[optuna.Trial], float]
 
@@ -97,6 +98,8 @@ class Worker:
             trial.set_user_attr("failed", str(error))
         except KeyboardInterrupt as error:
             # its slot is free again, if no other worker has it
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                trial.set_user_attr(STOPPED, True)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise KeyboardInterrupt("stopped; the same command goes on with the search") from error
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -122,18 +125,16 @@ class Worker:
         self.bury()
         trials = self.study.get_trials(deepcopy=False)
         if not any(trial.state == TrialState.WAITING for trial in trials):
-            slots: dict[int, list[FrozenTrial]] = {number: [] for number in range(self.total)}
-            for trial in trials:
-                if trial.user_attrs.get("slot") in slots:
-                    slots[trial.user_attrs["slot"]].append(trial)
+            slots = self.by_slot(trials)
             free = (slot for slot, there in slots.items() if all(map(is_dead, there)))
-            slot = next((slot for slot in free if len(slots[slot]) <= MOST_DEATHS), None)
+            slot = next((slot for slot in free if not given_up(slots[slot])), None)
             if slot is None:
                 return None
             given, kept = self.prepare(slot), {"slot": slot}
             if slots[slot]:  # continue with the dead trial's settings and models
-                given |= slots[slot][-1].params  # none if it died before it drew them
-                kept = {k: v for k, v in slots[slot][-1].user_attrs.items() if k != "alive"}
+                last = slots[slot][-1]
+                given |= last.params  # none if it died before it drew them
+                kept = {k: v for k, v in last.user_attrs.items() if k not in (ALIVE, STOPPED)}
             self.study.enqueue_trial(given, user_attrs=kept)
         return self.study.ask()  # the first waiting trial
 
@@ -141,7 +142,7 @@ class Worker:
         """End the trials whose heartbeats have stopped."""
         now = time.monotonic()
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            sign = trial.user_attrs.get("alive")
+            sign = trial.user_attrs.get(ALIVE)
             known = self.seen.get(trial.number)
             if known is None or known[0] != sign:
                 self.seen[trial.number] = sign, now
@@ -150,24 +151,30 @@ class Worker:
 
     def filled(self) -> list[FrozenTrial]:
         """The trial of each slot that is filled or given up, in slot order."""
-        found: dict[int, FrozenTrial] = {}
-        deaths: dict[int, int] = {}
-        for trial in self.study.get_trials(deepcopy=False):
-            slot = trial.user_attrs.get("slot")
-            if slot is None or slot >= self.total:
-                continue
-            if trial.state.is_finished() and not is_dead(trial):
-                found.setdefault(slot, trial)
-            elif is_dead(trial):
-                deaths[slot] = deaths.get(slot, 0) + 1
-                if deaths[slot] > MOST_DEATHS:
-                    found.setdefault(slot, trial)
-        return [found[slot] for slot in sorted(found)]
+        found = []
+        for trials in self.by_slot(self.study.get_trials(deepcopy=False)).values():
+            ended = [one for one in trials if one.state.is_finished() and not is_dead(one)]
+            if ended or given_up(trials):
+                found.append(ended[0] if ended else trials[-1])
+        return found
+
+    def by_slot(self, trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+        """The trials of each slot, in order."""
+        slots: dict[int, list[FrozenTrial]] = {number: [] for number in range(self.total)}
+        for trial in trials:
+            if trial.user_attrs.get("slot") in slots:
+                slots[trial.user_attrs["slot"]].append(trial)
+        return slots
 
 
 def is_dead(trial: FrozenTrial) -> bool:
     """Whether the trial ended with its worker, so that its slot is free again."""
     return trial.state == TrialState.FAIL and "failed" not in trial.user_attrs
+
+
+def given_up(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether so many trials of a slot died that it is not tried again; a stop is no death."""
+    return sum(is_dead(one) and STOPPED not in one.user_attrs for one in trials) > MOST_DEATHS
 
 
 @contextmanager
@@ -183,7 +190,7 @@ def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
         while not over.wait(BEAT):
             sign += 1
             try:
-                trial.set_user_attr("alive", sign)
+                trial.set_user_attr(ALIVE, sign)
             except Exception as error:  # a database error, or another took the trial: try again
                 print(f"a heartbeat could not be sent: {type(error).__name__}", file=sys.stderr)
 
