@@ -21,6 +21,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -47,9 +48,10 @@ from predict import classify
 
 MOST_IMAGES = 200  # at once
 MOST_BYTES = "50mb"  # of one file
+RECEIVED = 60.0  # seconds after which an empty file is not one that is being received
 COUNTED_FROM = 10  # images; fewer make no differential count
 EXAMPLES = ROOT / "docs" / "examples"
-EVERYWHERE = ("0.0.0.0", "")
+EVERYWHERE = "0.0.0.0"
 TEMPLATE = ROOT / "bloodcells" / "inference" / "demo.html.j2"
 TITLE = "Blood cell classification"
 
@@ -74,7 +76,7 @@ def main() -> None:
             share=False,  # whatever the environment says
             theme=gradio.themes.Default(font=["system-ui"], font_mono=["monospace"]),  # no download
         )
-        shown = "localhost" if args.host in EVERYWHERE else args.host
+        shown = "localhost" if args.host == EVERYWHERE else args.host
         print(f"open http://{shown}:{args.port} in a browser; Ctrl-C ends", flush=True)
         try:
             threading.Event().wait()
@@ -104,9 +106,10 @@ async def refuse_download(url: str, **_: object) -> None:
 def refuse_address(host: str, port: int) -> None:
     """Raise `UserError` if nothing can be served there."""
     try:
-        with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((host, port))
+        for address in (host, "127.0.0.1"):  # Gradio asks for the second one, too
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind((address, port))
     except OSError as error:
         raise UserError(
             f"--host {host} --port {port}: {error.strerror or error}; pass another --port, or an "
@@ -163,7 +166,7 @@ def answer(names: Sequence[str], model: Released, args: Namespace, uploads: Path
 def delete(names: Sequence[str], uploads: Path) -> None:
     """Delete those of the files that are in the folder `uploads`, and what Gradio makes for each.
 
-    That is a folder for each, and an empty file.
+    That is a folder for each, and an empty file, which a later call deletes.
     """
     for path in map(Path, names):
         own = path.resolve().parent
@@ -174,13 +177,16 @@ def delete(names: Sequence[str], uploads: Path) -> None:
                     own.rmdir()
     for path in uploads.glob("tmp*"):
         with suppress(OSError):  # another request may have been faster
-            if path.is_file() and not path.stat().st_size:
+            found = path.stat()
+            if not found.st_size and time.time() - found.st_mtime > RECEIVED:
                 path.unlink()
 
 
 def renamed(image: UserImage) -> UserImage:
     """The image named by its file alone, without the folder of uploads."""
-    return replace(image, name=Path(image.name).name)
+    twice = "gone: dropped twice at the same time; drop it again"
+    problem = twice if image.problem == user_images.GONE else image.problem
+    return replace(image, name=Path(image.name).name, problem=problem)
 
 
 def maps(model: Released, predictions: Sequence[Prediction]) -> list[str]:
