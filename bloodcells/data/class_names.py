@@ -118,17 +118,26 @@ def folder_name(file: str) -> str:
     return os.path.basename(os.path.dirname(os.path.abspath(file)))
 
 
-def refuse_empty_folders(paths: Sequence[str], files: Sequence[str], names: Names) -> None:
-    """Raise `UserError` for a folder of `paths` named after a class that has none of `files`."""
+def refuse_empty_folders(
+    paths: Sequence[str], files: Sequence[str], names: Names, flag: str = "--labelled"
+) -> None:
+    """Raise `UserError` for a folder of `paths` named after a class that has none of `files`.
+
+    Also for a link to such a folder, which is not followed.
+    """
     filled = {os.path.dirname(os.path.abspath(file)) for file in files}
     for path in paths:
         for parent, folders, _ in os.walk(path):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in folders:
+                link = os.path.join(parent, name)
+                if names.meaning(name) and os.path.islink(link):
+                    raise UserError(f"{flag}: {link}: a link to a folder is not followed")
             whole = os.path.abspath(parent)
             inside = any(folder == whole or folder.startswith(whole + os.sep) for folder in filled)
             if names.meaning(os.path.basename(whole)) and not inside:
                 raise UserError(
-                    f"--labelled: {parent}: named after a class, without images; remove the folder"
+                    f"{flag}: {parent}: named after a class, without images; remove the folder"
                 )
 
 

@@ -27,6 +27,7 @@ MOST_PIXELS = 50_000_000  # limit, checked before decoding; no photograph of one
 MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whole
 MOST_THREADS = 4  # that read images, each of which may have many pixels
 STANDARD_INPUT = "-"
+GONE = "not a regular file, or gone"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ def find(arguments: list[str]) -> list[str]:
 
 
 def in_folder(folder: str) -> list[str]:
-    """The image files under a folder, sorted, without hidden ones. Raises `UserError`."""
+    """The image files under a folder, sorted, without hidden ones. Raises `UserError`.
+
+    Links to folders are not followed, but named as files are, so that they are reported.
+    """
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}")
@@ -72,6 +76,8 @@ def in_folder(folder: str) -> list[str]:
     names = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (os.path.join(parent, name) for name in folders)
+        names += [path for path in paths if os.path.islink(path)]
         images = (f for f in sorted(files) if f.lower().endswith(SUFFIXES) and f[0] != ".")
         names += [os.path.join(parent, name) for name in images]
     return names
@@ -111,8 +117,10 @@ def done(images: Future[list[UserImage]] | Iterator[UserImage]) -> Iterable[User
 def read_file(name: str, size: int, frame: str) -> Iterator[UserImage]:
     """The images of one file; as `read`."""
     try:
+        if os.path.isdir(name):
+            raise BadImageError("a link to a folder, not followed; name it in the command")
         if name != STANDARD_INPUT and not os.path.isfile(name):
-            raise BadImageError("not a regular file, or gone")
+            raise BadImageError(GONE)
         if name.lower().endswith(ARRAYS):
             yield from read_arrays(name, size, frame)
             return
@@ -205,6 +213,8 @@ def read_arrays(name: str, size: int, frame: str) -> Iterator[UserImage]:
         except BadImageError as error:
             yield UserImage(name, label, problem=str(error))
             continue
+        except MemoryError:
+            raise
         except Exception:  # a damaged array raises exceptions of many kinds
             yield UserImage(name, label, problem="not an array of numbers that can be read")
             continue
@@ -272,7 +282,8 @@ def full_scale(values: np.ndarray) -> int:
     """
     if values.dtype == np.uint8:
         return 255
-    top = np.nanmax(values, initial=0, where=np.isfinite(values))
+    parts = (values[i : i + 1024] for i in range(0, len(values), 1024))  # they may be mapped
+    top = max(np.nanmax(part, initial=0, where=np.isfinite(part)) for part in parts)
     scales = (1, 255) if values.dtype.kind == "f" else (255, 4095, 65535)
     return next((full for full in scales if top <= full), scales[-1])
 
