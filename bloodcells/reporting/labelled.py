@@ -45,5 +45,5 @@ def draw(
             np.array([list(one.probabilities.values()) for one in answered]),
             classes,
             rows=np.array(rows),
-            table="predictions.csv",
+            table="predictions.csv, below the header",
         )

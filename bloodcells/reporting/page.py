@@ -33,7 +33,7 @@ TITLES = {  # of the tables
     "stages": "Eleven stages instead of eight classes",
     "trust": "How far to trust a probability",
     "search": "The paper's search",
-    "results": "The best recipe, class by class",
+    "results": "The released recipe, class by class",
     "robustness": "Accuracy on corrupted images",
 }
 STUDIES = {  # folder: title, command, the data of its figures

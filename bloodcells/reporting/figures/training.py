@@ -74,7 +74,7 @@ def confusion_matrix(
     """
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
-    most = max(float(errors.max()), 1e-9)
+    most = max(float(errors.filled(0).max()), 1e-9)
     side = max(4.6, 0.52 * len(names))
     with page(path, side + 0.6, side, mark) as figure:
         axes = figure.subplots()
@@ -125,12 +125,12 @@ def confident_mistakes(
     names: Sequence[str],
     mark: str | None = None,
     rows: np.ndarray | None = None,
-    table: str = "predictions.npz",
+    table: str = "predictions.npz, probability: mean over the models",
 ) -> None:
     """The 24 misclassified images with the highest probability of the wrong class.
 
-    `probabilities`, (N, classes), may be the mean over runs. `rows`, (N,), are the images' rows in
-    the file `table`; None: 0 to N - 1.
+    `probabilities`: (N, classes). `rows`, (N,), are the images' rows in the file that `table`
+    names, with whatever else is to be said of the numbers; None: 0 to N - 1.
     """
     names = short(names)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -146,4 +146,4 @@ def confident_mistakes(
                 f"{confidence[index]:.2f}, no. {index if rows is None else rows[index]}",
                 size=6.5,
             )
-        figure.supxlabel(f"probability: mean over the models; no.: row of {table}", size=7)
+        figure.supxlabel(f"no.: row of {table}", size=7)

@@ -118,8 +118,8 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
     Settings that the preset leaves out must have their defaults, and images 28 pixels.
     """
     expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
-    expected["labels"] = "classes"
-    expected |= {"widths": None, "teacher": None}
+    expected |= {"labels": "classes", "widths": None, "dropout": None, "teacher": None, "seed": 0}
+    expected |= {"only": None, "objective": "accuracy", "prune": True, "prune_margin": 0.05}
     expected |= {key.replace("-", "_"): value for key, value in preset.items()}
     expected.pop("save_weights", None)  # which does not change the results
     if "precision" not in preset:  # then it depends on the machine

@@ -25,7 +25,7 @@ def headline(plots: Path) -> str:
     releases, robust = read_releases(plots), read_robustness(plots)
     runs = {name: read_run(plots, name) for name in RECIPES}
     lines = [
-        "| recipe | parameters | test accuracy | corrupted | another laboratory | training |",
+        "| recipe | parameters | test accuracy | corrupted | another laboratory | training, s |",
         "|---|---|---|---|---|---|",
     ]
     for name, run in runs.items():
@@ -42,7 +42,7 @@ def headline(plots: Path) -> str:
             cell(metrics["test"]["accuracy"], 4),
             corrupted,
             elsewhere,
-            f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.2g} s",
+            f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     machines = dict.fromkeys(machine(run.metrics) for run in runs.values())
@@ -56,7 +56,7 @@ def headline(plots: Path) -> str:
         "Corrupted: test images under 11 corruptions at 5 severities, one view. Another "
         f"laboratory: balanced accuracy over all eight classes on `{there['name']}`, "
         f"{there['images']} white cells of {sum(n > 0 for n in there['counts'].values())} classes. "
-        "Training: median time per model, on "
+        "Training: median seconds per model, on "
         f"{' or '.join(machines)}.{mark(robust, *releases.values())}"
     )
     return "\n".join([*lines, "", words])
