@@ -142,10 +142,14 @@ def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> Rel
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise ValueError(f"device is {device!r}, not auto, cpu, cuda or mps")
     path = FOLDER / "weights" / f"{weights}.safetensors"
+    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     try:
         model = classifier.load_classifier(path, views, devices.choose_device(device), "weights")
     except errors.UserError as error:
         raise ValueError(str(error)) from error
+    finally:  # both are the program's own
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = tf32
     return ReleasedNetwork(model)
 
 

@@ -212,8 +212,7 @@ def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Predict
 
 def report(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> None:
     """Report on all images together: scores and counts, then what limits the trust in them."""
-    # a second of loading, which users without labels or counts need not wait for
-    content: dict = {}
+    content: dict = {}  # the imports take a second, which others need not wait for
     if args.differential and tally.images:
         from bloodcells.evaluation import differential
 
@@ -224,7 +223,9 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
 
         content["scores"] = labelled.score(tally.kept, model.classes)
         print(labelled.report(content["scores"]), file=sys.stderr)
-    if args.output is not None and tally.kept:
+    if args.output is not None and not tally.kept:
+        tell(f"{args.output}: nothing written, since no image could be used")
+    elif args.output is not None:
         from bloodcells.reporting.fields import save_fields
         from bloodcells.reporting.labelled import save_scores
 

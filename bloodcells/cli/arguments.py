@@ -188,10 +188,7 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
     for key, value in vars(args).items():
         if key in (*NOT_RESULTS, *NOT_SETTINGS) or value == parser.get_default(key):
             continue
-        if isinstance(value, list):
-            text = "-".join(item.name if isinstance(item, Path) else str(item) for item in value)
-        else:
-            text = value.name if isinstance(value, Path) else str(value)
+        text = "-".join(map(short, value if isinstance(value, list) else [value]))
         parts.append(f"{key.replace('_', '-')}-{text}")
     # these two invalidate the results, so they show even if the preset itself sets them
     protocol, usual = getattr(args, "protocol", None), parser.get_default("protocol")
@@ -199,6 +196,14 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
     parts += ["photographs"] * (args.photographs is not None)
     parts += ["synthetic"] * args.synthetic
     return args.code.named("-".join(parts))
+
+
+def short(value: object) -> str:
+    """A setting as part of a folder's name; a folder outside `plots/` with the one it lies in."""
+    if not isinstance(value, Path):
+        return str(value)
+    parent = value.parent.name
+    return value.name if parent in ("", "plots") else f"{parent}-{value.name}"
 
 
 def warning(args: argparse.Namespace) -> str | None:
@@ -245,6 +250,8 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
         discard_output()
         sys.exit(141)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of a GPU; torch may not be loaded here
+            fail("error: the device is out of memory; lower --batch-size", 2)
         if isinstance(error, OSError) and error.errno in DISK:
             fail(f"error: {error.filename or 'a file'}: {error.strerror}; make room", 2)
         if os.environ.get("BLOODCELLS_DEBUG"):

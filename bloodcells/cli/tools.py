@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag
-from bloodcells.cli.types import fraction, location, whole_number
+from bloodcells.cli.types import fraction, location, name, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -56,8 +56,10 @@ def parse_predict(script: str) -> Namespace:
     args.weights = args.weights or ROOT / "weights" / WEIGHTS[args.labels]
     args.differential = args.differential or args.detect
     args.code = code_of(Path(script))
-    whole = {"auto": args.frame, "whole": "none"}
-    args.frame = "detect" if args.detect else whole.get(args.crop, args.crop)
+    if args.detect:
+        args.frame = "detect"
+    elif args.crop != "auto":
+        args.frame = "none" if args.crop == "whole" else args.crop  # the middle, N pixels
     return args
 
 
@@ -78,6 +80,8 @@ def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
     ):
         if args.export is not None and getattr(args, idle) != parser.get_default(idle):
             raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
+    if args.names is not None and not (args.labelled or args.classes):
+        raise UserError("--names does nothing without --labelled or --classes")
     if args.weights is not None and args.labels != parser.get_default("labels"):
         raise UserError("--labels does nothing with --weights")
     if args.output is not None and not (args.labelled or args.detect):
@@ -245,7 +249,7 @@ def parse_hub(script: str) -> Namespace:
 def parse_demo(script: str) -> Namespace:
     """The command line of demo.py."""
     parser = Parser(script)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--host", type=name, default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=whole_number(1, 65535), default=7860, help="port")
     parser.add_argument(
         "--weights",

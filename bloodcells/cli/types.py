@@ -8,11 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def location(text: str) -> Path:
-    """An argparse type: a file or folder, by a name that is not empty."""
+def name(text: str) -> str:
+    """An argparse type: a name that is not empty."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty name; perhaps a shell variable is not set")
-    return Path(text)
+    return text
+
+
+def location(text: str) -> Path:
+    """An argparse type: a file or folder, by a name that is not empty."""
+    return Path(name(text))
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
