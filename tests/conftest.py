@@ -3,33 +3,29 @@
 import builtins
 import functools
 import importlib
-import json
+import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jsonschema
 import pytest
-import sqlalchemy
-import torch
 from disk_faults import Faults
-from selenium import webdriver
 
 import model_cnn
-import models
 from bloodcells.cli import arguments
 from bloodcells.data import bloodmnist, download, synthetic_cells
 from bloodcells.errors import UserError
 from bloodcells.evaluation import prediction
-from bloodcells.inference.classifier import Classifier, save_classifier
 from bloodcells.tracking import provenance
 from bloodcells.training import session
 
+pytest_plugins = ["interrupted_runs", "random_weights", "services", "table_fixtures"]
 ROOT = Path(__file__).parents[1]
 # committed results of older code than today's, which the tables mark; make them anew, and take them
 # out here: the test of them lists what is there
@@ -39,20 +35,9 @@ OLDER = {
     *("bench/bench.json", "explain/metrics.json"),
     *("robustness/metrics.json", "release/metrics.json"),
 }
-FREQUENCIES = [0.3, *[0.1] * 7]  # of the classes, in the card of `weights`
 os.environ["BLOODCELLS_DEBUG"] = "1"  # a defect ends a test with its traceback
+synthetic_cells.make = functools.cache(synthetic_cells.make)  # before test modules call it
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
-
-
-SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text(encoding="utf-8"))
-
-
-def complaints(path):
-    """What of a metrics.json is not as docs/metrics.schema.json says."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(SCHEMA)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(content))
-    return [f"{error.json_path}: {error.message[:200]}"] if error else []
 
 
 @dataclass
@@ -64,10 +49,9 @@ class Outcome:
 
 @pytest.fixture(autouse=True, scope="session")
 def quick():
-    """Draw the generated images once, and measure the machine's speed on small matrices.
+    """Measure the machine's speed, after every epoch, on small matrices; take code for committed.
 
-    Most tests take both, and the machine's speed is measured after every epoch. And take the code
-    for committed: what becomes of edited code is tested on copies, in tracking/test_provenance.py.
+    What becomes of edited code is tested on copies, in tracking/test_provenance.py.
     """
 
     def committed(script: Path, presets: tuple[Path, ...] = ()) -> provenance.Code:
@@ -75,9 +59,8 @@ def quick():
         return replace(found, committed=found.files, others={})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic_cells, "make", functools.cache(synthetic_cells.make))
         patch.setattr("bloodcells.training.device.CPU_SIDE", 64)
-        for module in ("arguments", "scripts"):
+        for module in ("arguments", "scripts", "tools"):
             patch.setattr(f"bloodcells.cli.{module}.code_of", committed)
         yield
 
@@ -97,6 +80,11 @@ def run(monkeypatch, capfd):
         return Outcome(code, *capfd.readouterr())
 
     return call
+
+
+def ctrl_c_counts():
+    """For a process to be started: a test in the background ignores SIGINT, its children would."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -125,8 +113,7 @@ def copy(committed_copy, tmp_path) -> Path:
     return Path(shutil.copytree(committed_copy, tmp_path / "project"))
 
 
-@pytest.fixture
-def predicted(monkeypatch):
+def seen_by_networks(patch):
     """All that networks in training are asked to predict from here on, as a list of images."""
     seen, predict = [], prediction.predict
 
@@ -135,8 +122,35 @@ def predicted(monkeypatch):
         return predict(model, images, *rest, **settings)
 
     for module in (model_cnn, prediction):
-        monkeypatch.setattr(module, "predict", spy)
+        patch.setattr(module, "predict", spy)
     return seen
+
+
+@pytest.fixture
+def predicted(monkeypatch):
+    """As `seen_by_networks`, for one test."""
+    return seen_by_networks(monkeypatch)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Within the block, Ctrl-C comes after the nth call of a function, by its owner and name."""
+
+    @contextmanager
+    def stopping(owner, name, count=1):
+        real, calls = getattr(owner, name), itertools.count(1)
+
+        def call(*args, **settings):
+            result = real(*args, **settings)
+            if next(calls) == count:
+                raise KeyboardInterrupt
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, call)
+            yield
+
+    return stopping
 
 
 @pytest.fixture
@@ -181,25 +195,6 @@ def real_file() -> Path:
         pytest.skip(f"no BloodMNIST file: {error}")
 
 
-@pytest.fixture
-def postgresql():
-    """The URL of a new database on a real PostgreSQL server. In CI there must be one."""
-    server = os.environ.get("POSTGRESQL_URL")
-    if not server and os.environ.get("CI"):
-        pytest.fail("CI must set POSTGRESQL_URL")
-    if not server:
-        pytest.skip("no POSTGRESQL_URL of a server where databases may be made")
-    name = f"test_{uuid.uuid4().hex}"
-    engine = sqlalchemy.create_engine(
-        server, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool
-    )
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    yield sqlalchemy.make_url(server).set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
 @pytest.fixture(scope="session")
 def real_dataset(real_file):
 
@@ -226,54 +221,15 @@ def quick_run(tmp_path_factory, run_once) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    """A random network, released: it answers anything, always the same."""
-    torch.manual_seed(0)
-    network = models.build("CellNet", 28, (4, 8, 8)).eval()
-    classifier = Classifier(network, torch.eye(8))
-    sets = {"0.95": 0.05, "0.99": 0.01}
-    card = {
-        "model": "CellNet",
-        "widths": [4, 8, 8],
-        "size": 28,
-        "classes": list(bloodmnist.CLASS_NAMES),
-        "calibration": {
-            "1": {"temperature": 0.5, "sets": sets},
-            "8": {"temperature": 0.25, "sets": sets},
-        },
-        "farthest": 1e9,
-        "frequencies": FREQUENCIES,
-    }
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_classifier(path, classifier, card)
-    return path
-
-
-def changed(weights, target, **entries):
-    """A copy of the weights whose card has other entries."""
-    target.write_bytes(weights.read_bytes())
-    card = json.loads(weights.with_suffix(".json").read_text())
-    target.with_suffix(".json").write_text(json.dumps({**card, **entries}))
-    return target
-
-
 @pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium. In CI there must be one."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        if os.environ.get("CI"):
-            pytest.fail("CI must have chromium and chromedriver")
-        pytest.skip("no chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+def no_figures(quick_run):
+    """Draw no figures of trainings; they take longer than these trainings.
+
+    `quick_run` has its own, so it is made before.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bloodcells.reporting.results.draw", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

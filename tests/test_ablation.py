@@ -6,10 +6,8 @@ import signal
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from bloodcells.data import bloodmnist, corruptions, synthetic_cells
-from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.data import bloodmnist, corruptions
 from bloodcells.training import checkpoint
 
 
@@ -35,12 +33,8 @@ def test_ablation(run, tmp_path, predicted):
     assert not any((images[:].numpy() == test[0]).all((1, 2, 3)).any() for images in predicted)
 
 
-def test_ablation_of_domain_randomisation(run, fails, tmp_path):
-    pixels, labels = synthetic_cells.make()["test"]
-    for number in range(8):
-        path = tmp_path / "elsewhere" / CLASS_NAMES[labels[number]] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[number]).resize((84, 84)).save(path)
+def test_ablation_of_domain_randomisation(run, fails, sorted_cells, tmp_path):
+    sorted_cells(8, side=84, name="elsewhere")
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--config", "ablation-robust"]
     flags += ["--only", "colour-unchanged", "--views", "1", "--widths", "4", "8", "8"]
     out = tmp_path / "out"
@@ -88,3 +82,13 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     outcome = run("ablation.py", *flags, *quick)
     assert "no-shift: skipped, it changes nothing in this recipe" in outcome.out
     assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1
+
+
+def test_ablation_resumes(run, tmp_path, stop_after):
+    flags = ("--synthetic", "--epochs", 2, "--replicates", 2, "--batch-size", 96)
+    flags += ("--widths", 4, 4, 8, "--only", "no-shift", "--output", tmp_path)
+    with stop_after(checkpoint.CheckpointFolder, "finish", 3):
+        assert run("ablation.py", *flags).code == 130
+    outcome = run("ablation.py", *flags, "--resume")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count(" epoch ") == 2  # of the one model that was left

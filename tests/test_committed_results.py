@@ -1,11 +1,19 @@
 """The results in plots/ and weights/: whole, of committed code, and those of each other."""
 
 import json
+from collections import Counter
 
+import numpy as np
 import pytest
 from conftest import OLDER, ROOT
+from written import complaints, metrics_of
 
+import architecture
+import models
 from bloodcells.data import corruptions
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.data.photographs import STAGES
+from bloodcells.inference.classifier import md5_of
 from bloodcells.reporting.tables import common, studies
 from bloodcells.reporting.tables import elsewhere as elsewhere_tables
 from bloodcells.reporting.tables import release as release_tables
@@ -21,18 +29,26 @@ def test_no_corruption_is_called_new_that_was_trained_on():
         assert all(changes[release_tables.TRAINED_ON[kind]] == group for kind in kinds)
 
 
+RELEASED = {"cnn-robust": "release", "cnn-best": "release-best", "cnn-stages": "release-stages"}
+
+
+def card_of(name):
+    return json.loads((ROOT / "weights" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def test_studies_are_of_the_runs_that_are_there():
     """The committed ones: else the card would show figures of another network."""
-    for name, release in (("cnn-best", "release-best"), ("cnn-robust", "release")):
-        card = json.loads((ROOT / "weights" / f"{name}.json").read_text())
-        run = json.loads((ROOT / "plots" / name / "metrics.json").read_text())
+    robustness = metrics_of(ROOT / "plots" / "robustness")["runs"]
+    assert robustness.keys() > {"cnn-robust", "cnn-best"}
+    for name, release in RELEASED.items():
+        card = card_of(name)
+        run = metrics_of(ROOT / "plots" / name)
         assert card["training"]["config"] == run["config"]
         assert card["training"]["git_commit"] == run["environment"]["git_commit"]
-        for study in (release, "robustness"):
-            found = json.loads((ROOT / "plots" / study / "metrics.json").read_text())
-            assert found["runs"][name].items() <= run["config"].items(), study  # some are newer
-    explained = json.loads((ROOT / "plots" / "explain" / "metrics.json").read_text())
-    assert explained["released_md5"] == card["md5"]
+        for used in (metrics_of(ROOT / "plots" / release)["runs"][name], robustness.get(name, {})):
+            assert used.items() <= run["config"].items(), name  # some are newer
+    explained = metrics_of(ROOT / "plots" / "explain")
+    assert explained["released_md5"] == card_of("cnn-robust")["md5"]
 
 
 def test_committed_readme_is_what_the_committed_results_say(run):
@@ -66,3 +82,69 @@ def test_committed_results_are_of_committed_code():
         if common.older_commit(found):
             older.add(f"{path.parent.name}/{path.name}")
     assert older == OLDER
+
+
+def test_released_weights_are_right_about_real_cells(run, real_dataset, tmp_path):
+    """The test accuracy of plots/release, by way of predict.py."""
+    np.save(tmp_path / "cells.npy", real_dataset.test.images)
+    outcome = run("predict.py", tmp_path / "cells.npy", "--format", "json")
+    answers = [CLASS_NAMES.index(row["label"]) for row in json.loads(outcome.out)]
+    accuracy = np.mean(answers == real_dataset.test.labels)
+    measured = metrics_of(ROOT / "plots" / "release")
+    assert accuracy == pytest.approx(measured["released"]["accuracy"]["1"], abs=0.001)
+    assert outcome.code == 0
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_weights_are_small_and_match_their_card(name):
+    weights = ROOT / "weights" / f"{name}.safetensors"
+    assert weights.stat().st_size < 3e6
+    card = card_of(name)
+    assert card["md5"] == md5_of(weights.read_bytes())
+    assert card["classes"] == list(STAGES if name == "cnn-stages" else CLASS_NAMES)
+    assert card["training"]["dataset"]["synthetic"] is False
+
+
+def test_committed_drawing_is_that_of_the_code():
+    found = metrics_of(ROOT / "plots" / "architecture")
+    for name in models.MODELS:
+        layers = architecture.trace(models.build(name, 28), 28)
+        assert found["networks"][name] == json.loads(json.dumps([vars(x) for x in layers]))
+
+
+COMMITTED = sorted((ROOT / "plots").glob("*/metrics.json"))
+
+
+def test_committed_metrics_are_as_the_schema_says():
+    assert len(COMMITTED) >= 12
+    assert {path.parent.name: complaints(path) for path in COMMITTED if complaints(path)} == {}
+
+
+def words_of(document):
+    return " ".join((ROOT / document).read_text(encoding="utf-8").split())
+
+
+def test_audit_sentences_are_what_the_audit_found():
+    text = words_of("docs/data.md")
+    found = json.loads((ROOT / "plots/data/audit.json").read_text())
+    summary = found["summary"]
+    with_test = [g for g in found["exact_duplicate_groups"] if "test" in [r["split"] for r in g]]
+    repeats = Counter(r["split"] for group in with_test for r in group)
+    for sentence in (
+        f"{summary['exact_duplicate_groups']} pairs of images are equal byte for byte, and "
+        f"{summary['exact_duplicate_groups_across_splits']} of them cross the splits: "
+        f"{repeats['train']} test images repeat a training image and {repeats['val']} a validation",
+        f"{summary['near_duplicate_pairs']} more pairs differ by at most 12 grey levels",
+        f"In all, {summary['test_images_with_a_twin_elsewhere']} of 3,421 test images have a twin",
+    ):
+        assert sentence in text
+    assert summary["conflicting_groups"] == 1
+    assert summary["test_images_with_a_twin_elsewhere"] / 3421 < 0.003
+
+
+def test_suspect_labels_are_as_many_as_the_card_says():
+    text = words_of("MODEL_CARD.md")
+    found = metrics_of(ROOT / "plots" / "explain")
+    assert f"suspects the {len(found['suspect_labels']['rows'])} below" in text
+    of_test = len(found["suspect_labels_of_test"]["rows"])
+    assert f"{of_test} suspect labels of the test split" in text

@@ -2,19 +2,24 @@
 
 import asyncio
 import base64
+import io
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio
+import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, ctrl_c_counts
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -81,16 +86,27 @@ def test_only_uploads_are_deleted(model, uploads, tmp_path):
     (uploads / "hash").mkdir()  # as Gradio leaves them
     Image.fromarray(CELLS[0]).save(uploads / "hash" / "cell.png")
     (uploads / "tmp123").touch()
-    (uploads / "tmp456").write_text("in use")
+    os.utime(uploads / "tmp123", (0, 0))
+    (uploads / "tmp456").touch()  # perhaps being received
+    (uploads / "tmp789").write_text("in use")
     demo.answer([str(uploads / "hash" / "cell.png")], model, ARGS, uploads)
     assert not (uploads / "hash").exists()
-    assert [path.name for path in uploads.glob("tmp*")] == ["tmp456"]
+    assert sorted(path.name for path in uploads.glob("tmp*")) == ["tmp456", "tmp789"]
+    page = demo.answer([str(uploads / "hash" / "cell.png")], model, ARGS, uploads)
+    assert "could not be used: gone: dropped twice at the same time" in page
 
 
-def test_addresses_are_not_fetched():
+def test_addresses_are_not_fetched(run, weights, monkeypatch):
+    def served(*_, **__):
+        raise KeyboardInterrupt
+
+    fetch = gradio.processing_utils.async_ssrf_protected_download
+    monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_download", fetch)
+    monkeypatch.setattr(gradio.Blocks, "launch", served)
+    assert run("demo.py", "--weights", weights).code == 130
+    installed = gradio.processing_utils.async_ssrf_protected_download
     with pytest.raises(ValueError, match="not fetched"):
-        asyncio.run(demo.refuse_download("https://example.org/x.png", cache_dir="."))
-    assert callable(gradio.processing_utils.async_ssrf_protected_download)  # what it replaces
+        asyncio.run(installed("https://example.org/x.png", cache_dir="."))
 
 
 def test_too_many_images(model, uploads, monkeypatch):
@@ -101,12 +117,19 @@ def test_too_many_images(model, uploads, monkeypatch):
     assert list(uploads.glob("0*.png")) == []
 
 
-def test_maps_mark_the_class(model, uploads):
-    (found,) = demo.classify(
-        demo.user_images.read([str(uploads / "00.png")], 28, "auto"), model, {}, ARGS
+def test_maps_mark_what_speaks_for_the_class(model, uploads):
+    images = demo.user_images.read([str(uploads / "00.png")], 28, "auto")
+    (found,) = demo.classify(images, model, {}, ARGS)
+    other = replace(found, label=next(x for x in model.classes if x != found.label))
+    marked, of_other = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(url)))).astype(float)
+        for url in demo.maps(model, [found, other])
     )
-    (url,) = demo.maps(model, [found])
-    assert base64.b64decode(url).startswith(b"\x89PNG")
+    assert (marked != of_other).any()
+    blue = found.pixels[..., 2].astype(float)  # of which the colour of the mark has none
+    share = 1 - marked[..., 2] / blue.clip(1)
+    assert share.max() == pytest.approx(0.7, abs=0.02)
+    assert -0.01 <= share.min() < 0.2
 
 
 def test_without_gradio(fails, uninstalled):
@@ -119,7 +142,10 @@ def test_addresses_that_cannot_be_served(fails):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"--port {port}: Address already in use" in fails("demo.py", "--port", port)
+        for host in ("127.0.0.1", "127.0.0.2"):  # Gradio asks for the first in any case
+            line = fails("demo.py", "--host", host, "--port", port)
+            assert f"--port {port}: Address already in use" in line
+    assert "an empty name" in fails("demo.py", "--host", "")
     assert "--host 192.0.2.1 " in fails("demo.py", "--host", "192.0.2.1")
 
 
@@ -130,7 +156,9 @@ def address(weights):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(ROOT / "demo.py"), "--weights", str(weights)]
-    process = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], stdout=subprocess.PIPE, text=True, preexec_fn=ctrl_c_counts
+    )
     try:
         assert process.stdout.readline().startswith(f"open http://127.0.0.1:{port}")
         yield f"http://127.0.0.1:{port}"
@@ -184,13 +212,23 @@ def names(page):
     return page.execute_script(f"return {texts}")  # at one moment
 
 
-def test_page_refuses_a_file_that_is_too_large(address):
+def upload(address, size):
+    """Send the page a file of so many bytes; returns the status, None for a closed connection."""
     body = b"--x\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
-    body += bytes(51 * 2**20) + b"\r\n--x--\r\n"
+    body += bytes(size) + b"\r\n--x--\r\n"
     request = urllib.request.Request(
         f"{address}/gradio_api/upload",
         data=body,
         headers={"Content-Type": "multipart/form-data; boundary=x"},
     )
-    with pytest.raises(OSError, match=r"."):  # an HTTP error, or the connection closed meanwhile
-        urllib.request.urlopen(request)
+    try:
+        return urllib.request.urlopen(request).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def test_page_refuses_a_file_that_is_too_large(address):
+    assert upload(address, 1000) == 200
+    assert upload(address, 51 * 2**20) in (413, None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, git
 from PIL import Image
+from written import probabilities_of
 
 TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
 DIFFS = re.findall(r"^### (.*?)\n.*?```diff\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
@@ -28,10 +29,8 @@ def train(project, folder):
     folder = folder or next((project / "plots").glob("*"))
     with (folder / "history.csv").open() as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    with np.load(folder / "predictions.npz") as saved:
-        probabilities = saved["probabilities"]
     picture = Image.open(folder / "learning_curves.png").size
-    return done.stdout, rows, probabilities, picture
+    return done.stdout, rows, probabilities_of(folder), picture
 
 
 @pytest.fixture(scope="module")
@@ -66,5 +65,7 @@ def test_edit_applies_runs_and_shows(copy, plain, title, diff):
     elif "gradients" in title:
         assert all(row["gradient_norm"] > 0 for row in rows)
         assert picture[0] == pytest.approx(1.5 * plain_picture[0], abs=1)  # one panel more
+    else:
+        pytest.fail(f"no check of {title}")
     changed = not np.array_equal(probabilities, plain_probabilities)
     assert changed == ("gradients" not in title)  # which only looks

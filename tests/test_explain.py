@@ -1,13 +1,15 @@
 """What the released network sees: errors, suspect labels, maps, on generated images."""
 
 import csv
-import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from conftest import seen_by_networks
+from written import complaints, metrics_of
 
 import explain
 from bloodcells import ROOT
@@ -29,11 +31,21 @@ def network():
     return load_classifier(path, 1, torch.device("cpu")).classifier.network
 
 
-def test_script(run, tmp_path, predicted):
-    outcome = run("explain.py", *FLAGS, "--output", tmp_path)
-    assert outcome.code == 0, outcome
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory, run_once):
+    """The folder of a finished run, and the images that its networks predicted on."""
+    folder = tmp_path_factory.mktemp("explained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        seen = seen_by_networks(patch)
+        run_once("explain.py", *FLAGS, "--output", folder)
+    return folder, seen
+
+
+def test_script(explained):
+    folder, predicted = explained
     assert set(map(len, predicted)) == {288}  # half of train + validation
-    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert complaints(folder / "metrics.json") == []
+    found = metrics_of(folder)
     test = synthetic_cells.make()["test"]
     assert len(found["errors"]["rows"]) == explain.SHOWN
     for row in found["errors"]["rows"]:
@@ -47,20 +59,19 @@ def test_script(run, tmp_path, predicted):
     assert rows
     splits = synthetic_cells.make()
     assert all(splits[row["split"]][1][row["index"]] == row["label"] for row in rows)
-    with (tmp_path / "suspect_labels.csv").open() as file:
+    with (folder / "suspect_labels.csv").open() as file:
         assert len(list(csv.reader(file))) == 1 + len(rows) + len(of_test)
-    assert {path.stem for path in tmp_path.glob("*.png")} == {
+    assert {path.stem for path in folder.glob("*.png")} == {
         *("errors", "suspect_labels", "activation_maps"),
     }
     assert len(found["activation_maps"]["correlation_with_shuffled_weights"]) == 8
 
 
-def test_finished_for_other_weights(run, fails, tmp_path):
+def test_finished_for_other_weights(run, fails, explained, tmp_path):
     for suffix in ("safetensors", "json"):
         weights = (ROOT / "weights" / f"cnn-robust.{suffix}").read_bytes()
         (tmp_path / f"other.{suffix}").write_bytes(weights)
-    flags = (*FLAGS, "--output", tmp_path / "run")
-    assert run("explain.py", *flags).code == 0
+    flags = (*FLAGS, "--output", shutil.copytree(explained[0], tmp_path / "run"))
     assert "finished already" in run("explain.py", *flags, "--resume").out
     other = ("--released", tmp_path / "other.safetensors")
     line = fails("explain.py", *flags, *other, "--resume")
@@ -120,11 +131,14 @@ def test_maps_sum_to_what_the_weights_say_and_change_with_them(network):
     np.testing.assert_array_equal(rows[0]["shuffled"], again[0]["shuffled"])
 
 
-def test_weights_of_another_size(fails, tmp_path):
+def test_what_is_refused(fails, tmp_path):
     line = fails("explain.py", *FLAGS, "--size", 64, "--output", tmp_path)
     assert "are for 28 px" in line
     line = fails("explain.py", *FLAGS, "--released", "none.safetensors", "--output", tmp_path)
     assert "--released" in line
     assert "none.safetensors: " in line
+    stages = ROOT / "weights" / "cnn-stages.safetensors"
+    line = fails("explain.py", *FLAGS, "--released", stages, "--output", tmp_path)
+    assert "its classes are not the data set's eight" in line
     line = fails("explain.py", "--synthetic", "--protocol", "official", "--output", tmp_path)
     assert "only cross-validation holds out every image" in line

@@ -1,7 +1,6 @@
 """A disk that fails while the other scripts write: one line, and a repeat makes it good."""
 
 import hashlib
-import json
 import os
 import shutil
 from contextlib import suppress
@@ -11,6 +10,7 @@ import onnxruntime
 import pytest
 from disk_faults import ERRORS, SMALL_SEARCH, SOME, chosen
 from PIL import Image
+from written import metrics_of
 
 from bloodcells.data import download
 from bloodcells.errors import UserError
@@ -83,7 +83,7 @@ def test_error_at_a_call_of_a_search(run, faults, tmp_path, monkeypatch, name):
         )
 
     def scores(folder):
-        cells = json.loads((folder / "metrics.json").read_text())["cells"]
+        cells = metrics_of(folder)["cells"]
         return {str(cell["settings"]): cell["score"] for cell in cells}
 
     faults.arm(tmp_path / "whole")

@@ -67,6 +67,17 @@ def test_images_that_cannot_be_classified():
         hubconf.cellnet("none")
 
 
+def test_the_caller_s_settings_stay(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr("joblib.cpu_count", lambda: torch.get_num_threads() + 1)
+    threads = torch.get_num_threads()
+    hubconf.cellnet("cnn-best", views=8)
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.get_num_threads() == threads
+    hubconf.cellnet(device="auto")
+    assert torch.get_num_threads() == threads
+
+
 def test_accuracy_on_real_images(real_dataset):
     sample = real_dataset.test.sample(500, 0)
     probabilities = hubconf.cellnet().predict(sample.images)

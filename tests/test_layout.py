@@ -7,6 +7,21 @@ from conftest import ROOT, git
 
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = [*SCRIPTS, *sorted((ROOT / "bloodcells").rglob("*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+DEFERRED = {  # imports inside a function or a try
+    ("demo.py", "gradio"),  # optional, as the next one is
+    ("tensorboard.py", "torch.utils.tensorboard"),
+    ("locks.py", "fcntl"),  # of Unix alone, as the next one is
+    ("memory.py", "resource"),
+    *((name, "medmnist") for name in ("bloodmnist.py", "download.py")),  # makes ~/.medmnist
+    ("onnx_export.py", "onnxruntime"),  # half a second, as each below, that most runs do not need
+    ("models.py", "torchvision.models.resnet"),
+    ("predict.py", "bloodcells.evaluation"),
+    ("predict.py", "bloodcells.reporting.fields"),
+    ("predict.py", "bloodcells.reporting.labelled"),
+}
 
 
 def imports(tree):
@@ -38,22 +53,22 @@ def test_models_need_torch_alone():
 
 
 def test_imports_stand_at_the_top():
-    inside = [
+    found = {
         (path.name, module)
         for path in MODULES
         for module, inside in imports(ast.parse(path.read_text()))
         if inside
-    ]
-    assert len(inside) <= 13, inside  # two of optional packages, one of Unix alone
+    }
+    assert found == DEFERRED
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=lambda path: path.name)
 def test_files_and_functions_are_short(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 300
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 70, node.name
+            assert node.end_lineno - node.lineno + 1 < 70, node.name
 
 
 def test_a_clone_stays_light():

@@ -1,26 +1,29 @@
 """The hyper-parameter search: what it finds, keeps, continues, and refuses."""
 
-import argparse
 import csv
+import io
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 import time
 import tomllib
+from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import optuna
 import pytest
-from conftest import ROOT
-from optuna.trial import TrialState, create_trial
+from conftest import ROOT, seen_by_networks
+from optuna.trial import TrialState
+from written import complaints, metrics_of
 
 import model_parameter_tuning
 from bloodcells.cli.arguments import parse
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.scripts import search_parser
 from bloodcells.search import study as shared_study
-from bloodcells.search import trials
 from bloodcells.search.space import Choice, Range, number_of_trials, read_space
-from bloodcells.search.trials import EarlyStopping, Search
 
 GRID = """
 base = "cnn-paper"
@@ -58,14 +61,20 @@ def search(run, preset, tmp_path):
     return call
 
 
-def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory, run_once):
+    """The small grid's search: its folder, what it printed, and the images it predicted on."""
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "preset.toml").write_text(GRID)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        seen = seen_by_networks(patch)
+        run_once(SCRIPT, "--config", folder / "preset.toml", "--output", folder / "out")
+    return SimpleNamespace(folder=folder / "out", printed=printed.getvalue(), predicted=seen)
 
 
-def test_grid_reads_short_trainings_off_long_ones(search, run, tmp_path):
-    outcome = search()
-    assert outcome.code == 0, outcome
-    found = metrics(tmp_path / "out")
+def test_grid_reads_short_trainings_off_long_ones(grid, run, tmp_path):
+    found = metrics_of(grid.folder)
+    assert complaints(grid.folder / "metrics.json") == []
     settings = [tuple(cell["settings"].values()) for cell in found["cells"]]
     assert len(set(settings)) == len(settings) == 8
     assert len({cell["trial"] for cell in found["cells"]}) == 4
@@ -75,32 +84,29 @@ def test_grid_reads_short_trainings_off_long_ones(search, run, tmp_path):
     flags = ("--config", tmp_path / "preset.toml", "--batch-size", 64, "--lr", 0.1, "--epochs", 1)
     (tmp_path / "preset.toml").write_text(GRID.partition("prune")[0])
     run("model_cnn.py", *flags, "--output", tmp_path / "alone")
-    alone = [row["val"]["accuracy"] for row in metrics(tmp_path / "alone")["runs"]]
+    alone = [row["val"]["accuracy"] for row in metrics_of(tmp_path / "alone")["runs"]]
     assert cell["accuracy"] == pytest.approx(alone, abs=1e-6)
     assert found["plain_seconds"] > 0
-    with (tmp_path / "out" / "trials.csv").open() as file:
+    with (grid.folder / "trials.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 8
     for name in ("history", "importances", "learning_curves", "heat_maps"):
-        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
-    lines = [line for line in outcome.out.splitlines() if "min left" in line]
+        assert (grid.folder / f"{name}.png").stat().st_size > 10_000
+    lines = [line for line in grid.printed.splitlines() if "min left" in line]
     assert [line.partition(":")[0] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
 
 
-def test_best_is_a_preset_of_model_cnn(search, run, tmp_path):
-    search()
-    best = metrics(tmp_path / "out")["best"]
-    settings = tomllib.loads((tmp_path / "out" / "best.toml").read_text())
+def test_best_is_a_preset_of_model_cnn(grid, run, tmp_path):
+    best = metrics_of(grid.folder)["best"]
+    settings = tomllib.loads((grid.folder / "best.toml").read_text())
+    assert settings["epochs"] == int(statistics.median(best["epochs"]))
     assert settings["lr"] == best["settings"]["lr"]
     assert settings["batch-size"] == best["settings"]["batch_size"]
-    outcome = run(
-        "model_cnn.py", "--config", tmp_path / "out/best.toml", "--output", tmp_path / "b"
-    )
+    outcome = run("model_cnn.py", "--config", grid.folder / "best.toml", "--output", tmp_path / "b")
     assert outcome.code == 0, outcome
 
 
-def test_test_split_is_not_read(search, predicted):
-    search()
-    assert set(map(len, predicted)) == {288}  # half of train + validation; test has 192
+def test_test_split_is_not_read(grid):
+    assert set(map(len, grid.predicted)) == {288}  # half of train + validation; test has 192
 
 
 def test_tpe_search(search, tmp_path):
@@ -121,7 +127,7 @@ focus = [0.0, 0.3]
 """
     outcome = search("--trials", 3, text=text)
     assert outcome.code == 0, outcome
-    found = metrics(tmp_path / "out")
+    found = metrics_of(tmp_path / "out")
     assert len(found["cells"]) == 3
     for cell in found["cells"]:
         assert 1e-3 <= cell["settings"]["lr"] <= 1e-1
@@ -131,30 +137,20 @@ focus = [0.0, 0.3]
     assert best["widths"] == json.loads(found["best"]["settings"]["widths"])
     more = search("--trials", 4, text=text)
     assert more.out.count("min left") == 1
-    again = metrics(tmp_path / "out")["cells"]
+    again = metrics_of(tmp_path / "out")["cells"]
     assert again[:3] == found["cells"]
     assert len({c["settings"]["lr"] for c in again}) == 4
 
 
-def test_interrupted_search_is_continued(search, monkeypatch, tmp_path):
-    search(output="whole")
-    set_up, calls = model_parameter_tuning.set_up, []
-
-    def interrupted(*args):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return set_up(*args)
-
-    monkeypatch.setattr(model_parameter_tuning, "set_up", interrupted)
-    outcome = search()
+def test_interrupted_search_is_continued(search, grid, stop_after, tmp_path):
+    with stop_after(model_parameter_tuning, "set_up", 4):
+        outcome = search()
     assert outcome.code == 130
     assert "stopped; the same command goes on with the search" in outcome.err
-    monkeypatch.setattr(model_parameter_tuning, "set_up", set_up)
     outcome = search()
     assert outcome.code == 0
     assert outcome.out.count("min left") == 3
-    whole, resumed = (metrics(tmp_path / name)["cells"] for name in ("whole", "out"))
+    whole, resumed = (metrics_of(folder)["cells"] for folder in (grid.folder, tmp_path / "out"))
 
     def by_settings(cells):
         return {str(cell["settings"]): cell["accuracy"] for cell in cells}
@@ -167,7 +163,7 @@ def test_search_on_postgresql(search, postgresql, tmp_path):
     url = postgresql.replace("postgresql+psycopg", "postgresql")  # as most people write it
     outcome = search("--storage", url)
     assert outcome.code == 0, outcome
-    assert len(metrics(tmp_path / "out")["cells"]) == 8
+    assert len(metrics_of(tmp_path / "out")["cells"]) == 8
 
 
 def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, monkeypatch):
@@ -186,11 +182,11 @@ def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, mo
         monkeypatch.setattr(shared_study, name, seconds)
     outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path / "out")
     assert outcome.code == 0, outcome
-    trials = optuna.load_study(study_name="out", storage=database_of(tmp_path)).trials
-    (again,) = [t for t in trials if t.params == half.params and t.number != half.number]
+    ended = optuna.load_study(study_name="out", storage=database_of(tmp_path)).trials
+    (again,) = [t for t in ended if t.params == half.params and t.number != half.number]
     assert again.user_attrs["folds"][0] == half.user_attrs["folds"][0]  # its very seconds
     assert len(again.user_attrs["folds"]) == 2
-    assert len({cell["trial"] for cell in metrics(tmp_path / "out")["cells"]}) == 4
+    assert len({cell["trial"] for cell in metrics_of(tmp_path / "out")["cells"]}) == 4
 
 
 def database_of(folder):
@@ -199,55 +195,9 @@ def database_of(folder):
 
 def half_done(folder):
     """A running trial that has one of its two models."""
-    trials = optuna.load_study(study_name="out", storage=database_of(folder)).trials
-    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    found = optuna.load_study(study_name="out", storage=database_of(folder)).trials
+    running = [trial for trial in found if trial.state == TrialState.RUNNING]
     return next((t for t in running if len(t.user_attrs.get("folds", [])) == 1), None)
-
-
-def test_early_stopping_counts_from_the_last_real_fall():
-    losses = [1.0, 0.995, 0.98, 0.975, 0.972, 0.9, 0.9, 0.9, 0.9]
-    early = EarlyStopping(patience=3, threshold=0.01)
-    assert [early.stops(loss) for loss in losses] == [False] * 8 + [True]
-    never = EarlyStopping(patience=0, threshold=0.01)
-    assert not any(never.stops(1.0) for _ in range(20))
-
-
-def folds(*accuracies):
-    return [
-        {name: list(a) for name in trials.COLUMNS} | {"diverged": False, "seconds": 1.0}
-        for a in accuracies
-    ]
-
-
-def settings(**more):
-    fixed = {"objective": "accuracy", "schedule": "constant", "focus": 0.0}
-    return argparse.Namespace(**fixed, **more)
-
-
-def test_pruning_compares_the_same_folds():
-    study = optuna.create_study(direction="maximize")
-    best = {"folds": folds([0.9], [0.8], [0.7])}
-    study.add_trial(create_trial(value=0.8, user_attrs=best))
-    args = settings(prune_margin=0.05)
-    trial = Search(args, {}, models=2)
-    assert trial.hopeless(study, folds([0.84]))
-    assert not trial.hopeless(study, folds([0.86]))
-    assert not trial.hopeless(study, folds([0.84], [0.8]))
-    assert trial.hopeless(study, folds([0.84], [0.75]))
-
-
-def test_scores_of_shorter_and_diverged_trainings():
-    space = {"epochs": Choice((2, 3))}
-    search = Search(settings(), space, models=2)
-    two = folds([0.1, 0.2, 0.3], [0.5, 0.6])  # the second stopped early
-    assert search.score_at(two, 3) == pytest.approx(0.45)
-    assert search.score_at(two, 2) == pytest.approx(0.4)
-    assert search.score(two) == pytest.approx(0.45)
-    two[1]["diverged"] = True
-    assert search.score_at(two, 3) == pytest.approx(0.15)
-    assert search.score_at(two, 2) == pytest.approx(0.4)  # then it had not yet diverged
-    assert search.score(two) == pytest.approx(0.4)
-    assert trials.at({"val_loss": [], "diverged": True}, "val_loss", None) == trials.DIVERGED
 
 
 def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, tmp_path):
@@ -259,15 +209,15 @@ def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, t
     assert (again.code, again.out.count("min left")) == (2, 0)  # nothing is made twice
 
 
-def test_study_of_another_search_is_left_alone(search, tmp_path):
-    search()
-    before = metrics(tmp_path / "out")
+def test_study_of_another_search_is_left_alone(search, grid, tmp_path):
+    shutil.copytree(grid.folder, tmp_path / "out")
+    before = metrics_of(tmp_path / "out")
     outcome = search(text=GRID.replace("0.001", "0.002"))
     assert outcome.code == 2
     assert "belongs to another search (different space)" in outcome.err
     assert "different dataset" not in outcome.err
     assert search("--patience", 4).code == 2
-    assert metrics(tmp_path / "out") == before
+    assert metrics_of(tmp_path / "out") == before
     assert search().out.count("min left") == 0  # nothing left to do
 
 
@@ -317,22 +267,14 @@ def test_presets_that_make_no_search(fails, preset, tmp_path, old, new, reason):
     assert reason in fails(SCRIPT, "--config", preset(GRID.replace(old, new)), "--output", tmp_path)
 
 
-def test_presets_of_the_project_make_searches():
-
-    kinds = {}
-    for name in ("tuning", "tuning-best"):
-        parser = search_parser(str(ROOT / SCRIPT), preset=name)
-        args = parse(parser, [])
-        kinds[name] = read_space(parser, args)
-        total = number_of_trials(args, kinds[name])
-        assert (
-            total
-            == {"tuning": 9, "tuning-best": load_preset(PRESETS / "tuning-best.toml")["trials"]}[
-                name
-            ]
-        )
-    assert kinds["tuning"]["lr"] == Choice((0.001, 0.01, 0.1))
-    assert isinstance(kinds["tuning-best"]["lr"], Range)
+@pytest.mark.parametrize(("name", "kind"), [("tuning", Choice), ("tuning-best", Range)])
+def test_presets_of_the_project_make_searches(name, kind):
+    parser = search_parser(str(ROOT / SCRIPT), preset=name)
+    args = parse(parser, [])
+    space = read_space(parser, args)
+    assert isinstance(space["lr"], kind)
+    total = load_preset(PRESETS / f"{name}.toml").get("trials", 9)  # of the paper's grid
+    assert number_of_trials(args, space) == total
 
 
 def test_flag_that_the_search_varies_is_refused(fails, preset, tmp_path):

@@ -5,16 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
-from safetensors.torch import load_file
-from scipy.spatial.distance import cdist
+from written import change, complaints, metrics_of
 
 import model_release
-import models
-from bloodcells.data import bloodmnist, out_of_distribution, synthetic_cells
+from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.evaluation import uncertainty
-from bloodcells.inference.classifier import Classifier, class_means, fuse, save_classifier
 
 SMALL = ("--config", "cnn-best", "--synthetic", "--widths", 4, 8, 8)
 
@@ -36,17 +31,12 @@ def release(run, trained, tmp_path, monkeypatch):
     )
 
 
-def test_another_laboratory_s_images_are_scored(release, run, tmp_path):
-    images, labels = synthetic_cells.make()["test"]
-    for number in range(24):
-        name = bloodmnist.CLASS_NAMES[labels[number]]
-        path = tmp_path / "elsewhere" / name / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(images[number]).resize((70, 70)).save(path)
-    (tmp_path / "elsewhere" / name / "text.png").write_text("no picture")
+def test_another_laboratory_s_images_are_scored(release, run, sorted_cells, tmp_path):
+    images = sorted_cells(24, side=70, name="elsewhere")
+    (images / "monocyte" / "text.png").write_text("no picture")
     outcome = release("--elsewhere", tmp_path / "elsewhere")
     assert outcome.code == 0, outcome
-    content = json.loads((tmp_path / "release" / "metrics.json").read_text())
+    content = metrics_of(tmp_path / "release")
     assert "elsewhere" not in content["config"]
     found = content["elsewhere"]
     assert (found["name"], found["images"], found["unusable"]) == ("elsewhere", 24, 1)
@@ -66,7 +56,8 @@ def test_another_laboratory_s_images_are_scored(release, run, tmp_path):
 def test_release_writes_what_predict_takes(release, run, trained, tmp_path):
     outcome = release()
     assert outcome.code == 0, outcome
-    content = json.loads((tmp_path / "release" / "metrics.json").read_text())
+    assert complaints(tmp_path / "release" / "metrics.json") == []
+    content = metrics_of(tmp_path / "release")
     assert content["dataset"]["synthetic"]
     for views in ("1", "8"):
         part = content["views"][views]
@@ -102,66 +93,16 @@ def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):
         return fails("model_release.py", "--run", folder, *target, *flags)
 
     assert "only CellNet" in complaint(quick_run, "--synthetic")
+    stages = shutil.copytree(quick_run, tmp_path / "stages")
+    change(stages, config={"labels": "stages"})
+    line = complaint(stages, "--synthetic", "--elsewhere", tmp_path)
+    assert "--elsewhere: not allowed with a model of stages" in line
     assert "no finished experiment" in complaint(tmp_path, "--synthetic")
     other = tmp_path / "other"
     shutil.copytree(trained, other)
     (other / "weights-seed-1.safetensors").write_bytes(b"no weights")
     assert "weights-seed-1.safetensors: not this run's weights" in complaint(other, "--synthetic")
-    metrics = json.loads((other / "metrics.json").read_text())
-    metrics["dataset"]["counts"]["train"] += 1
-    (other / "metrics.json").write_text(json.dumps(metrics))
+    change(other, dataset={"counts": {"train": 1}})
     assert "trained on data other than" in complaint(other, "--synthetic")
-    metrics["runs"][0]["weights"] = None
-    (other / "metrics.json").write_text(json.dumps(metrics))
+    change(other, runs=[row | {"weights": None} for row in metrics_of(other)["runs"]])
     assert "--save-weights" in complaint(other, "--synthetic")
-
-
-def random_classifier(views=1):
-    torch.manual_seed(0)
-    network = models.build("CellNet", 28, (4, 8, 8))
-    images = torch.randint(256, (64, 28, 28, 3), dtype=torch.uint8)
-    network.train()(bloodmnist.normalise(images))  # batch statistics that are not 0 and 1
-    classifier = Classifier(network.eval(), torch.eye(8))
-    classifier.views = views
-    return classifier, images
-
-
-def test_fused_network_answers_the_same():
-    classifier, images = random_classifier(views=8)
-    before = classifier.predict(images)
-    fuse(classifier)
-    assert not [m for m in classifier.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for one, other in zip(before, classifier.predict(images), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_distance_is_the_cosine_distance_from_the_nearest_class():
-    rng = torch.Generator().manual_seed(0)
-    labels = torch.arange(400) % 8
-    features = torch.rand(400, 8, generator=rng) + labels[:, None] * torch.eye(8)[labels]
-    classifier, images = random_classifier()
-    classifier.means = class_means(features, labels)
-    means = np.stack([features[labels == c].mean(0) for c in range(8)])
-    with torch.inference_mode():
-        seen = classifier.network.features(bloodmnist.normalise(images)).numpy()
-    expected = cdist(seen, means, "cosine").min(1)
-    np.testing.assert_allclose(classifier.predict(images)[1].numpy(), expected, atol=1e-5)
-
-
-def test_weights_are_stored_in_half_precision(tmp_path):
-    classifier, _ = random_classifier()
-    save_classifier(tmp_path / "w.safetensors", classifier, {})
-    state = load_file(tmp_path / "w.safetensors")
-    assert state["network.classifier.weight"].dtype == torch.float16
-    assert state["means"].dtype == torch.float32
-    assert {path.name for path in tmp_path.iterdir()} == {"w.safetensors", "w.json"}
-
-
-@pytest.mark.parametrize("size", [28, 64])
-def test_images_of_no_cells(size):
-    made = out_of_distribution.make(3, size, seed=0)
-    again = out_of_distribution.make(3, size, seed=0)
-    for kind, images in made.items():
-        assert (images.shape, images.dtype) == ((3, size, size, 3), np.uint8), kind
-        assert (images == again[kind]).all()
-        assert (images[0] != images[1]).any()

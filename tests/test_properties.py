@@ -18,32 +18,18 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from odd_inputs import EVERY, JSON, TOML, examples, paths_in, refused_in_words, replaced
+from parsers import PARSERS
 from PIL import Image
+from written import metrics_of
 
 import report
 from bloodcells import ROOT
-from bloodcells.cli import scripts, tools
 from bloodcells.cli.arguments import Parser
 from bloodcells.data import class_names, user_images
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.errors import UserError
 from bloodcells.inference.cards import read_card
 
-PARSERS = {
-    "model_baseline.py": scripts.parse_baseline,
-    "model_cnn.py": scripts.parse_cnn,
-    "ablation.py": scripts.parse_ablation,
-    "explain.py": scripts.parse_explain,
-    "model_parameter_tuning.py": scripts.parse_search,
-    "data_visualization.py": scripts.parse_data,
-    "bench.py": scripts.parse_bench,
-    "robustness.py": scripts.parse_robustness,
-    "model_release.py": scripts.parse_release,
-    "architecture.py": scripts.parse_architecture,
-    "predict.py": tools.parse_predict,
-    "report.py": tools.parse_report,
-    "demo.py": tools.parse_demo,
-}
 ODD = ("", " ", "-1", "0", "1", "8", "1e999", "nan", "inf", "-0.0", "1e-320", "9" * 400, "\u0660")
 VALUES = st.one_of(
     st.sampled_from(ODD),
@@ -114,11 +100,15 @@ def test_presets(script, monkeypatch, tmp_path):
 
 
 def whole_images(mode, form):
-    """A small image file as bytes."""
+    """A small file of images as bytes."""
     file = BytesIO()
-    rng = np.random.default_rng(0)
-    image = Image.fromarray(rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)).convert(mode)
-    image.save(file, form)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+    if form == "NPY":
+        np.save(file, pixels)
+    elif form == "NPZ":
+        np.savez(file, images=pixels)
+    else:
+        Image.fromarray(pixels).convert(mode).save(file, form)
     return file.getvalue()
 
 
@@ -130,6 +120,8 @@ FILES = {
         "TIFF": ("RGB", "CMYK", "F"),
         "BMP": ("RGB",),
         "GIF": ("P",),
+        "NPY": ("RGB",),
+        "NPZ": ("RGB",),
     }.items()
     for mode in modes
 }
@@ -158,7 +150,7 @@ def test_damaged_images(tmp_path, name, changes, kept):
     content = bytearray(FILES[name])
     for place, new in changes:
         content[place : place + len(new)] = new
-    path = tmp_path / "odd.png"
+    path = tmp_path / f"odd.{name.partition('-')[0].lower()}"
     path.write_bytes(content[:kept] if kept < len(content) else content)
     usable_or_refused(path)
 
@@ -209,7 +201,7 @@ def test_cards(path, new):
 @pytest.fixture(scope="module")
 def finished(quick_run):
     """The metrics of a finished run."""
-    return quick_run, json.loads((quick_run / "metrics.json").read_text())
+    return quick_run, metrics_of(quick_run)
 
 
 def test_run_folders(finished, tmp_path, monkeypatch, capsys):

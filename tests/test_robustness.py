@@ -1,10 +1,10 @@
 """Accuracy under corruption: of a run's own weights, on the images that were asked for."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
+from written import change, complaints, metrics_of
 
 from bloodcells.data import corruptions
 
@@ -20,9 +20,12 @@ def trained(tmp_path_factory, run_once):
 
 def test_every_corruption_and_severity(run, trained, tmp_path):
     flags = ("--synthetic", "--device", "cpu", "--runs", trained, "--images", 64)
-    outcome = run("robustness.py", *flags, "--output", tmp_path, "--kinds", "noise", "motion")
+    outcome = run(
+        "robustness.py", *flags, "--output", tmp_path, "--kinds", "noise", "motion", "noise"
+    )
     assert outcome.code == 0, outcome
-    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert complaints(tmp_path / "metrics.json") == []
+    found = metrics_of(tmp_path)
     assert (found["split"], found["images"]) == ("test", 64)
     clean, *rows = found["rows"]
     assert (clean["corruption"], clean["severity"]) == (None, 0)
@@ -39,8 +42,8 @@ def test_every_corruption_and_severity(run, trained, tmp_path):
 def test_unchanged_images_score_as_the_run_itself(run, trained, tmp_path):
     flags = ("--synthetic", "--device", "cpu", "--runs", trained, "--images", 192)
     assert run("robustness.py", *flags, "--output", tmp_path, "--kinds", "noise").code == 0
-    clean = json.loads((tmp_path / "metrics.json").read_text())["rows"][0]["accuracy"]["linear"]
-    runs = json.loads((trained / "metrics.json").read_text())["runs"]
+    clean = metrics_of(tmp_path)["rows"][0]["accuracy"]["linear"]
+    runs = metrics_of(trained)["runs"]
     np.testing.assert_allclose(clean, [row["test"]["accuracy"] for row in runs])
 
 
@@ -54,11 +57,7 @@ def test_bad_input(fails, trained, quick_run, tmp_path):
     broken = shutil.copytree(trained, tmp_path / "broken")
     (broken / "weights-seed-0-fold-0.safetensors").write_bytes(b"x" * 100)
     assert "not this run's weights" in fails("robustness.py", *flags, "--runs", broken)
-    metrics = json.loads((trained / "metrics.json").read_text())
-    metrics["leaks_test_images"] = True
-    (broken / "metrics.json").write_text(json.dumps(metrics))
+    change(broken, leaks_test_images=True)
     assert "trained on these test images" in fails("robustness.py", *flags, "--runs", broken)
-    metrics["leaks_test_images"] = False
-    metrics["dataset"]["md5"] = "other"
-    (broken / "metrics.json").write_text(json.dumps(metrics))
+    change(broken, leaks_test_images=False, dataset={"md5": "other"})
     assert "its data set is not the one here" in fails("robustness.py", *flags, "--runs", broken)

@@ -1,6 +1,5 @@
 """What surrounds a run is no part of it: clock, locale, home folder, hash seed, threads."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ import time
 
 import numpy as np
 from conftest import QUICK, ROOT
+from written import metrics_of, probabilities_of
 
 ODD = {
     "HOME": "/dev/null/home",  # can be neither read nor made
@@ -34,11 +34,9 @@ def test_odd_surroundings(run, tmp_path, monkeypatch):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    here, there = (
-        np.load(tmp_path / name / "predictions.npz")["probabilities"] for name in ("here", "there")
-    )
+    here, there = (probabilities_of(tmp_path / name) for name in ("here", "there"))
     np.testing.assert_allclose(here, there, atol=1e-5)  # other threads round otherwise
-    metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
+    metrics = metrics_of(tmp_path / "here")
     assert all(0 < row["train_seconds"] < 60 for row in metrics["runs"])
 
 

@@ -7,30 +7,29 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, ROOT
 
-from bloodcells.cli import arguments, flags
+from bloodcells import __main__ as listing
+from bloodcells.cli import arguments, flags, scripts
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if path.name != "models.py")
 TRAINING = ["model_baseline.py", "model_cnn.py"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize("flag", ["--help", "--nonsense"])
-def test_help_and_a_wrong_flag_load_nothing_slow(script, flag):
+def test_help_and_a_wrong_flag_load_nothing_slow(script):
     code = (
-        f"import runpy, sys; sys.argv = ['{script}', '{flag}']; sys.path.insert(0, '.')\n"
-        f"try: runpy.run_path('{script}', run_name='__main__')\n"
-        "except SystemExit as stop: print('exit code', stop.code)\n"
+        "import runpy, sys; sys.path.insert(0, '.')\n"
+        "for flag in ('--help', '--nonsense'):\n"
+        f"    sys.argv = ['{script}', flag]\n"
+        f"    try: runpy.run_path('{script}', run_name='__main__')\n"
+        "    except SystemExit as stop: print(flag, 'exit code', stop.code)\n"
         "assert not {'torch', 'numpy', 'medmnist', 'matplotlib'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    if flag == "--help":
-        _, _, ending = done.stdout.partition("\noptions:\n")
-        assert ending.count(f"    python {script}") >= (1 if script == "hubconf.py" else 2)
-        assert "exit code 0" in done.stdout
-    else:
-        assert "unrecognized arguments: --nonsense" in done.stderr
-        assert "exit code 2" in done.stdout
+    _, _, ending = done.stdout.partition("\noptions:\n")
+    assert ending.count(f"    python {script}") >= (1 if script == "hubconf.py" else 2)
+    assert done.stdout.endswith("--help exit code 0\n--nonsense exit code 2\n")
+    assert "unrecognized arguments: --nonsense" in done.stderr
 
 
 @pytest.mark.parametrize("script", TRAINING)
@@ -123,6 +122,7 @@ def test_folder_names_tell_runs_apart():
         ["--protocol", "official"],
         ["--synthetic", "--figure-format", "pdf"],
         ["--epochs", "7", "--lr", "0.01"],
+        ["--photographs", "PBC"],
     ]
     names = [arguments.parse(training_parser(), f).output.name for f in flags]
     assert names == [
@@ -132,7 +132,25 @@ def test_folder_names_tell_runs_apart():
         "baseline-official",
         "baseline-synthetic",
         "baseline-epochs-7-lr-0.01",
+        "baseline-photographs",
     ]
+
+
+def test_folders_of_one_name_are_told_apart():
+    assert arguments.short(Path("plots/cnn-best")) == "cnn-best"
+    assert arguments.short(Path("old/cnn-best")) == "old-cnn-best"
+
+
+def test_weights_of_other_settings_have_a_name_of_their_own(monkeypatch):
+    def weights(*flags):
+        monkeypatch.setattr("sys.argv", ["model_release.py", *flags])
+        return scripts.parse_release(str(ROOT / "model_release.py")).weights.stem
+
+    assert weights() == weights("--output", "/tmp/release") == "cnn-robust"
+    assert weights("--config", "release-best") == "cnn-best"
+    assert weights("--false-alarms", "0.05") == "release-false-alarms-0.05"
+    assert weights("--run", "/old/plots/cnn-robust") == "release-run-cnn-robust"
+    assert weights("--run", "/mine/cnn-robust") == "release-run-mine-cnn-robust"
 
 
 @pytest.mark.parametrize(
@@ -178,3 +196,11 @@ def test_unwritable_output(fails, tmp_path, script):
     blocker.touch()
     line = fails(script, "--synthetic", "--output", blocker / "run")
     assert f"--output {blocker / 'run'}: cannot write there" in line
+
+
+def test_every_script_is_listed(capsys):
+    listing.main()
+    lines = capsys.readouterr().out.splitlines()
+    names = {line.split()[0] for line in lines if ".py " in line}
+    assert names == {path.name for path in ROOT.glob("*.py")} - {"models.py"}
+    assert lines[-1] == "For the flags of a script, with examples: python SCRIPT --help"

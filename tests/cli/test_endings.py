@@ -1,13 +1,15 @@
 """How scripts end: exit codes, one line, and where the traceback of a defect is."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+import torch
+from conftest import QUICK, ROOT, ctrl_c_counts
 
 from bloodcells.cli import arguments
 
@@ -71,6 +73,16 @@ def test_a_password_is_not_stored(monkeypatch, capsys):
     assert "postgresql://...@host/db" in text
 
 
+def test_no_memory_of_a_gpu_is_no_defect(capsys):
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(SystemExit) as stop:
+        arguments.run_script(full)
+    assert stop.value.code == 2
+    assert "out of memory; lower --batch-size" in capsys.readouterr().err
+
+
 def test_no_memory_is_no_defect(capsys):
     def greedy():
         raise MemoryError
@@ -103,15 +115,66 @@ def test_a_signal_while_modules_load(tmp_path, name):
     assert errors.strip() == "interrupted: no result was written"
 
 
-def test_a_second_process_is_told_who_is_at_work(fails, tmp_path):
+def test_a_second_process_is_told_who_is_at_work_and_sigterm_ends_after_the_batch(fails, tmp_path):
     flags = ["--synthetic", "--folds", "2", "--epochs", "100000", "--device", "cpu"]
     command = [sys.executable, "model_baseline.py", *flags, "--output", str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
-        assert any("epoch 1/" in line for line in first.stdout)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes, text=True) as first:
+        assert any("epoch 2/" in line for line in first.stdout)
         line = fails("model_baseline.py", *flags, "--output", tmp_path)
         first.send_signal(signal.SIGTERM)
-        first.communicate()
+        _, err = first.communicate()
     assert f"another process is at work there (process {first.pid} on {os.uname().nodename}" in line
     assert first.returncode == 143
+    one, *_, last = err.strip().splitlines()
+    assert one == "stopping after this batch; again to stop at once"
+    assert last.startswith("stopped; resume with: python model_baseline.py --synthetic")
+    assert last.endswith("--resume")
+    kept = torch.load(tmp_path / "checkpoint" / "seed-0-fold-0.pt", weights_only=True)
+    assert len(kept["history"]) >= 2
     line = fails("model_baseline.py", *flags, "--output", tmp_path)
     assert "it holds an unfinished experiment; pass --resume" in line
+
+
+def test_closed_pipe_ends_quietly(tmp_path):
+    command = (
+        f"'{sys.executable}' -u model_baseline.py {' '.join(QUICK)} --output {tmp_path} | head -1"
+    )
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_ctrl_c(tmp_path):
+    flags = [*QUICK, "--epochs", "10000", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "model_baseline.py", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=ctrl_c_counts,
+    )
+    while not (line := process.stdout.readline()).startswith("run 1/2 epoch 1/10000"):
+        assert line
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    first, *_, last = err.strip().splitlines()
+    assert first == "stopping after this batch; again to stop at once"
+    command = shlex.join(["python", "model_baseline.py", *flags, "--resume"])
+    assert last == f"stopped; resume with: {command}"
+    kept = torch.load(tmp_path / "out" / "checkpoint" / "seed-0-fold-0.pt", weights_only=True)
+    assert len(kept["history"]) >= 1
+
+
+def test_standard_output_that_is_full(weights, twelve):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    command = [sys.executable, str(ROOT / "predict.py"), str(twelve), "--weights", str(weights)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "predict.py: error: standard output: cannot write: No space left on device"
+    ]

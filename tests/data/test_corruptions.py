@@ -22,13 +22,6 @@ def test_grows_with_severity(name):
     assert all(one < other for one, other in itertools.pairwise(distances))
 
 
-def test_unknown_name_and_severity():
-    with pytest.raises(KeyError):
-        corruptions.corrupt(CELLS, "rain", 1, seed=0)
-    with pytest.raises(IndexError):
-        corruptions.corrupt(CELLS, "noise", 6, seed=0)
-
-
 def test_blur_keeps_the_mean_and_scales_with_the_side():
     large = CELLS.repeat(2, axis=1).repeat(2, axis=2)
     small, double = (

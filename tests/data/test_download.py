@@ -92,6 +92,13 @@ def test_official_download(tmp_path, official):
     assert os.listdir(path.parent) == ["bloodmnist.npz"]
 
 
+def test_a_download_goes_to_the_first_folder_that_is_set(tmp_path, official, monkeypatch):
+    assert download.find_or_download(None, 28)[0].parent == tmp_path / "default"
+    (tmp_path / "default" / "bloodmnist.npz").unlink()
+    monkeypatch.setenv("MEDMNIST_ROOT", str(tmp_path / "env"))
+    assert download.find_or_download(None, 28)[0].parent == tmp_path / "env"
+
+
 def test_corrupt_download_leaves_nothing(tmp_path, official, no_pip):
     official.write_bytes(official.read_bytes()[:-20])
     with pytest.raises(UserError, match="no download worked") as caught:

@@ -2,19 +2,10 @@
 
 import numpy as np
 import pytest
+from drawn import BACKGROUND, RED_CELL, field
 from PIL import Image, ImageDraw
 
 from bloodcells.data import framing
-
-BACKGROUND, NUCLEUS, RED_CELL = (232, 216, 220), (104, 58, 150), (215, 160, 165)
-
-
-def field(size, *disks, colour=NUCLEUS):
-    image = Image.new("RGB", size, BACKGROUND)
-    for x, y, radius in disks:
-        box = (x - radius, y - radius, x + radius, y + radius)
-        ImageDraw.Draw(image).ellipse(box, colour)
-    return image
 
 
 @pytest.mark.parametrize("size", [(100, 100), (300, 200), (720, 576)])

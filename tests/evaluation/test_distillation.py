@@ -1,6 +1,5 @@
 """Labels softened by a finished experiment's models, and what such an experiment refuses."""
 
-import json
 import shutil
 from argparse import Namespace
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUICK
+from written import change, metrics_of, probabilities_of
 
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Images, Labelled
@@ -20,6 +20,7 @@ from bloodcells.training import interruption
 from bloodcells.training.session import Session
 
 FLAGS = ("--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "1", "--device", "cpu")
+pytestmark = pytest.mark.usefixtures("no_figures")
 SMALL = ("--model", "CellNet", "--widths", "4", "4", "8")
 
 
@@ -48,32 +49,25 @@ def test_labels_are_half_the_teacher_s_answer(taught):
 
 
 def test_a_taught_run(run, taught, tmp_path):
-    for name, more in (("alone", ()), ("student", ("--teacher", taught))):
-        outcome = run("model_cnn.py", *FLAGS, *SMALL, *more, "--output", tmp_path / name)
-        assert outcome.code == 0, outcome.err
-    metrics = json.loads((tmp_path / "student" / "metrics.json").read_text())
+    flags = ("--teacher", taught, "--output", tmp_path / "student")
+    outcome = run("model_cnn.py", *FLAGS, *SMALL, *flags)
+    assert outcome.code == 0, outcome.err
+    metrics = metrics_of(tmp_path / "student")
     assert metrics["config"]["teacher"] == "teacher"
     assert 'teacher = "teacher"' in (tmp_path / "student" / "config.toml").read_text()
-    alone, student = (
-        np.load(tmp_path / name / "predictions.npz")["probabilities"]
-        for name in ("alone", "student")
-    )
+    alone, student = map(probabilities_of, (taught, tmp_path / "student"))
     assert not np.allclose(alone, student)
     np.testing.assert_allclose(alone.sum(2), 1, atol=1e-5)
 
 
 def test_another_teacher_of_the_same_name_is_refused_at_a_resume(
-    run, fails, taught, tmp_path, monkeypatch
+    run, fails, taught, tmp_path, stop_after
 ):
     teacher = tmp_path / "teacher"
     shutil.copytree(taught, teacher)
     command = ("model_cnn.py", *FLAGS, *SMALL, "--teacher", teacher, "--output", tmp_path / "run")
 
-    def stop(*rest):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "finish", stop)
+    with stop_after(Session, "finish"):
         assert run(*command).code == 130
     first, second = sorted(teacher.glob("weights-*"))
     shutil.copy(second, first)
@@ -102,10 +96,9 @@ def test_what_cannot_teach(fails, quick_run, taught, tmp_path):
 def test_a_teacher_whose_record_is_damaged(fails, taught, tmp_path):
     teacher = tmp_path / "teacher"
     shutil.copytree(taught, teacher)
-    record = json.loads((teacher / "metrics.json").read_text())
+    config = metrics_of(teacher)["config"]
     for damage in ({"widths": "wide"}, {"widths": [8, 8, 8]}, {"size": None}, {"labels": "odd"}):
-        damaged = record | {"config": record["config"] | damage}
-        (teacher / "metrics.json").write_text(json.dumps(damaged))
+        change(teacher, config=config | damage)
         out = ("--teacher", teacher, "--output", tmp_path / "run")
         line = fails("model_cnn.py", *FLAGS, *SMALL, *out)
         assert "not this run's weights" in line or "trained with labels odd" in line
@@ -119,9 +112,9 @@ def test_ctrl_c_before_the_first_step_of_a_taught_model(run, taught, tmp_path, m
         assert run(*command).code == 130
 
 
-def test_a_teacher_without_weights(fails, run_once, tmp_path):
-    run_once("model_cnn.py", *FLAGS, "--no-save-weights", "--output", tmp_path / "bare")
-    line = fails(
-        "model_cnn.py", *FLAGS, "--teacher", tmp_path / "bare", "--output", tmp_path / "run"
-    )
+def test_a_teacher_without_weights(fails, taught, tmp_path):
+    bare = shutil.copytree(taught, tmp_path / "bare")
+    change(bare, runs=[row | {"weights": None} for row in metrics_of(bare)["runs"]])
+    flags = ("--teacher", bare, "--output", tmp_path / "run")
+    line = fails("model_cnn.py", *FLAGS, *flags)
     assert "has no weights; train it with --save-weights" in line

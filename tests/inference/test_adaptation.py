@@ -1,9 +1,13 @@
 """Adaptation takes away what another laboratory adds to all images, and nothing else."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from written import complaints, metrics_of
 
 from bloodcells.errors import UserError
 from bloodcells.inference.adaptation import FEWEST, adapt
@@ -86,3 +90,35 @@ def test_the_model_itself_is_not_changed(model):
 def test_too_few_images_and_one_class_are_refused(model, counts, words):
     with pytest.raises(UserError, match=words):
         adapt(model, images(counts)[0], batch_size=32)
+
+
+def test_adapting_to_another_laboratory(predict, fails, weights, twelve, tmp_path, monkeypatch):
+    # the random network names one class nearly always
+    monkeypatch.setattr("bloodcells.inference.adaptation.MOST_OF_ONE_CLASS", 1.0)
+    for number, path in enumerate(3 * sorted(twelve.rglob("*.png"))):
+        copy = tmp_path / "large" / path.parent.name / f"{number}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((56, 56)).save(copy)
+    flags = ("--labelled", "--frame", "none", "--format", "json", tmp_path / "large")
+    before = predict(*flags)
+    outcome = predict(*flags, "--adapt", "--output", tmp_path / "run")
+    assert "adapted to 36 images, which before were: basophil " in outcome.err
+    assert complaints(tmp_path / "run" / "metrics.json") == []
+    stored = metrics_of(tmp_path / "run")["adaptation"]
+    assert stored["images"] == 36
+    means = [
+        np.mean([list(row["probabilities"].values()) for row in json.loads(out)], axis=0)
+        for out in (before.out, outcome.out)
+    ]
+    assert list(stored["shares"].values()) == pytest.approx(means[0].tolist(), abs=1e-6)
+    assert abs(means[0] - means[1]).max() > 1e-3
+    line = fails("predict.py", twelve, "--weights", weights, "--adapt")
+    assert "--adapt: 12 of 12 images are of the data set's own kind" in line
+    line = fails("predict.py", copy, "--weights", weights, "--adapt", "--frame", "none")
+    assert "--adapt: at least 36 usable images" in line
+    Image.new("RGB", (90, 90), "white").save(tmp_path / "blank.png")
+    outcome = predict(tmp_path / "blank.png", "--adapt")  # which names the image, too
+    assert outcome.code == 2
+    assert "--adapt: none of the images can be used" in outcome.err.splitlines()[-1]
+    line = fails("predict.py", "--weights", weights, "--adapt", "--export", tmp_path / "a.onnx")
+    assert "--adapt does nothing with --export" in line

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import changed
 from PIL import Image
+from random_weights import changed
 from safetensors.torch import load_file, save_file
 
 from bloodcells.inference.cards import read_card

@@ -1,12 +1,12 @@
 """report.py --compare: two finished experiments side by side, as text and as a page."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from written import change, fetches_nothing, metrics_of
 
 from bloodcells.reporting.tables.compare import recalls
 from bloodcells.tracking import run_folder
@@ -29,7 +29,7 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
     text = (tmp_path / "comparison.html").read_text()
     assert "<li>epochs: 1 | 2</li>" in text
     assert text.count("data:image/png;base64,") == 2  # the curves, and the images
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+    assert fetches_nothing(text)
     first, other = (run_folder.read(folder) for folder in (quick_run, longer_run))
     ensembles = [part.probabilities.mean(0).argmax(1) == first.labels for part in (first, other)]
     won, lost = (np.sum(a & ~b) for a, b in (ensembles, ensembles[::-1]))
@@ -45,9 +45,7 @@ def test_data_that_is_not_at_hand(run, quick_run, tmp_path):
     copies = tmp_path / "one", tmp_path / "two"
     for copy in copies:
         shutil.copytree(quick_run, copy)
-        metrics = json.loads((copy / "metrics.json").read_text())
-        metrics["dataset"]["md5"] = "0" * 32
-        (copy / "metrics.json").write_text(json.dumps(metrics))
+        change(copy, dataset={"md5": "0" * 32})
     outcome = run("report.py", "--compare", *copies, "--plots", tmp_path)
     assert outcome.code == 0, outcome
     assert "has no picture of the images: " in outcome.out
@@ -61,7 +59,7 @@ def test_damaged_history(fails, quick_run, tmp_path):
     (copy / "history.csv").write_text("epoch,lr\n1,fast\n")
     line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
     assert "history.csv: cannot be read" in line
-    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics = metrics_of(copy)
     del metrics["test_per_class"]
     (copy / "metrics.json").write_text(json.dumps(metrics))
     line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)

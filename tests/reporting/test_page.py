@@ -2,12 +2,12 @@
 
 import base64
 import json
-import re
 import shutil
 
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from written import change, fetches_nothing
 
 from bloodcells.errors import UserError
 from bloodcells.reporting.page import write_page
@@ -24,33 +24,27 @@ BLOCKS = {
 def plots(quick_run, tmp_path):
     """Two generated runs relabelled as real, one with hostile names, and some that are unfit."""
     folder = tmp_path / "plots"
-    for name in ("good", "hostile", "synthetic", "other-schema", "unfinished", "damaged", "edited"):
+    unfit = ("synthetic", "other-schema", "unfinished", "damaged", "edited", "photographs")
+    for name in ("good", "hostile", *unfit):
         shutil.copytree(quick_run, folder / name)
-    for name in ("good", "hostile", "other-schema", "edited"):
-        edit(folder / name, lambda metrics: metrics["dataset"].update(synthetic=False))
-    edit(folder / "hostile", lambda m: m["config"].update({HOSTILE: HOSTILE}))
-    edit(folder / "hostile", lambda m: m["model"].update(name=HOSTILE))
-    edit(folder / "hostile", lambda m: m["test"]["accuracy"].update(mean=0.5))
-    edit(folder / "good", lambda m: m["test"]["accuracy"].update(mean=0.25))
-    edit(folder / "other-schema", lambda m: m.pop("test_per_class"))
-    edit(folder / "edited", lambda m: m["code"].update(edited=["models.py"]))
+    for name in ("good", "hostile", "other-schema", "edited", "photographs"):
+        change(folder / name, dataset={"synthetic": False})
+    change(folder / "hostile", config={HOSTILE: HOSTILE}, model={"name": HOSTILE})
+    change(folder / "hostile", test={"accuracy": {"mean": 0.5}})
+    change(folder / "good", test={"accuracy": {"mean": 0.25}})
+    change(folder / "other-schema", test_per_class=None)
+    change(folder / "edited", code={"edited": ["models.py"]})
+    change(folder / "photographs", dataset={"name": "BloodMNIST from photographs"})
     (folder / "unfinished" / "metrics.json").unlink()
     (folder / "damaged" / "metrics.json").write_text("{")
     return folder
-
-
-def edit(folder, change):
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text())
-    change(metrics)
-    path.write_text(json.dumps(metrics))
 
 
 def test_unfit_runs_are_named_and_left_out(plots):
     left_out = write_page(plots, BLOCKS, plots / "report.html")
     text = (plots / "report.html").read_text()
     assert [line.partition(":")[0] for line in left_out] == [
-        *("damaged", "edited", "other-schema", "synthetic", "unfinished"),
+        *("damaged", "edited", "other-schema", "photographs", "synthetic", "unfinished"),
     ]
     for line in left_out:
         name = line.partition(":")[0]
@@ -59,7 +53,7 @@ def test_unfit_runs_are_named_and_left_out(plots):
     assert 'id="run-good"' in text
     assert "<li>one</li><li><code>two</code></li>" in text
     assert "<p>Some &lt;b&gt;words&lt;/b&gt;.</p>" in text
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+    assert fetches_nothing(text)
 
 
 def test_only_pictures_of_the_folder_itself_are_shown(plots, tmp_path):

@@ -164,6 +164,20 @@ def test_slot_that_kills_its_workers_is_given_up(tmp_path):
     assert (given_up.state, filled.state) == (TrialState.FAIL, TrialState.COMPLETE)
 
 
+def test_stopping_is_no_death(tmp_path):
+    worker = worker_of(tmp_path)
+
+    def stopped(trial):
+        raise KeyboardInterrupt
+
+    for _ in range(shared_study.MOST_DEATHS + 1):
+        with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+            worker.run(stopped, lambda trial, done: None)
+    worker.run(lambda trial: 1.0, lambda trial, done: None)
+    assert [trial.state for trial in worker.filled()] == [TrialState.COMPLETE] * 2
+    assert not [t for t in worker.filled() if shared_study.STOPPED in t.user_attrs]
+
+
 def test_database_that_fails_meanwhile(tmp_path):
     worker = worker_of(tmp_path)
 

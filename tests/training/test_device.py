@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 import torch
 
 from bloodcells.training import device
@@ -9,8 +10,14 @@ from bloodcells.training import device
 CPU = torch.device("cpu")
 
 
-def test_auto_device_is_there():
-    assert device.choose_device("auto").type in ("cpu", "cuda", "mps")
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_is_the_fastest_device_there(monkeypatch, cuda, mps, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert device.choose_device("auto").type == chosen
 
 
 def test_float32_is_float32_in_a_gpu_s_convolutions_too(monkeypatch):

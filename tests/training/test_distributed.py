@@ -1,6 +1,5 @@
 """One model trained by two processes: as by one, but for rounding and batch normalisation."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from written import metrics_of, probabilities_of
 
 from bloodcells.errors import UserError
 from bloodcells.training import distributed
@@ -38,8 +38,8 @@ def torchrun(*command):
 
 
 def results(folder):
-    found = json.loads((folder / "metrics.json").read_text())
-    return found, np.load(folder / "predictions.npz")["probabilities"]
+    found = metrics_of(folder)
+    return found, probabilities_of(folder)
 
 
 def test_two_processes_stopped_and_resumed_train_as_one(run, fails, tmp_path):

@@ -5,12 +5,14 @@ import io
 
 import numpy as np
 import pytest
+from conftest import QUICK
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bloodcells.tracking import run_folder
 from bloodcells.training.progress import Progress
 
-FLAGS = ("--synthetic", "--folds", "2", "--epochs", "2", "--device", "cpu", "--quiet")
+FLAGS = (*QUICK, "--epochs", "2", "--quiet")
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def curves(folder):

@@ -1,6 +1,5 @@
 """The threads of a process, and the notice of other trainings on the machine."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,9 +10,10 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from conftest import QUICK, ROOT
+from written import metrics_of, probabilities_of
 
 from bloodcells.training import threads
-from tests.conftest import QUICK, ROOT
 
 TRAINING = """
 import sys
@@ -22,6 +22,9 @@ with trainings() as beside:
     print(beside.others(), flush=True)
     sys.stdin.read()
 """
+
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +71,8 @@ def test_the_flag_sets_the_threads_and_changes_only_rounding(run, tmp_path):
         folder = tmp_path / count
         outcome = run("model_baseline.py", *QUICK, "--threads", count, "--output", str(folder))
         assert outcome.code == 0, outcome.err
-        assert json.loads((folder / "metrics.json").read_text())["environment"]["threads"] == int(
-            count
-        )
-        found.append(np.load(folder / "predictions.npz")["probabilities"])
+        assert metrics_of(folder)["environment"]["threads"] == int(count)
+        found.append(probabilities_of(folder))
     np.testing.assert_allclose(*found, atol=1e-4)
 
 

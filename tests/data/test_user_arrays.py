@@ -1,0 +1,92 @@
+"""Arrays of images that a user passes: shapes, types, brightness, and what is refused."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from drawn import noise
+
+from bloodcells.data import user_images
+from bloodcells.data.user_images import BadImageError
+
+
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (28, 28, 1), (28, 28, 3), (5, 28, 28), (5, 28, 28, 1), (5, 40, 28, 4)]
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float32", "float64"])
+def test_arrays_of_any_shape_and_type(tmp_path, shape, dtype):
+    values = noise(*shape).astype(dtype)
+    np.save(tmp_path / "a.npy", values / 255 if values.dtype.kind == "f" else values)
+    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "none"))
+    assert len(cells) == (5 if shape[0] == 5 else 1)
+    assert all(cell.pixels.shape == (28, 28, 3) for cell in cells)
+    if shape == (28, 28):
+        assert (cells[0].pixels == values[..., None]).all()
+
+
+def test_npz_takes_the_arrays_of_images(tmp_path):
+    images = noise(3, 28, 28, 3)
+    np.savez(tmp_path / "a.npz", test_images=images, train_images=images[:2], labels=np.arange(3))
+    cells = list(user_images.read([str(tmp_path / "a.npz")], 28, "auto"))
+    assert [cell.name.rpartition("a.npz")[2] for cell in cells] == [
+        *(f":test_images[{i}]" for i in range(3)),
+        *(f":train_images[{i}]" for i in range(2)),
+    ]
+    assert {cell.file for cell in cells} == {str(tmp_path / "a.npz")}
+
+
+def test_npz_whose_parts_are_no_arrays_of_images(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("image.txt", "no array")
+        file = io.BytesIO()
+        np.save(file, np.zeros((28, 28, 3), np.uint8))
+        archive.writestr("image.npy", file.getvalue())
+    cells = list(user_images.read([str(tmp_path / "a.npz")], 28, "auto"))
+    assert [cell.pixels is None for cell in cells] == [True, False]
+    zipfile.ZipFile(tmp_path / "b.npz", "w").close()
+    (empty,) = user_images.read([str(tmp_path / "b.npz")], 28, "auto")
+    assert "holds no arrays" in empty.problem
+
+
+def test_one_bad_image_of_an_array_spoils_no_other(tmp_path):
+    values = np.full((3, 28, 28, 3), 0.5, np.float32)
+    values[1, 0, 0] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "auto"))
+    assert [cell.problem is None for cell in cells] == [True, False, True]
+    assert cells[1].name.endswith("a.npy[1]")
+    assert "nan" in cells[1].problem
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.zeros((2, 3, 4, 5, 6)), "shape (2, 3, 4, 5, 6)"),
+        (np.zeros((0, 28, 28, 3)), "shape (0, 28, 28, 3)"),
+        (np.zeros((28, 28), complex), "holds complex128"),
+        (np.full((28, 28), "a"), "holds <U1"),
+    ],
+)
+def test_arrays_that_are_no_images(values, reason):
+    with pytest.raises(BadImageError) as raised:
+        user_images.to_stack(values)
+    assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [-1, 70_000, -0.5, 300.0, np.inf, np.nan])
+def test_values_out_of_range(value):
+    values = np.array([[0, value]])
+    with pytest.raises(BadImageError, match="values of"):
+        user_images.to_bytes(values, user_images.full_scale(values))
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(8, "int64"), (12, "uint16"), (16, "uint16")])
+def test_brightness_scale_is_that_of_the_whole_array(tmp_path, bits, dtype):
+    values = np.zeros((2, 28, 28), dtype)
+    values[1] = 2**bits - 1
+    values[0] = values[1] // 5
+    np.save(tmp_path / "a.npy", values)
+    dark, bright = user_images.read([str(tmp_path / "a.npy")], 28, "auto")
+    assert (dark.pixels == 51).all()
+    assert (bright.pixels == 255).all()

@@ -1,0 +1,20 @@
+"""The parser of each script, to try command lines without running them."""
+
+from bloodcells.cli import scripts, tools
+
+PARSERS = {
+    "model_baseline.py": scripts.parse_baseline,
+    "model_cnn.py": scripts.parse_cnn,
+    "ablation.py": scripts.parse_ablation,
+    "explain.py": scripts.parse_explain,
+    "model_parameter_tuning.py": scripts.parse_search,
+    "data_visualization.py": scripts.parse_data,
+    "bench.py": scripts.parse_bench,
+    "robustness.py": scripts.parse_robustness,
+    "model_release.py": scripts.parse_release,
+    "architecture.py": scripts.parse_architecture,
+    "predict.py": tools.parse_predict,
+    "report.py": tools.parse_report,
+    "demo.py": tools.parse_demo,
+    "hubconf.py": tools.parse_hub,
+}

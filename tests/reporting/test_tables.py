@@ -1,0 +1,240 @@
+"""What the tables say of the results that they are made from."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from table_fixtures import photographs_of
+from written import change, metrics_of
+
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.data.photographs import CLASS_OF, STAGES
+from bloodcells.errors import UserError
+from bloodcells.reporting.tables import common, studies
+from bloodcells.reporting.tables import elsewhere as elsewhere_tables
+from bloodcells.reporting.tables import release as release_tables
+from bloodcells.reporting.tables import search as search_table
+from bloodcells.reporting.tables import stages as stages_tables
+from bloodcells.reporting.tables.common import older_commit
+from bloodcells.reporting.tables.paper import paper_table
+from bloodcells.reporting.tables.speed import speed
+from bloodcells.tracking import provenance, run_folder
+
+
+def test_comparison_counts_images(plots):
+    folder = plots / "cnn-paper"
+    saved = run_folder.read(folder)
+    perfect = np.eye(8, dtype=np.float32)[saved.labels][None].repeat(2, 0)
+    np.savez(folder / "predictions.npz", probabilities=perfect, labels=saved.labels)
+    text = paper_table(plots)
+    wrong = [(p.argmax(1) != saved.labels).sum() for p in saved.probabilities]
+    assert f"{wrong[0]}:0, {wrong[1]}:0" in text
+    assert "better in 2 of 2 pairs of runs" in text
+
+
+def test_card_shows_what_was_measured(plots):
+    precision = {"precision": 0.12345, "recall": 0.5, "recall_low": 0.4, "recall_high": 0.6}
+    metrics = metrics_of(plots / "cnn-robust")
+    rows = metrics["test_per_class"]
+    change(plots / "cnn-robust", test_per_class=[rows[0] | precision, *rows[1:]])
+    assert f"| basophil | {rows[0]['support']} | 0.123 | 0.500 [0.400, 0.600] |" in (
+        release_tables.results(plots).splitlines()
+    )
+    found = metrics_of(plots / "robustness")["rows"]
+    for row in found:
+        if row["corruption"] == "noise":
+            row["accuracy"] = {name: [row["severity"] / 10] for name in row["accuracy"]}
+    change(plots / "robustness", rows=found)
+    row = next(x for x in release_tables.robustness(plots).splitlines() if x.startswith("| noise"))
+    assert row == "| noise | noise |" + 3 * " 10.0 | 30.0 | 50.0 |"
+
+
+def test_errors_by_stage(plots):
+    folder = plots / "cnn-best"
+    with np.load(folder / "predictions.npz") as saved:
+        arrays = dict(saved)
+    labels, stages = arrays["labels"], [one.stage for one in photographs_of(folder)]
+    arrays["probabilities"] = np.eye(8, dtype=np.float32)[labels][None].repeat(2, axis=0)
+    wrong = [n for n, stage in enumerate(stages) if stage == "metamyelocyte"][:2]
+    neutrophil = CLASS_NAMES.index("neutrophil")
+    arrays["probabilities"][1, wrong] = np.eye(8)[neutrophil]
+    np.savez(folder / "predictions.npz", **arrays)
+    images = stages.count("metamyelocyte")
+    lines = stages_tables.errors(plots).splitlines()
+    (row,) = (line for line in lines if line.startswith("| metamyelocyte |"))
+    assert row.startswith(f"| metamyelocyte | {images} | {1 / images:.1%} [")
+    assert row.endswith("| 100.0% | neutrophil 100% |")
+    assert f"Accuracy {1 - 1 / len(labels):.4f}; " in lines[-1]
+    assert "counted as right: 1.0000" in lines[-1]
+
+
+def test_scores_elsewhere(plots):
+    path = plots / "release" / "metrics.json"
+    found = json.loads(path.read_text())
+    found["elsewhere"]["views"]["8"]["adapted"] = {"mean": 0.12345, "std": 0.6789}
+    path.write_text(json.dumps(found))
+    row = next(
+        x for x in elsewhere_tables.elsewhere(plots).splitlines() if "classes, with `--" in x
+    )
+    assert row.endswith("| 0.1235 ± 0.6789 |")
+    del found["elsewhere"]
+    path.write_text(json.dumps(found))
+    with pytest.raises(UserError, match="--config release with --elsewhere DIR"):
+        elsewhere_tables.elsewhere(plots)
+
+
+def test_ladder_shows_both_views_and_the_models_together(plots):
+    folder = plots / "cnn-best"
+    values = {"mean": 0.98765, "std": 0.00123, "low": 0.98, "high": 0.99}
+    metrics = metrics_of(folder)
+    changed = {name: {**values, "mean": mean} for name, mean in (("one", 0.91), ("all", 0.92))}
+    change(
+        folder,
+        test={"accuracy": values},
+        test_one_view={"accuracy": changed["one"]},
+        test_ensemble={"accuracy": {**changed["all"], "std": None}},
+        runs=[row | {"train_seconds": 100.0, "machine_gflops": 50.0} for row in metrics["runs"]],
+    )
+    row = next(r for r in studies.ladder(plots).splitlines() if r.startswith("| `cnn-best`"))
+    assert row.split(" | ")[2:7] == [
+        "0.9100 ± 0.0012 [0.9800, 0.9900]",
+        "0.9877 ± 0.0012 [0.9800, 0.9900]",
+        "0.9200 [0.9800, 0.9900]",
+        "100",
+        "5.0",
+    ]
+    assert "| `cnn-best` on train + validation | " in studies.ladder(plots)
+    best = next(p for p in studies.ladder_points(plots) if p["name"] == "best")
+    assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
+
+
+def test_ablation_table(plots):
+    lines = studies.ablation(plots).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| whole recipe", "| no shift"]
+    assert lines[2].endswith("|  | 1.00 |")
+    found = json.loads((plots / "ablation" / "ablation.json").read_text())
+    change = 100 * np.mean(found["variants"][1]["change"])
+    assert f" | {change:+.2f} ± " in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda p: p.unlink(), "run python ablation.py"),
+        (lambda p: p.write_text("{"), "run python ablation.py"),
+        (lambda p: change(p.parent, p.name, dataset={"synthetic": True}), "never enter a table"),
+        (lambda p: change(p.parent, p.name, config={"epochs": 1}), "epochs is not 5, as the table"),
+    ],
+)
+def test_unfit_ablation(plots, spoil, says):
+    spoil(plots / "ablation" / "ablation.json")
+    with pytest.raises(UserError, match=says):
+        studies.ablation(plots)
+
+
+def test_search_table_shows_what_was_measured(plots):
+    folder = plots / "tuning"
+    cells = metrics_of(folder)["cells"]
+    for cell in cells:
+        where = (cell["settings"][name] for name in ("lr", "batch_size", "epochs"))
+        if tuple(where) == (0.001, 128, 50):
+            cell["accuracy"] = [0.81, 0.83]
+    change(folder, cells=cells)
+    row = next(r for r in search_table.search(plots).splitlines() if r.startswith("| 0.001 | 128"))
+    assert row.split(" | ")[3] == "0.820 ± 0.014 (2 of 5 folds)"
+    best = metrics_of(folder)["best"]["accuracy"]
+    few = [c["accuracy"] for c in cells if 0 < len(c["accuracy"]) < 5]
+    needed = min((sum(best) - sum(values)) / (5 - len(values)) for values in few)
+    assert f"it would have needed {needed:.3f} or more" in search_table.search(plots)
+    assert row.endswith("| 0.915 at 50 epochs (best) |")
+    change(folder, cells=cells[1:])
+    with pytest.raises(UserError, match="some combinations are missing"):
+        search_table.search(plots)
+
+
+def test_trust_table_shows_what_was_measured(plots):
+    found = metrics_of(plots / "release")
+    change(plots / "release", dataset={"synthetic": True})
+    with pytest.raises(UserError, match="never enter a table"):
+        release_tables.trust(plots)
+    found["views"]["8"]["after"]["nll"] = {"mean": 0.01234, "std": 0.001}
+    (plots / "release" / "metrics.json").write_text(json.dumps(found))
+    row = next(line for line in release_tables.trust(plots).splitlines() if "log loss" in line)
+    assert row.endswith("→ 0.0123 ± 0.0010 |")
+    (plots / "release" / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"run python model_release\.py"):
+        release_tables.trust(plots)
+
+
+def test_rows_of_older_code_are_marked(plots, monkeypatch):
+    monkeypatch.setattr(common, "older_commit", older_commit)  # `plots` takes all for today's
+    for path in plots.glob("*/*.json"):
+        found = json.loads(path.read_text())
+        if "code" in found:
+            script = found["code"]["script"]
+            now = provenance.code_of(ROOT / script).committed
+            change(path.parent, path.name, code={"commit": "new", "script": script})
+            found = json.loads(path.read_text()) | {"code": {**found["code"], "files": now}}
+            path.write_text(json.dumps(found))
+    assert "(code of" not in paper_table(plots)
+    path = plots / "cnn-paper" / "metrics.json"
+    found = json.loads(path.read_text())
+    found["code"] |= {"commit": "0123456789ab"}
+    found["code"]["files"] |= {"models.py": "0" * 12}
+    path.write_text(json.dumps(found))
+    assert "| CNN accuracy (code of 0123456789ab) |" in paper_table(plots)
+    assert "| baseline accuracy |" in paper_table(plots)
+    row = next(r for r in studies.ladder(plots).splitlines() if r.startswith("| `cnn-paper`"))
+    assert row.startswith("| `cnn-paper` (code of 0123456789ab) |")
+    del found["code"]  # as results had it before they knew their code
+    path.write_text(json.dumps(found))
+    commit = found["environment"]["git_commit"]
+    assert f"| CNN accuracy (code of {commit}) |" in paper_table(plots)
+
+
+def test_speed_table_shows_what_was_measured(plots):
+    path = plots / "bench" / "bench.json"
+    found = json.loads(path.read_text())
+    rows = found["networks"]
+    rows[0]["step"] |= {"seconds": 0.0123, "gflop": 4.56, "share_of_peak": 0.789}
+    rows[0]["trained_images_per_second"] = {"8": 1234.0, "64": 99.0}
+    found["dataloader"]["protocol"]["both"]["ratio"] = 7.77
+    path.write_text(json.dumps(found))
+    text = speed(plots)
+    assert " | 4.56 | 12.3 | 79% | 1,234 (batches of 8) | " in text
+    assert "runs 7.8 times as fast" in text
+    path.unlink()
+    with pytest.raises(UserError, match=r"run python bench\.py"):
+        speed(plots)
+
+
+def test_ablation_of_randomisation(plots):
+    path = plots / "ablation-robust" / "ablation.json"
+    found = json.loads(path.read_text())
+    left_out = next(row for row in found["variants"] if row["changes"] == {"unchanged": "dirt"})
+    for kinds in left_out["corrupted"]:
+        kinds |= {"bubbles": 0.1, "specks": 0.2, "noise": 0.3}
+    path.write_text(json.dumps(found))
+    lines = elsewhere_tables.ablation(plots).splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| {left_out['name']} |"))
+    assert row.split(" | ")[3].startswith("20.00 ± 0.00 (")
+
+
+def test_stages_are_added_up_to_classes(plots):
+    text = stages_tables.stages(plots)
+    run, best = (run_folder.read(plots / name) for name in ("cnn-stages", "cnn-best"))
+    class_of = np.array([CLASS_NAMES.index(CLASS_OF[stage]) for stage in STAGES])
+    added = run.probabilities @ np.eye(8)[class_of]
+    accuracy = (added.argmax(2) == class_of[run.labels]).mean()
+    assert f"Added up to the eight classes: accuracy {accuracy:.4f}, against " in text
+    assert len(run.labels) < len(best.labels)
+    wrong = run.probabilities.argmax(2) != run.labels
+    line = [STAGES.index(stage) for stage in stages_tables.MATURATION]
+    near = sum(
+        ((run.labels == one) & (run.probabilities.argmax(2) == other)).sum()
+        for a, b in itertools.pairwise(line)
+        for one, other in ((a, b), (b, a))
+    )
+    assert f"{near / wrong.sum():.0%} of the errors are one stage off" in text

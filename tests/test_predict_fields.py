@@ -1,0 +1,72 @@
+"""predict.py --detect and --differential: the cells of a field of view, counted."""
+
+import csv
+import json
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from drawn import field
+from PIL import Image, ImageDraw
+from written import complaints, metrics_of
+
+
+def test_a_field_of_view(predict, fails, weights, tmp_path):
+    image = field((400, 300), (80, 150, 30), (200, 150, 30), (320, 150, 30))
+    image.save(tmp_path / "field.png")
+    flags = ("--detect", "--output", tmp_path / "run", "--format", "json")
+    outcome = predict(tmp_path / "field.png", *flags)
+    assert outcome.code == 0, outcome
+    rows = json.loads(outcome.out)
+    assert [row["path"].rpartition("#")[2] for row in rows] == ["1", "2", "3"]
+    assert [row["x"] for row in rows] == pytest.approx([80, 200, 320], abs=2)
+    assert complaints(tmp_path / "run" / "metrics.json") == []
+    counted = metrics_of(tmp_path / "run")["differential"]
+    for row in counted:
+        assert row["count"] == sum(one["label"] == row["class"] for one in rows)
+        if "share" in row:
+            assert (
+                f"\n  {row['class']:20} {row['count']:6}   {100 * row['share']:5.1f} ["
+                in outcome.err
+            )
+    boxed = np.asarray(Image.open(tmp_path / "run" / "field-001.png")).astype(int)
+    assert boxed.shape == (300, 400, 3)
+    assert (abs(boxed - (220, 20, 60)).sum(2) == 0).sum() > 500
+    Image.new("RGB", (400, 300), "white").save(tmp_path / "blank.png")
+    outcome = predict(tmp_path / "blank.png", "--detect")
+    assert (outcome.code, "blank.png: no stained cell found" in outcome.err) == (1, True)
+    for other in (("--labelled",), ("--crop", "200"), ("--frame", "none")):
+        line = fails("predict.py", tmp_path, "--weights", weights, "--detect", *other)
+        assert "--detect: not allowed with" in line
+    line = fails("predict.py", "-", "--weights", weights, *flags)
+    assert "--output: not allowed with --detect and standard input" in line
+    np.save(tmp_path / "fields.npy", np.asarray(image)[None])
+    outcome = predict(tmp_path / "fields.npy", "--detect")
+    assert (outcome.code, "--detect needs pictures" in outcome.err) == (1, True)
+
+
+def test_the_picture_has_the_numbers_of_the_table(predict, tmp_path, monkeypatch):
+    """A cell that is too small to be classified keeps its number."""
+    written, text = [], ImageDraw.ImageDraw.text
+
+    def spy(self, place, words, *rest, **more):
+        written.append(words.split()[0])
+        return text(self, place, words, *rest, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
+    field((200, 150), (40, 75, 6), (100, 50, 3.2), (160, 75, 6)).save(tmp_path / "b.png")
+    field((200, 150)).save(tmp_path / "a.png")  # without a cell
+    outcome = predict(tmp_path, "--detect", "--output", tmp_path / "run")
+    assert "b.png#1: " in outcome.err
+    with (tmp_path / "run" / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"].rpartition("#")[2] for row in rows] == written == ["2", "3"]
+    assert {row["picture"] for row in rows} == {"field-001.png"}
+
+
+def test_counts_of_single_cells(predict, twelve):
+    outcome = predict(twelve, "--differential", "--format", "json")
+    labels = Counter(row["label"] for row in json.loads(outcome.out))
+    for name, count in labels.items():
+        assert re.search(rf"\n  {name} +{count}\b", outcome.err)

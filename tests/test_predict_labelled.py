@@ -1,0 +1,113 @@
+"""predict.py --labelled: scores of images in folders named after their classes."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from written import metrics_of
+
+from bloodcells.data import synthetic_cells
+from bloodcells.data.bloodmnist import CLASS_NAMES
+
+CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
+
+
+def test_report_against_folder_names(predict, twelve):
+    outcome = predict(twelve, "--labelled", "--format", "json")
+    rows = json.loads(outcome.out)
+    right = sum(row["label"] == row["truth"] for row in rows)
+    assert f"accuracy          {right / 12:.4f} [" in outcome.err
+    recalls = [
+        np.mean([row["label"] == name for row in rows if row["truth"] == name])
+        for name in {row["truth"] for row in rows}
+    ]
+    assert f"balanced accuracy {np.mean(recalls):.4f} [" in outcome.err
+    for name in {row["truth"] for row in rows}:
+        assert f"\n  {name} " in outcome.err
+
+
+def test_hidden_folders_are_no_classes(predict, twelve):
+    (twelve / ".thumbnails" / "platelet").mkdir(parents=True)
+    assert predict(twelve, "--labelled").code == 0
+
+
+def test_a_link_to_a_class_is_refused(fails, predict, twelve, weights, tmp_path):
+    (twelve / "basophil").rename(tmp_path / "elsewhere")
+    (twelve / "basophil").symlink_to(tmp_path / "elsewhere")
+    line = fails("predict.py", "--labelled", twelve, "--weights", weights)
+    assert f"--labelled: {twelve}/basophil: a link to a folder is not followed" in line
+    assert predict("--labelled", twelve / "basophil").code == 0
+
+
+def test_one_class_that_can_occur(predict, twelve, tmp_path):
+    flags = ("--labelled", "--classes", "basophil", "--output", tmp_path / "run")
+    outcome = predict(twelve / "basophil", *flags)
+    assert outcome.code == 0, outcome
+    assert metrics_of(tmp_path / "run")["scores"]["accuracy"]["mean"] == 1
+    assert (tmp_path / "run" / "confusion_matrix.png").stat().st_size > 5_000
+
+
+def test_no_image_to_score(predict, tmp_path):
+    (tmp_path / "monocyte").mkdir()
+    (tmp_path / "monocyte" / "a.png").write_text("no picture")
+    outcome = predict(tmp_path, "--labelled", "--output", tmp_path / "run")
+    assert outcome.code == 1
+    assert f"{tmp_path}/run: nothing written, since no image could be used" in outcome.err
+
+
+def test_folders_of_unknown_names_are_left_out_and_listed(
+    predict, fails, twelve, weights, tmp_path
+):
+    first = min(twelve.iterdir())
+    name, count = first.name, len(list(first.iterdir()))
+    first.rename(twelve / "smudge")
+    outcome = predict(twelve, "--labelled", "--format", "json")
+    assert f"left out of the scores: {count} file" in outcome.err
+    assert "folders named 'smudge'" in outcome.err
+    rows = json.loads(outcome.out)
+    assert [row for row in rows if "truth" not in row] == [r for r in rows if "smudge" in r["path"]]
+    (tmp_path / "names.toml").write_text(f'smudge = "{name}"\n')
+    outcome = predict(twelve, "--labelled", "--names", tmp_path / "names.toml")
+    assert "left out" not in outcome.err
+    (tmp_path / "names.toml").write_text('smudge = "blast"\n')
+    given = ("--labelled", "--weights", weights)
+    line = fails("predict.py", twelve, *given, "--names", tmp_path / "names.toml")
+    assert "smudge: 'blast' is none of basophil" in line
+    (tmp_path / "names.toml").write_text("smudge = ")
+    line = fails("predict.py", twelve, *given, "--names", tmp_path / "names.toml")
+    assert "names.toml: not a readable TOML file" in line
+    line = fails("predict.py", twelve / "smudge", *given)
+    assert "no folder is named after a class ('smudge' is none of" in line
+    (twelve / "Monocytes2" / "MON").mkdir(parents=True)
+    assert "MON: named after a class, without images" in fails("predict.py", twelve, *given)
+
+
+def test_scores_in_a_run_folder(predict, twelve, tmp_path):
+    outcome = predict(twelve, "--labelled", "--output", tmp_path / "run", "--abstain-below", 0.13)
+    assert outcome.code == 0, outcome
+    found = metrics_of(tmp_path / "run")["scores"]
+    assert found["images"] == 12
+    most = max(row["images"] for row in found["per_class"])
+    assert found["majority_class_accuracy"] == pytest.approx(most / 12)
+    assert f"always predicting the most frequent class: {most / 12:.4f}" in outcome.err
+    present = {row["class"]: row for row in found["per_class"]}
+    assert set(present) == {CLASS_NAMES[label] for label in LABELS}
+    assert sum(map(sum, found["confusion_matrix"])) == 12
+    for score in (found["accuracy"], *(row["recall"] for row in present.values())):
+        assert 0 <= score["low"] <= score["mean"] + 1e-9 <= score["high"] + 2e-9
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"predictions.csv", "confusion_matrix.png", "confident_mistakes.png"} <= names
+
+
+@pytest.mark.parametrize("name", ["IG", "immature-granulocytes", "Immature_Granulocyte"])
+def test_folder_names_that_mean_a_class(predict, tmp_path, name):
+    (tmp_path / name).mkdir()
+    Image.fromarray(CELLS[0]).save(tmp_path / name / "a.png")
+    (row,) = json.loads(predict(tmp_path, "--labelled", "--format", "json").out)
+    assert row["truth"] == "immature granulocyte"
+
+
+def test_results_of_another_script_stay(fails, quick_run, weights, twelve):
+    flags = ("--labelled", twelve, "--weights", weights, "--output", quick_run)
+    assert "holds results of model_baseline.py; pass another folder" in fails("predict.py", *flags)

@@ -1,0 +1,105 @@
+"""Checkpoints: what they keep, and when they are refused."""
+
+import csv
+import io
+import os
+
+import numpy as np
+import pytest
+import torch
+from interrupted_runs import SMALL, same
+
+import model_cnn
+from bloodcells.evaluation import prediction
+from bloodcells.training import checkpoint
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+def test_full_disk_leaves_the_last_state(run, fails, whole, tmp_path, monkeypatch):
+    fsync, count = os.fsync, []
+
+    def full(number):
+        count.append(1)
+        if len(count) > 6:  # the folder's own is every second one
+            raise OSError(28, "No space left on device")
+        fsync(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
+    assert "No space left on device; the previous file is unchanged" in line
+    assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
+    same(whole, tmp_path)
+
+
+class Hostile:
+    """A pickle that would leave a file if it were run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_damaged_and_hostile_checkpoints(fails, stopped, tmp_path):
+    stopped(tmp_path, 2)
+    path = tmp_path / "checkpoint" / "seed-0.pt"
+    good = path.read_bytes()
+    torch.save({"network": Hostile(tmp_path / "executed")}, path)
+    hostile = path.read_bytes()
+    content = torch.load(io.BytesIO(good), weights_only=True)
+    other = checkpoint.packed({**content, "network": {}}, content["mark"])
+    elsewhere = checkpoint.packed(content, "another run's")
+    for bad in (good[: len(good) // 2], b"", b"text", hostile, other, elsewhere):
+        path.write_bytes(bad)
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+        assert "seed-0.pt: damaged, or of another experiment" in line
+        assert path.read_bytes() == bad
+    assert not (tmp_path / "executed").exists()
+
+
+def test_no_memory_is_no_damage(fails, stopped, tmp_path, monkeypatch):
+    stopped(tmp_path, 2)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("bloodcells.training.optim.Muon.load_state_dict", full)
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert "cpu is out of memory; lower --batch-size" in line
+
+
+def test_diverged_training_keeps_the_last_state(run, stopped, tmp_path, monkeypatch):
+    stopped(tmp_path, 2)
+    kept = (tmp_path / "checkpoint" / "seed-0.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction, "loss_and_accuracy", lambda *_: (float("nan"), 0.1))
+        outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert "training diverged: after epoch 3, whose last batch had a learning rate" in outcome.err
+    assert "the loss on held-out images is nan; lower --lr" in outcome.err
+    assert (tmp_path / "checkpoint" / "seed-0.pt").read_bytes() == kept
+
+
+def test_out_of_memory_says_what_to_lower(fails, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("model_cnn.train_epoch", full)
+    assert "lower --batch-size" in fails("model_cnn.py", *SMALL, "--output", tmp_path)
+
+
+def test_numbers_of_numpy_and_torch_survive_a_checkpoint(run, stopped, tmp_path, monkeypatch):
+    """A script may add columns to its history, of whatever type."""
+    train_epoch = model_cnn.train_epoch
+
+    def with_more(*args):
+        return train_epoch(*args) | {"a": np.float32(0.5), "b": torch.tensor(2.0), "c": 3}
+
+    monkeypatch.setattr(model_cnn, "train_epoch", with_more)
+    stopped(tmp_path, 1)
+    outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert outcome.code == 0, outcome
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert {(row["a"], row["b"], row["c"]) for row in rows} == {("0.5", "2.0", "3")}

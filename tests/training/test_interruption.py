@@ -1,0 +1,44 @@
+"""Signals that end a training, and the command that resumes it."""
+
+import signal
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from bloodcells.tracking import provenance
+from bloodcells.training import interruption, session
+
+
+def test_second_signal_stops_at_once():
+    with interruption.ending_after_the_batch():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(interruption.Interrupted):
+            interruption.stop_if_asked(torch.device("cpu"))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    interruption.stop_if_asked(torch.device("cpu"))  # outside, nothing was asked for
+
+
+def test_a_signal_after_the_last_batch_is_not_forgotten():
+    with pytest.raises(interruption.Interrupted), interruption.ending_after_the_batch():
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_resuming_command_keeps_what_matters(monkeypatch):
+    argv = ["a/model_cnn.py", "--only-seed", "3", "--overwrite", "--output", "a b"]
+    monkeypatch.setattr(sys, "argv", argv)
+    start = "python a/model_cnn.py"
+    code = provenance.Code("model_cnn.py", "c0ffee", {}, {}, {})
+    args = Namespace(code=code, output=Path("plots/cnn-paper-edited-123456"))
+    resuming = partial(session.resuming_command, args)
+    assert resuming() == f"{start} --only-seed 3 --output 'a b' --resume"
+    assert resuming(alone=True) == f"{start} --output 'a b' --resume"
+    monkeypatch.setattr(sys, "argv", ["model_cnn.py"])
+    assert resuming() == "python model_cnn.py --resume"
+    args.code = replace(code, files={"models.py": "x"})  # the folder's name changes with the code
+    assert resuming() == f"python model_cnn.py --output {args.output} --resume"

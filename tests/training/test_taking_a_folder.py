@@ -1,0 +1,78 @@
+"""A folder belongs to one experiment: what is refused, what begins anew, what goes on."""
+
+import json
+
+import filelock
+import pytest
+from interrupted_runs import SMALL, same
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+def test_only_what_there_is(fails, tmp_path):
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 7)
+    assert "--only-seed 7: this experiment has no such seed" in line
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-fold", 0)
+    assert "--only-fold 0: this experiment has no such fold" in line
+
+
+def test_finished_run_is_not_overwritten(fails, run, whole):
+    before = (whole / "metrics.json").read_bytes()
+    line = fails("model_cnn.py", *SMALL, "--output", whole)
+    assert "it holds a finished experiment; pass --overwrite" in line
+    outcome = run("model_cnn.py", *SMALL, "--output", whole, "--resume")
+    assert (outcome.code, "finished already" in outcome.out) == (0, True)
+    line = fails("model_cnn.py", *SMALL, "--output", whole, "--resume", "--save-weights")
+    assert "save_weights False there, True now" in line  # the models are gone
+    assert (whole / "metrics.json").read_bytes() == before
+
+
+def test_unfinished_run_is_not_begun_anew_by_chance(fails, run, whole, stopped, tmp_path):
+    stopped(tmp_path, 2)
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
+    assert "it holds an unfinished experiment; pass --resume" in line
+    outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--overwrite")
+    assert outcome.out.count(" epoch ") == 8
+    same(whole, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--lr", 0.01), "lr 0.005 there, 0.01 now"),
+        (("--widths", 4, 8, 8), "different network; widths [4, 4, 8] there, [4, 8, 8] now"),
+        (("--seed", 3), "seed 0 there, 3 now"),
+    ],
+)
+def test_resuming_something_else(fails, stopped, tmp_path, flags, said):
+    stopped(tmp_path, 1)
+    line = fails("model_cnn.py", *SMALL, *flags, "--output", tmp_path, "--resume")
+    assert said in line
+
+
+def test_resuming_with_other_code_or_data(fails, stopped, tmp_path):
+    stopped(tmp_path, 1)
+    path = tmp_path / "checkpoint" / "identity.json"
+    identity = json.loads(path.read_text())
+    code = {**identity["code"], "model_cnn.py": "x", "models.py": "y"}
+    for key, other, said in (
+        ("code", code, "code: model_cnn.py, models.py"),
+        ("data file", {}, "data file"),
+        ("torch version", "1.0", "torch version 1.0 there"),
+    ):
+        path.write_text(json.dumps({**identity, key: other}))
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+        assert f"holds another experiment (different {said}" in line
+
+
+def test_two_processes_on_one_folder(fails, run, stopped, tmp_path):
+    stopped(tmp_path, 1)
+    with filelock.FileLock(tmp_path / "checkpoint" / "seed-1.lock"):
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert "another process is at work there" in line
+    assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
+
+
+def test_finished_run_is_no_other(fails, whole):
+    line = fails("model_cnn.py", *SMALL, "--lr", 0.01, "--output", whole, "--resume")
+    assert "different lr 0.005 there, 0.01 now" in line

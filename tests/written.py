@@ -1,0 +1,52 @@
+"""What scripts write, as the tests read and change it: metrics, predictions, pages."""
+
+import json
+import re
+
+import jsonschema
+import numpy as np
+
+from bloodcells import ROOT
+
+SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text(encoding="utf-8"))
+
+
+def metrics_of(folder):
+    """The metrics.json of a run folder."""
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def probabilities_of(folder):
+    """The probabilities in a run folder, (models, images, classes)."""
+    with np.load(folder / "predictions.npz") as saved:
+        return saved["probabilities"]
+
+
+def change(folder, name="metrics.json", **changes):
+    """Change entries of a JSON file; those of dictionaries are merged, all others replaced."""
+    path = folder / name
+    path.write_text(json.dumps(merged(json.loads(path.read_text()), changes)))
+
+
+def merged(old, new):
+    """`old` with the entries of `new`, at any depth."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return old | {key: merged(old.get(key), value) for key, value in new.items()}
+
+
+def complaints(path):
+    """What of a metrics.json is not as docs/metrics.schema.json says."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(content))
+    return [f"{error.json_path}: {error.message[:200]}"] if error else []
+
+
+def fetches_nothing(page):
+    """Whether a page links to nothing and forbids the browser all scripts but its own."""
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    parts = policy[1].split("; ")
+    scripts = [part for part in parts if part.startswith("script-src")]
+    strict = "default-src 'none'" in parts and all("'sha256-" in part for part in scripts)
+    return strict and not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
