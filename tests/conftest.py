@@ -34,6 +34,7 @@ OLDER = {
     *("tuning/metrics.json", "ablation/ablation.json", "ablation-robust/ablation.json"),
     *("bench/bench.json", "explain/metrics.json"),
     *("robustness/metrics.json", "release/metrics.json"),
+    *("release-best/metrics.json", "release-stages/metrics.json"),
 }
 os.environ["BLOODCELLS_DEBUG"] = "1"  # a defect ends a test with its traceback
 synthetic_cells.make = functools.cache(synthetic_cells.make)  # before test modules call it
