@@ -1,9 +1,9 @@
 """Write the tables of the documents, and the report page, from the results in plots/.
 
-    python report.py            # prints the tables, rewrites the marked blocks of README.md,
-                                # MODEL_CARD.md and docs/, draws plots/ladder.png and
+    python report.py            # rewrites the marked tables of README.md, MODEL_CARD.md and docs/,
+                                # prints those of README.md, draws plots/ladder.png and
                                 # errors_by_stage.png, writes plots/report.html and code.json
-    python report.py --check    # changes nothing; exit code 2 if a block or list is out of date
+    python report.py --check    # changes nothing; exit code 2 if a table or list is out of date
     python report.py --compare plots/cnn-paper plots/mine    # side by side, here and as
                                                              # plots/comparison.html
     python report.py --draw plots/mine --figure-format pdf   # redraws the figures, for a paper
@@ -19,6 +19,7 @@ if __name__ == "__main__":
     run_script(parse_report, __file__)  # answers --help and wrong flags before matplotlib loads
 
 import json
+import re
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,6 +84,8 @@ def main() -> None:
         path: renewed(before[path], blocks, args.plots, path)
         for path, blocks in zip(before, BLOCKS.values(), strict=True)
     }
+    if not args.check:
+        print(*blocks_of(after[args.root / "README.md"]), sep="\n\n", end="\n\n")
     for path, text in after.items():
         if args.check and text != before[path]:
             raise UserError(f"{path} is out of date: run python report.py")
@@ -150,7 +153,6 @@ def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:
     for name, make in blocks.items():
         with sound(f"{plots}: the {name} table"):
             block = make(plots)
-        print(f"{block}\n")
         text = replace_block(text, name, block, document)
     return text
 
@@ -161,6 +163,11 @@ def read_document(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}; pass its folder as --root") from error
+
+
+def blocks_of(text: str) -> list[str]:
+    """The tables in a document."""
+    return re.findall(r": written by report\.py -->\n(.*?)\n<!-- end of", text, re.DOTALL)
 
 
 def replace_block(text: str, name: str, block: str, document: Path) -> str:
