@@ -59,7 +59,7 @@ def score(model: Released, images: Split) -> dict:
 
     Both also after adaptation to these images, and the balanced accuracy over all classes on images
     drawn with the frequencies of normal blood, if these images allow either. `unlike` is the share
-    flagged as unlike the training images.
+    flagged as unlike the training images, `answers` the share of each class's images by answer.
     """
     occur = np.unique(images.labels)
     given = model.among([CLASS_NAMES[label] for label in occur])
@@ -69,6 +69,7 @@ def score(model: Released, images: Split) -> dict:
         "given_classes": scores(
             np.searchsorted(occur, images.labels), predict(given, images)[0], model
         ),
+        "answers": answers(images.labels, probabilities),
         "unlike": float((distances > model.farthest).mean()),
         "probabilities": probabilities,
     }
@@ -84,6 +85,18 @@ def score(model: Released, images: Split) -> dict:
             after = [adapted_accuracy(model, smear) for smear in smears]
             found["smear_adapted"] = float(np.mean(after))
     return found
+
+
+def answers(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, dict[str, float]]:
+    """Of each present class's images, the share that is taken for each class."""
+    found = probabilities.argmax(1)
+    return {
+        CLASS_NAMES[label]: {
+            name: float((found[labels == label] == number).mean())
+            for number, name in enumerate(CLASS_NAMES)
+        }
+        for label in np.unique(labels)
+    }
 
 
 def predict(model: Released, images: Split) -> tuple[np.ndarray, np.ndarray]:

@@ -28,9 +28,14 @@ ROWS = {  # without balanced accuracy, which is the macro recall
 
 def cell(value: dict, digits: int = 3) -> str:
     """Mean ± standard deviation over runs [95 % bootstrap interval over test images]."""
-    mean, low, high = (f"{value[key]:.{digits}f}" for key in ("mean", "low", "high"))
+    low, high = (f"{value[key]:.3f}" for key in ("low", "high"))  # 1,000 draws give no more
+    return f"{deviation(value, digits)} [{low}, {high}]"
+
+
+def deviation(value: dict, digits: int = 4) -> str:
+    """Mean ± standard deviation, without the latter if there is one model."""
     spread = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
-    return f"{mean}{spread} [{low}, {high}]"
+    return f"{value['mean']:.{digits}f}{spread}"
 
 
 def machine(metrics: dict) -> str:
@@ -45,16 +50,19 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
     same_runs = first.probabilities.shape == second.probabilities.shape
     if not same_runs or not np.array_equal(first.labels, second.labels):
         raise UserError(f"{first.folder} and {second.folder} differ in their runs or test images")
-    runs = zip(first.probabilities, second.probabilities, strict=True)
-    tests = [mcnemar(first.labels, one.argmax(1), other.argmax(1)) for one, other in runs]
-    better = sum(test["only_first"] > test["only_second"] for test in tests)
+    answers = [run.probabilities.argmax(2) for run in (first, second)]
+    tests = [mcnemar(first.labels, *pair) for pair in zip(*answers, strict=True)]
+    shares = [(answer == first.labels).mean(0) for answer in answers]  # of the models, by image
+    gain = 100 * (shares[0] - shares[1])
+    mean, half = gain.mean(), 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
     pairs = ", ".join(f"{test['only_first']}:{test['only_second']}" for test in tests)
-    worst = max(test["p"] for test in tests)
+    least, most = (pick(test["p"] for test in tests) for pick in (min, max))
+    p = f"at most {most:.0e}" if most < 0.001 else f"from {least:.2g} to {most:.2g}"
     return (
-        f"{names[0]} compared with {names[1]} on the same test images (McNemar's exact test for "
-        f"each pair of runs): the first is better in {better} of {len(tests)} pairs of runs, with "
-        f"p at most {worst:.1e}. Images that only the first : only the second classified "
-        f"correctly: {pairs}."
+        f"{names[0]} against {names[1]} on the same test images: {mean:+.2f} points "
+        f"[{mean - half:+.2f}, {mean + half:+.2f}] (mean over {len(tests)} pairs of models, 95 % "
+        f"interval over test images). Images that only the first : only the second classified "
+        f"correctly, by pair: {pairs} (McNemar's exact test: p {p})."
     )
 
 

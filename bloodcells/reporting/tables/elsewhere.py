@@ -8,10 +8,10 @@ import numpy as np
 
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
-from bloodcells.evaluation.elsewhere import NORMAL_SMEAR
+from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
 from bloodcells.evaluation.metrics import mean_and_deviation
-from bloodcells.reporting.tables.common import mark, read_study
-from bloodcells.reporting.tables.release import deviation, read_release, read_robustness
+from bloodcells.reporting.tables.common import deviation, mark, read_study
+from bloodcells.reporting.tables.release import read_release, read_robustness
 from bloodcells.reporting.tables.studies import spread
 
 RELEASES = {"cnn-best": "release-best", "cnn-robust": "release"}  # presets of model_release.py
@@ -48,7 +48,7 @@ def elsewhere(plots: Path) -> str:
         "where only its classes can occur, with `--adapt`": column(scores, "adapted_given_classes"),
         "over all classes, images as frequent as in normal blood": column(scores, "smear"),
         "the same, with `--adapt`": column(scores, "smear_adapted"),
-        "calibration error (ECE)": column(scores, "ece"),
+        "over all classes: calibration error (ECE)": column(scores, "ece"),
         "area under the risk-coverage curve (AURC)": column(scores, "aurc"),
         "95 % prediction sets: coverage": column(scores, "sets", "0.95", "coverage"),
         "their mean number of classes": column(scores, "sets", "0.95", "size"),
@@ -65,9 +65,11 @@ def elsewhere(plots: Path) -> str:
             "",
             f"Mean ± standard deviation over the models of {seeds} seeds. `{where}`: "
             f"{first['images']} images ({counted(first['counts'])}), eight views; always "
-            f"predicting one class has a balanced accuracy of {1 / present:.2f}. As "
-            f"frequent as in normal blood: random draws of {sum(NORMAL_SMEAR.values())} images, "
-            f"over half of them neutrophils.{mark(*found.values(), robust)}",
+            f"predicting one class has a balanced accuracy of {1 / present:.2f}. As frequent as in "
+            f"normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} images, the same "
+            f"for all models, over half of them neutrophils, {NORMAL_SMEAR['eosinophil']} "
+            f"eosinophils and {NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
+            f"value is that of all images.{mark(*found.values(), robust)}",
         ]
     )
 

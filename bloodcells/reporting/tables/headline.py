@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.reporting.tables.common import cell, machine, mark, read_run
+from bloodcells.reporting.tables.common import cell, deviation, machine, mark, read_run
 from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
-from bloodcells.reporting.tables.release import deviation, read_robustness
+from bloodcells.reporting.tables.release import read_robustness
 
 RECIPES = {
     "baseline": "one linear layer (paper)",
@@ -25,7 +25,8 @@ def headline(plots: Path) -> str:
     releases, robust = read_releases(plots), read_robustness(plots)
     runs = {name: read_run(plots, name) for name in RECIPES}
     lines = [
-        "| recipe | parameters | test accuracy | corrupted | another laboratory | training, s |",
+        "| recipe | parameters | test accuracy | corrupted "
+        "| another laboratory (used for choices) | training, s |",
         "|---|---|---|---|---|---|",
     ]
     for name, run in runs.items():
@@ -49,13 +50,15 @@ def headline(plots: Path) -> str:
     there = releases["cnn-robust"]["elsewhere"]
     models = " or ".join(sorted({str(len(run.probabilities)) for run in runs.values()}))
     many = sum(run.metrics["config"].get("views", 1) > 1 for run in runs.values())
+    present = sum(count > 0 for count in there["counts"].values())
     words = (
-        f"Mean ± standard deviation over {models} models [95 % bootstrap interval over test "
+        f"Mean ± standard deviation over {models} models (folds in the first two rows, else seeds) "
+        f"[95 % bootstrap interval over test "
         f"images]. The last {many} recipes average over 8 views of each image (test-time "
         "augmentation); the last one is scored on stages of maturation, not on classes. "
-        "Corrupted: test images under 11 corruptions at 5 severities, one view. Another "
-        f"laboratory: balanced accuracy over all eight classes on `{there['name']}`, "
-        f"{there['images']} white cells of {sum(n > 0 for n in there['counts'].values())} classes. "
+        f"Corrupted: {robust['images']:,} of the test images under 11 corruptions at 5 severities, "
+        "one view. Another laboratory: balanced accuracy over all eight classes on "
+        f"`{there['name']}`, {there['images']} white cells of {present} classes. "
         "Training: median seconds per model, on "
         f"{' or '.join(machines)}.{mark(robust, *releases.values())}"
     )

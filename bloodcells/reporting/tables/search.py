@@ -75,7 +75,8 @@ def words(found: dict) -> str:
         "train + validation; the test split is not read. Early stopping ends training when "
         f"the held-out loss has not fallen by {config['threshold']:.0%} in {config['patience']} "
         f"epochs. Best combination: batch size {best['batch_size']}, learning rate "
-        f"{best['lr']:g}, at most {best['epochs']} epochs. Each row is one trial, scored at both "
+        f"{best['lr']:g}, at most {best['epochs']} epochs; {as_good(found)} others are within a "
+        "standard deviation of it. Each row is one trial, scored at both "
         f"numbers of epochs. A row more than {config['prune_margin']:g} behind the best on the "
         f"same folds is pruned: it is not trained on the remaining folds{to_win(found)}. The "
         f"search took {found['seconds'] / 60:.0f} min ({machine(found)}). A full grid, with every "
@@ -83,6 +84,13 @@ def words(found: dict) -> str:
         f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds per epoch and the "
         f"epochs per fold of the trained models.{mark(found)}"
     )
+
+
+def as_good(found: dict) -> int:
+    """How many combinations have a mean within the standard deviation over the best one's folds."""
+    best = found["best"]["accuracy"]
+    means = [np.mean(one["accuracy"]) for one in found["cells"] if len(one["accuracy"]) > 1]
+    return sum(np.mean(best) - mean <= np.std(best, ddof=1) for mean in means) - 1
 
 
 def to_win(found: dict) -> str:
