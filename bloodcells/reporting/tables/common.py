@@ -61,8 +61,8 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
     return (
         f"{names[0]} against {names[1]} on the same test images: {mean:+.2f} points "
         f"[{mean - half:+.2f}, {mean + half:+.2f}] (mean over {len(tests)} pairs of models, 95 % "
-        f"interval over test images). Images that only the first : only the second classified "
-        f"correctly, by pair: {pairs} (McNemar's exact test: p {p})."
+        f"interval over test images). Images that only the first : only the second has right, "
+        f"by pair: {pairs} (McNemar's exact test: p {p})."
     )
 
 

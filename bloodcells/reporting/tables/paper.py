@@ -65,13 +65,14 @@ def explanation(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> st
     seen = {name: seen_and_unseen(run) for name, run in leaking.items()}
     return (
         f"Honest: mean ± standard deviation over the models of {'/'.join(map(str, runs))} folds of "
-        "train + validation, none trained on a test image; in brackets, the 95 % bootstrap "
-        "interval over test images. As published: the folds are made from all three splits "
+        "train + validation, none trained on a test image [95 % bootstrap interval over test "
+        "images]. As published: the folds are made from all three splits "
         "together, and only the last fold's model is scored. It was trained on about "
         f"{1 - 1 / folds:.0%} of the test images that it is scored on, and on a quarter more "
         "images than the honest models. Its accuracy differs from the honest mean by "
-        f"{gap['CNN']:+.3f} (CNN) and {gap['baseline']:+.3f} (baseline). What the leak itself "
-        f"gives: {seen['CNN']} (CNN), {seen['baseline']} (baseline)."
+        f"{gap['CNN']:+.3f} (CNN) and {gap['baseline']:+.3f} (baseline). The leak itself, accuracy "
+        f"on test images trained on and on the others: CNN {seen['CNN']}, baseline "
+        f"{seen['baseline']}."
     )
 
 
@@ -88,4 +89,4 @@ def seen_and_unseen(run: SavedRun) -> str:
     for part in (right[~unseen], right[unseen]):
         low, high = wilson_interval(int(part.sum()), len(part))
         words.append(f"{part.mean():.3f} [{low:.3f}, {high:.3f}]")
-    return f"{words[0]} on the test images trained on, {words[1]} on the {unseen.sum()} others"
+    return " and ".join(words)
