@@ -46,7 +46,9 @@ def headline(plots: Path) -> str:
             f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    machines = dict.fromkeys(machine(run.metrics) for run in runs.values())
+    machines = {machine(run.metrics).rpartition(", ")[::2] for run in runs.values()}
+    where = " or ".join(sorted({place for place, _ in machines}))
+    precisions = " or ".join(sorted({precision for _, precision in machines}))
     there = releases["cnn-robust"]["elsewhere"]
     models = " or ".join(sorted({str(len(run.probabilities)) for run in runs.values()}))
     many = sum(run.metrics["config"].get("views", 1) > 1 for run in runs.values())
@@ -60,6 +62,6 @@ def headline(plots: Path) -> str:
         "one view. Another laboratory: balanced accuracy over all eight classes on "
         f"`{there['name']}`, {there['images']} white cells of {present} classes. "
         "Training: median seconds per model, on "
-        f"{' or '.join(machines)}.{mark(robust, *releases.values())}"
+        f"{where}, {precisions}.{mark(robust, *releases.values())}"
     )
     return "\n".join([*lines, "", words])
