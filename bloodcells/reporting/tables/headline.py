@@ -57,7 +57,7 @@ def headline(plots: Path) -> str:
         f"Mean ± standard deviation over {models} models (folds in the first two rows, else seeds) "
         f"[95 % bootstrap interval over test "
         f"images]. The last {many} recipes average over 8 views of each image (test-time "
-        "augmentation); the last one is scored on stages of maturation, not on classes. "
+        "augmentation); the last one is scored on stages, not on classes. "
         f"Corrupted: {robust['images']:,} of the test images under 11 corruptions at 5 severities, "
         "one view. Another laboratory: balanced accuracy over all eight classes on "
         f"`{there['name']}`, {there['images']} white cells of {present} classes. "
