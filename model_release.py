@@ -142,16 +142,18 @@ def draw_domains(
     sample = dataset.test.sample(CORRUPTED, args.seed)
     corrupted = unseen.corrupted_accuracy(first.classifier.network, sample, args.seed)
     rows = [
-        ("test images", dataset.test, f"accuracy {at_home:.1%}"),
+        ("test images", dataset.test, f"accuracy {at_home:.1%}, {views} views"),
         (
             "corrupted test images",
             corrupted_examples(dataset.test, 3, args.seed),
-            f"accuracy {np.mean(list(corrupted.values())):.1%}",
+            f"accuracy {np.mean(list(corrupted.values())):.1%}, one view",
         ),
     ]
     if foreign is not None:
         there = first.elsewhere[views]["balanced_accuracy"]
-        rows.append((args.elsewhere.name, foreign, f"balanced accuracy {there:.1%}"))
+        rows.append(
+            (args.elsewhere.name, foreign, f"balanced accuracy\n{there:.1%}, {views} views")
+        )
     domains(path, rows, warning(args))
 
 
