@@ -29,7 +29,7 @@ from bloodcells.training import (
     session,
 )
 
-KILLS = 20 if EVERY else 10
+KILLS = 20 if EVERY else 6
 notes = Path(sys.argv[1])  # what a try leaves for this process to see
 runs = Path(sys.argv[2])
 sys.argv = ["model_cnn.py", *sys.argv[3:], "--output", ""]

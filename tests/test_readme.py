@@ -76,6 +76,7 @@ ELSEWHERE = (  # tested there, on what they need
 TRAINING = [c for c in COMMANDS if not any(script in c for script in ELSEWHERE)]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("command", TRAINING)
 def test_command_runs_on_generated_images(run, sorted_cells, tmp_path, command):
     script, *flags = command.split()[1:]

@@ -34,7 +34,7 @@ def test_killed_again_and_again(whole, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     at_random, within_a_write, resumed = map(int, done.stdout.split()[-3:])
-    assert at_random == within_a_write == (10 if EVERY else 5)
+    assert at_random == within_a_write == (10 if EVERY else 3)
     assert resumed >= 1
     for run in runs.iterdir():
         same(whole, run)
