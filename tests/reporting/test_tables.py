@@ -107,6 +107,14 @@ def test_scores_elsewhere(plots):
         x for x in elsewhere_tables.elsewhere(plots).splitlines() if "classes, with `--" in x
     )
     assert row.endswith("| 0.1235 ± 0.6789 |")
+    answers = {name: {"mean": 0.0, "std": 0.0} for name in CLASS_NAMES}
+    answers |= {"monocyte": {"mean": 0.7, "std": 0.1}, "platelet": {"mean": 0.26, "std": 0.2}}
+    answers["basophil"] = {"mean": 0.04, "std": 0.0}
+    found["elsewhere"]["views"]["8"]["answers"] = {"monocyte": answers}
+    path.write_text(json.dumps(found))
+    count = found["elsewhere"]["counts"]["monocyte"]
+    row = f"| monocyte | {count} | 0.70 ± 0.10 | platelet 26% |"
+    assert row in elsewhere_tables.elsewhere(plots).splitlines()
     del found["elsewhere"]
     path.write_text(json.dumps(found))
     with pytest.raises(UserError, match="--config release with --elsewhere DIR"):

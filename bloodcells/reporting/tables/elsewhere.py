@@ -70,8 +70,24 @@ def elsewhere(plots: Path) -> str:
             f"for all models, over half of them neutrophils, {NORMAL_SMEAR['eosinophil']} "
             f"eosinophils and {NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
             f"value is that of all images.{mark(*found.values(), robust)}",
+            "",
+            *answered(there["cnn-robust"]),
+            "",
+            "`cnn-robust`, eight views, all eight classes possible: recall, and the classes that "
+            "at least one image in twenty is taken for.",
         ]
     )
+
+
+def answered(there: dict) -> list[str]:
+    """Each class's recall on another laboratory's images, and what they are taken for."""
+    lines = [f"| class of `{there['name']}` | images | recall | taken for |", "|---|---|---|---|"]
+    for name, shares in there["views"][VIEWS]["answers"].items():
+        others = sorted(((one["mean"], other) for other, one in shares.items()), reverse=True)
+        taken = [f"{other} {one:.0%}" for one, other in others if other != name and one >= 0.05]
+        recall = deviation(shares[name], 2)
+        lines.append(f"| {name} | {there['counts'][name]} | {recall} | {', '.join(taken)} |")
+    return lines
 
 
 def read_releases(plots: Path) -> dict[str, dict]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bloodcells.cli.presets import PRESETS, load_preset
-from bloodcells.reporting.tables.common import mark, read_study
+from bloodcells.reporting.tables.common import mark, read_run, read_study
+
+ETHERNET = 10e9 / 8  # bytes a second between machines, as assumed for `many_processes`
+LATENCY = 50e-6  # seconds of a message between machines, as assumed there
 
 
 def speed(plots: Path) -> str:
@@ -30,7 +33,10 @@ def speed(plots: Path) -> str:
             fastest(row["predicted_images_per_second"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *words(found)])
+    parameters = read_run(plots, "cnn-best").metrics["model"]["parameters"]
+    cellnet = next(row for row in found["networks"] if row["name"] == "CellNet")
+    growing = many_processes(cellnet, parameters, found["averaging_seconds"])
+    return "\n".join([*lines, "", *words(found), growing + mark(found)])
 
 
 def fastest(rates: dict[str, float]) -> str:
@@ -48,7 +54,8 @@ def words(found: dict) -> list[str]:
         f"{size} px {mib / 1024:.1f} GiB" if mib else f"{size} px unknown"
         for size, mib in found["training_memory_mib_by_pixels"].items()
     )
-    slowest = max(found["help_seconds"].values())
+    slowest, mapped = max(found["help_seconds"].values()), found["mapped_epoch"]
+    above = mapped["mib_above_the_array"]
     return [
         f"- Machine: {machine['processor']}, {machine['threads']} threads; matrix products reach "
         f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16.",
@@ -61,5 +68,33 @@ def words(found: dict) -> list[str]:
         f"- A search whose trials only sleep takes {search['1']:.1f} s with one worker and "
         f"{search['8']:.1f} s with eight: what sharing the trials costs.",
         f"- Peak memory when training CellNet with the whole data set loaded: {memory}.",
-        f"- `--help` of every script answers within {slowest:.2f} s.{mark(found)}",
+        f"- An epoch of the smallest CellNet over {mapped['images']:,} images of a mapped file "
+        f"takes {mapped['seconds']:.0f} s, and {f'{above:,}' if above else 'an unknown number of'} "
+        "MiB above the array's own pages.",
+        f"- `--help` of {len(found['help_seconds'])} scripts answers within {slowest:.2f} s.",
     ]
+
+
+def many_processes(row: dict, parameters: int, averaging: float) -> str:
+    """What torchrun's processes would gain: a network's step with 2, 8 and 64 of them.
+
+    Each computes its part of a batch, as fast as it was measured, and the gradients go once around
+    a ring of machines, in 2 (n - 1) messages of an n-th each (Patarasuk and Yuan, 2009).
+    """
+    batch, rates = row["batch"], row["trained_images_per_second"]
+    alone, size = batch / rates[str(batch)], 4 * parameters  # float32
+    steps = []
+    for processes in (2, 8, 64):
+        images, messages = batch // processes, 2 * (processes - 1)
+        compute = images / rates[str(images)]
+        exchange = messages * (size / processes / ETHERNET + LATENCY)
+        steps.append(
+            f"{processes} of them {compute * 1e3:.1f} + {exchange * 1e3:.1f} ms, "
+            f"{alone / (compute + exchange):.1f} times as fast"
+        )
+    return (
+        f"- Under torchrun, two processes of this machine average {row['name']}'s gradients "
+        f"({size / 1e6:.1f} MB) in {averaging * 1e3:.1f} ms. Estimated for machines like this one, "
+        f"joined by 10 Gbit/s and {LATENCY * 1e6:.0f} µs a message, a step of {batch} images "
+        f"({alone * 1e3:.1f} ms alone) would take: {'; '.join(steps)}."
+    )
