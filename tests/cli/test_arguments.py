@@ -146,7 +146,7 @@ def test_weights_of_other_settings_have_a_name_of_their_own(monkeypatch):
         monkeypatch.setattr("sys.argv", ["model_release.py", *flags])
         return scripts.parse_release(str(ROOT / "model_release.py")).weights.stem
 
-    assert weights() == weights("--output", "/tmp/release") == "cnn-robust"
+    assert weights() == weights("--output", "mine/release") == "cnn-robust"
     assert weights("--config", "release-best") == "cnn-best"
     assert weights("--false-alarms", "0.05") == "release-false-alarms-0.05"
     assert weights("--run", "/old/plots/cnn-robust") == "release-run-cnn-robust"
