@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,8 @@ INK = (220, 20, 60)
 
 def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) -> None:
     """Write the run folder, with `content` as its metrics.json. Raises `UserError`."""
-    pictures = {one.file: "" for one in predictions}
-    for number, file in enumerate(pictures, start=1):
-        pictures[file] = f"field-{number:03}.png"
+    files = dict.fromkeys(one.file for one in predictions)
+    pictures = {file: f"field-{number:03}.png" for number, file in enumerate(files, start=1)}
     columns = ("path", "label", "probability", "x", "y", "side", "picture")
     rows: list[Sequence] = [columns]
     for one in predictions:
@@ -27,8 +27,8 @@ def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) 
         rows.append([one.path, one.label, one.probability, *places, pictures[one.file]])
 
     def fill(folder: Path) -> None:
-        for file, picture in pictures.items():
-            draw(folder / picture, file, [one for one in predictions if one.file == file])
+        for file, cells in itertools.groupby(predictions, key=lambda one: one.file):
+            draw(folder / pictures[file], file, list(cells))
         run_folder.write_csv(folder / "cells.csv", rows)
         run_folder.write_json(folder / "metrics.json", content)
 
