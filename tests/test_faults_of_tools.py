@@ -5,6 +5,7 @@ import os
 import shutil
 from contextlib import suppress
 
+import medmnist
 import numpy as np
 import onnxruntime
 import pytest
@@ -118,6 +119,7 @@ def test_error_at_a_call_of_a_download(faults, tmp_path, monkeypatch, capsys, na
     monkeypatch.setattr(download, "from_official", fetch)
     monkeypatch.setattr(download, "official", lambda *rest: hashlib.md5(content).hexdigest())
     monkeypatch.delenv("MEDMNIST_ROOT", raising=False)
+    monkeypatch.setattr(medmnist.info, "DEFAULT_ROOT", str(tmp_path / "default"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     faults.arm(tmp_path / "whole")
     download.find_or_download(tmp_path / "whole", 28)
