@@ -255,6 +255,7 @@ def test_file_that_is_no_database(fails, preset, tmp_path):
         ("lr = [0.001, 0.1]", "lr = {low = 0.01, high = 0.1}", "a grid needs a list"),
         ("lr = [0.001, 0.1]", "lr = 3", "neither a list of values nor"),
         ("[space]", "[other]", "unknown key 'other'"),
+        (GRID[GRID.index("[space]") :], "space = 3", "space is not a table"),
         ("lr = [0.001, 0.1]", "lr = [0.1, 0.1]", "is listed twice"),
         ("lr = [0.001, 0.1]", "views = [1, 8]", "not a setting that a search can vary"),
         ("batch-size = [64, 128]\nlr = [0.001, 0.1]", "", "varies nothing but epochs"),

@@ -54,9 +54,15 @@ def load_preset(path: Path) -> dict:
 
 
 def read_preset(parser: argparse.ArgumentParser, path: Path, tables: Sequence[str] = ()) -> dict:
-    """The defaults that a preset sets: its settings, parsed, and its `tables`, unchanged."""
+    """The defaults that a preset sets: its settings, parsed, and its `tables`, unchanged.
+
+    Raises `UserError` for what is no setting, or no table.
+    """
     preset = load_preset(path)
     as_they_are = {name: preset.pop(name) for name in tables if name in preset}
+    for name, table in as_they_are.items():
+        if not isinstance(table, dict):
+            raise UserError(f"{path}: {name} is not a table, which begins with the line [{name}]")
     return {**read_settings(parser, preset, path), **as_they_are}
 
 

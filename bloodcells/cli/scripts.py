@@ -24,7 +24,7 @@ from bloodcells.cli.flags import (
     add_training_flags,
     add_work_flags,
 )
-from bloodcells.cli.types import fraction, location, positive, up_to, whole_number
+from bloodcells.cli.types import fraction, integer, location, name, positive, up_to, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -152,6 +152,7 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
     )
     group.add_argument(
         "--storage",
+        type=name,
         metavar="URL",
         help="database of the study, shared by all workers (default: study.db in --output)",
     )
@@ -274,7 +275,9 @@ def parse_architecture(script: str) -> Namespace:
     """The command line of architecture.py."""
     parser = Parser(script)
     parser.add_argument("--model", help="class in models.py (default: all)")
-    parser.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
+    parser.add_argument(
+        "--size", type=integer, choices=SIZES, default=28, help="image side in pixels"
+    )
     parser.add_argument(
         "--output",
         type=location,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag
-from bloodcells.cli.types import fraction, location, name, whole_number
+from bloodcells.cli.types import fraction, integer, location, name, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -26,7 +26,7 @@ def parse_predict(script: str) -> Namespace:
     )
     parser.add_argument(
         "--views",
-        type=int,
+        type=integer,
         choices=(1, 8),
         default=1,
         help="rotations and reflections to average over; 8: more accurate, 8 times as slow",
@@ -259,7 +259,7 @@ def parse_demo(script: str) -> Namespace:
         help="trained weights, with the .json file of the same name",
     )
     parser.add_argument(
-        "--views", type=int, choices=(1, 8), default=1,
+        "--views", type=integer, choices=(1, 8), default=1,
         help="rotations and reflections to average over",
     )  # fmt: skip
     add_device_flag(parser)

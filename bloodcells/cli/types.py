@@ -9,9 +9,11 @@ from pathlib import Path
 
 
 def name(text: str) -> str:
-    """An argparse type: a name that is not empty."""
+    """An argparse type: a name that is not empty, and that the system can have."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty name; perhaps a shell variable is not set")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} has a null character")
     return text
 
 
@@ -24,21 +26,26 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     """An argparse type: an integer from `low` to `high`, inclusive."""
 
     def convert(text: str) -> int:
-        try:
-            value = int(text) if text.isascii() else low - 1
-        except ValueError:
-            value = low - 1
+        value = number(text, int)
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not an integer from {low} to {high}")
-        return value
+        return int(value)
 
     return convert
 
 
-def number(text: str) -> float:
-    """A float; NaN if the text is not a number in ASCII digits."""
+def integer(text: str) -> int:
+    """An argparse type: an integer, for a flag with choices."""
+    value = number(text, int)
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer")
+    return int(value)
+
+
+def number(text: str, kind: type[int] | type[float] = float) -> float:
+    """A number; NaN if the text is none, or not in ASCII digits alone, without separators."""
     try:
-        return float(text) if text.isascii() else math.nan
+        return kind(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         return math.nan
 

@@ -50,7 +50,10 @@ def test_help_and_a_wrong_flag_load_nothing_slow(script):
         (["--output", ""], "an empty name; perhaps a shell variable is not set"),
         (["--data-root", " "], "an empty name"),
         (["--epochs", "\u0663"], "is not an integer"),  # an Arabic digit
+        (["--epochs", "1_0"], "is not an integer"),
+        (["--size", "\u0662\u0668"], "is not an integer"),
         (["--lr", "\u0660.1"], "is not a positive number"),
+        (["--lr", "1_0"], "is not a positive number"),
         (["--device", "tpu"], "invalid choice"),
         (["--protocol", "best"], "invalid choice"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
@@ -74,6 +77,7 @@ def test_wrong_flags(fails, script, flags, says):
         ("epochs =", "not a readable TOML file"),
         (f"epochs = {'[' * 10_000}", "not a readable TOML file"),
         ("[training]\nepochs = 3", "unknown key 'training'"),
+        ('data-root = "a\\u0000b"', "has a null character"),
         ("base = 'nothing'", "base nothing: no such file; the presets of .config/ are"),
         ("base = 'mine.toml'", "it is its own base"),
         ("base = './../cycle/mine.toml'", "it is its own base"),
