@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from bloodcells import ROOT
+from bloodcells.cli.arguments import run_script
 
 
 def main() -> None:
@@ -18,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -22,7 +22,7 @@ from bloodcells import ROOT
 from bloodcells.cli import signals
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
-from bloodcells.cli.types import location, whole_number
+from bloodcells.cli.types import integer, location, whole_number
 from bloodcells.errors import UserError, without_passwords
 from bloodcells.tracking.provenance import code_of
 
@@ -42,7 +42,12 @@ NOT_RESULTS = (
     *("synthetic", "protocol", "storage", "trials"),
 )
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # what is wrong with a disk
+MENDABLE = {  # by the user: what is wrong with a disk, a permission or a name
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EROFS, errno.EIO), "use another disk"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR), "name another file"),
+}
 
 P = ParamSpec("P")
 
@@ -89,7 +94,9 @@ def make_parser(script: str, preset: str) -> Parser:
         metavar="DIR",
         help="folder of bloodmnist.npz (default: $MEDMNIST_ROOT, ~/.medmnist, then a download)",
     )
-    data.add_argument("--size", type=int, choices=SIZES, default=28, help="image side in pixels")
+    data.add_argument(
+        "--size", type=integer, choices=SIZES, default=28, help="image side in pixels"
+    )
     data.add_argument(
         "--synthetic",
         action=argparse.BooleanOptionalAction,
@@ -237,6 +244,8 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
     it. With BLOODCELLS_DEBUG=1, a defect ends in its traceback.
     """
     signals.end_in_one_line()
+    if sys.stderr is None:  # closed by `2>&-`; messages would go among the results
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, ends with the process
     try:
         main(*args, **kwargs)
     except UserError as error:
@@ -252,8 +261,9 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # of a GPU; torch may not be loaded here
             fail("error: the device is out of memory; lower --batch-size", 2)
-        if isinstance(error, OSError) and error.errno in DISK:
-            fail(f"error: {error.filename or 'a file'}: {error.strerror}; make room", 2)
+        if isinstance(error, OSError) and error.errno in MENDABLE:
+            what = f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
+            fail(f"error: {what}; {MENDABLE[error.errno]}", 2)
         if os.environ.get("BLOODCELLS_DEBUG"):
             raise
         reason = f"{type(error).__name__}: {error}"[:300]

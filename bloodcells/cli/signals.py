@@ -43,7 +43,11 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def report(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Report an interruption in one line; anything else as Python does."""
+    """Report an interruption or a missing package in one line; anything else as Python does."""
+    if isinstance(error, ModuleNotFoundError):
+        name = os.path.basename(sys.argv[0])
+        print(f"{name}: error: {error}; run make setup, and use its Python", file=sys.stderr)
+        os._exit(2)
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, traceback)
         return

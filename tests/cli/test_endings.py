@@ -1,5 +1,6 @@
 """How scripts end: exit codes, one line, and where the traceback of a defect is."""
 
+import errno
 import os
 import shlex
 import signal
@@ -51,14 +52,49 @@ def test_debugging_shows_the_traceback():
         arguments.run_script(lambda: 1 / 0)
 
 
-def test_a_full_disk_is_no_defect(capsys, monkeypatch):
-    def full():
-        raise OSError(28, "No space left on device", "log.txt")
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (errno.ENOSPC, "No space left on device; make room"),
+        (errno.EACCES, "Permission denied; change its permissions"),
+        (errno.ENAMETOOLONG, "File name too long; name another file"),
+    ],
+)
+def test_what_the_system_refuses_is_no_defect(capsys, error, says):
+    def refused():
+        raise OSError(error, os.strerror(error), "log.txt")
 
     with pytest.raises(SystemExit) as stop:
-        arguments.run_script(full)
+        arguments.run_script(refused)
     assert stop.value.code == 2
-    assert "error: log.txt: No space left on device; make room" in capsys.readouterr().err
+    assert f"error: log.txt: {says}" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_one_line(tmp_path):
+    command = [sys.executable, "-S", "predict.py", "cell.png"]  # -S: without installed packages
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("predict.py: error: No module named")
+    assert "make setup" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell's redirection")
+@pytest.mark.parametrize(
+    ("redirected", "code"), [("2>&-", 2), ("nothing >/dev/full", 2), ("nothing 2>&- >&-", 2)]
+)
+def test_closed_and_full_streams(redirected, code):
+    command = f"{shlex.quote(sys.executable)} predict.py nothing.png {redirected}"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_the_list_of_scripts_on_a_full_disk():
+    command = f"{shlex.quote(sys.executable)} -m bloodcells > /dev/full"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_password_is_not_stored(monkeypatch, capsys):
