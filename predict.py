@@ -18,6 +18,7 @@ from bloodcells.cli.tools import parse_predict
 if __name__ == "__main__":
     run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
 
+import io
 import itertools
 import sys
 from argparse import Namespace
@@ -153,6 +154,8 @@ def classify(
     while batch := list(itertools.islice(waiting, args.batch_size)):
         foreign = np.array([image.foreign for image in batch])
         results = model.predict(pixels_of(batch), foreign, args.batch_size)
+        if not np.isfinite(results[0]).all():
+            raise UserError(f"--weights {args.weights}: they give no probabilities; use others")
         for image, values, distance in zip(batch, *results, strict=True):
             if args.save_crops is not None:
                 name = f"{next(numbers):06}-{Path(image.name).stem[:60]}.png"
@@ -191,10 +194,9 @@ def prediction(
 
 def save_crop(path: Path, image: UserImage) -> None:
     """Save what the network sees of an image. Raises `UserError`."""
-    try:
-        Image.fromarray(cast(np.ndarray, image.pixels)).save(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    content = io.BytesIO()
+    Image.fromarray(cast(np.ndarray, image.pixels)).save(content, "PNG")
+    run_folder.write_whole(path, content.getvalue(), durable=False)  # there may be many
 
 
 def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Prediction]:

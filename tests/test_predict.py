@@ -123,7 +123,7 @@ def test_name_that_is_no_text(predict, tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff\xfe.png"
     with open(path, "wb") as file:
         Image.fromarray(CELLS[0]).save(file, "PNG")
-    for format in ("table", "csv", "json"):
+    for format in ("table", "csv", "json", "html"):
         assert predict(os.fsdecode(path), "--format", format).code == 0
     labelled = os.fsencode(tmp_path) + b"/monocyte/\xff\xfe.png"
     os.mkdir(os.path.dirname(labelled))

@@ -70,3 +70,16 @@ def test_counts_of_single_cells(predict, twelve):
     labels = Counter(row["label"] for row in json.loads(outcome.out))
     for name, count in labels.items():
         assert re.search(rf"\n  {name} +{count}\b", outcome.err)
+
+
+def test_crops_replace_links_and_leave_what_they_lead_to(predict, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years")
+    image = tmp_path / "cell.png"
+    field((28, 28), (14, 14, 6)).save(image)
+    crop = tmp_path / "crops" / "000001-cell.png"
+    crop.parent.mkdir()
+    crop.symlink_to(tmp_path / "thesis.txt")
+    assert predict(image, "--save-crops", crop.parent).code == 0
+    assert (tmp_path / "thesis.txt").read_text() == "three years"
+    assert Image.open(crop).size == (28, 28)
+    assert [path.name for path in crop.parent.iterdir()] == [crop.name]

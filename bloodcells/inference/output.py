@@ -119,7 +119,9 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
 def as_html(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Predictions as a page of its own: each image as the network saw it, and its class."""
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    yield page.render(predictions=predictions)
+    # a name that is not UTF-8 holds half a surrogate pair, which cannot be encoded
+    text = page.render(predictions=predictions)
+    yield text.encode(errors="xmlcharrefreplace").decode()
 
 
 AS = {"table": as_table, "csv": as_csv, "json": as_json, "html": as_html}
@@ -137,9 +139,10 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
         # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
         try:
+            terminal = sys.stdout.isatty()
             for line in AS[form](predictions):
-                last = line
-                sys.stdout.write(f"{line}\n")  # `print` could be interrupted before the break
+                last = printable(line, kept="\r\n") if terminal else line
+                sys.stdout.write(f"{last}\n")  # `print` could be interrupted before the break
             sys.stdout.flush()
         except KeyboardInterrupt as stop:
             if form == "json" and not last.endswith("]"):

@@ -51,7 +51,9 @@ def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
     """
     shown = []
     for path in sorted(folder.glob("*.png")):
-        if path.is_symlink() or not (content := path.read_bytes()).startswith(PNG):
+        if path.is_symlink() or not path.is_file():
+            continue
+        if not (content := path.read_bytes()).startswith(PNG):
             continue
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         made_on = "training and held-out images" if path.stem == "learning_curves" else split

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import statistics
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from bloodcells.errors import UserError
 from bloodcells.reporting import html
 from bloodcells.reporting.tables.common import cell
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.files import read_json
 
 SCORES = {
     "accuracy": "accuracy",
@@ -83,7 +83,7 @@ RESULTS = {
     "bench": "bench.json",
     **dict.fromkeys(("ablation", "ablation-robust"), "ablation.json"),
 }
-UNFIT = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+UNFIT = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 Block = Callable[[Path], str]
 
 
@@ -146,11 +146,9 @@ def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
 def read_result(path: Path) -> dict:
     """Read a result file. Raises `UserError` if missing, of generated images or edited code."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except FileNotFoundError as error:
         raise UserError(f"not finished, as it has no {path.name}") from error
-    except RecursionError as error:
-        raise UserError(f"{path.name} is nested too deeply") from error
     if found.get("dataset", {}).get("synthetic"):
         raise UserError("made from generated images: not a result")
     if "photographs" in (name := found.get("dataset", {}).get("name", "")):

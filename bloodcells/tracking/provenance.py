@@ -17,8 +17,10 @@ from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.tracking.code_hash import combined, different, digest, file_hash, hashes
+from bloodcells.tracking.files import read_json
 
 RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # results files
+ENTRY = {"script": str, "edited": list, "files": dict}  # what `recorded` checks
 LIST = "code.json"  # in plots/: the hashes of committed code, by script
 
 
@@ -158,9 +160,9 @@ def known_code(script: str, files: dict[str, str]) -> dict[str, str]:
     records = [recorded(folder) for folder in sorted((ROOT / "plots").glob("*/"))]
     known = [r["files"] for r in records if r and r["script"] == script and not r["edited"]]
     try:
-        listed = json.loads((ROOT / "plots" / LIST).read_text(encoding="utf-8"))
+        listed = read_json(ROOT / "plots" / LIST)
         known.insert(0, listed[script])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         pass  # then only the results tell
     return files if files in known else next(iter(known), {})
 
@@ -169,8 +171,10 @@ def recorded(folder: Path) -> dict | None:
     """The `code` entry of the results in a folder; None if it is missing or unreadable."""
     for name in RESULTS:
         try:
-            return json.loads((folder / name).read_text(encoding="utf-8"))["code"]
-        except (OSError, ValueError, KeyError, TypeError):
+            code = read_json(folder / name)["code"]
+            if all(isinstance(code[key], kind) for key, kind in ENTRY.items()):
+                return code
+        except (OSError, ValueError, LookupError, TypeError):
             continue
     return None
 

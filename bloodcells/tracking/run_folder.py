@@ -22,6 +22,7 @@ import numpy as np
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.tracking import provenance
+from bloodcells.tracking.files import read_json, regular
 from bloodcells.tracking.provenance import Code
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -122,14 +123,18 @@ def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
             print(f"{scratch} could not be removed; it can be deleted")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically; if that fails, keep the previous one and raise `UserError`."""
+def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write a file atomically; if that fails, keep the previous one and raise `UserError`.
+
+    `durable`: it is on disk at the end, and survives a power cut.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -137,7 +142,8 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path}: cannot be written: {error.strerror or error}; the previous file is unchanged"
         ) from error
-    keep_names(path.parent)
+    if durable:
+        keep_names(path.parent)
 
 
 def keep_names(folder: Path) -> None:
@@ -160,7 +166,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     """The rows of a finished experiment's history.csv. Raises `UserError`."""
     path = folder / "history.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with regular(path).open(encoding="utf-8", newline="") as file:
             return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
@@ -188,9 +194,11 @@ def write_csv(path: Path, rows: Sequence[Sequence]) -> None:
 def read(folder: Path) -> SavedRun:
     """Read a finished experiment. Raises `UserError` if it is missing or damaged."""
     try:
-        run = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+        run = read_json(folder / "metrics.json")
+        with np.load(regular(folder / "predictions.npz"), allow_pickle=False) as arrays:
             saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"])
+        if saved.probabilities.ndim != 3 or not np.isfinite(saved.probabilities).all():
+            raise ValueError("predictions.npz holds no probabilities")
         if missing := {"dataset", "model", "config", "test", "leaks_test_images"} - run.keys():
             raise KeyError(f"metrics.json lacks {', '.join(sorted(missing))}")
         run["config"].setdefault("labels", "classes")  # from before there were stages

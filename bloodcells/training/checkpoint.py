@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bloodcells.errors import UserError
 from bloodcells.tracking.code_hash import different
+from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import write_whole
 from bloodcells.training import distributed
 from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
@@ -71,6 +72,11 @@ class CheckpointFolder:
 
     def take(self, resume: bool, overwrite: bool) -> bool:
         """`begin`, in the process that writes; False if the experiment is already finished."""
+        if self.folder.is_symlink():  # what it leads to is not ours to clear
+            raise UserError(
+                f"--output {self.run}: its folder {self.folder.name}/ is a link; remove it, or "
+                "pass another --output"
+            )
         with self.locks.turn():
             unfinished, finished = self.known.exists(), self.result.exists()
             if unfinished and not (resume or overwrite):
@@ -227,6 +233,8 @@ def read(path: Path, mark: str) -> dict | None:
         if content.pop("mark") != mark:
             raise ValueError("it is of another run")
         return content
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file raises one of many kinds
         raise damaged(path, error) from error
 
@@ -242,7 +250,7 @@ def damaged(path: Path, error: Exception) -> UserError:
 def kept_identity(path: Path) -> dict:
     """The identity of an unfinished experiment. Raises `UserError`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
 
@@ -250,10 +258,10 @@ def kept_identity(path: Path) -> dict:
 def finished_identity(result: Path) -> dict:
     """The identity of a finished experiment, as far as its results say. Raises `UserError`."""
     try:
-        content = json.loads(result.read_text(encoding="utf-8"))
+        content = read_json(result)
         code = {"code": content["code"]["files"]} if "code" in content else {}
         return {**content["config"], **code, "data file": content["dataset"]}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import filelock
 
 from bloodcells.errors import UserError
+from bloodcells.tracking.run_folder import write_whole
 
 try:
     import fcntl
@@ -65,7 +66,7 @@ class ModelLocks:
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         for name in self.names:
             text = f" (process {os.getpid()} on {platform.node()}, since {since})"
-            (self.folder / f"{name}.owner").write_text(text, encoding="utf-8")
+            write_whole(self.folder / f"{name}.owner", text.encode())
 
     def owner(self, name: str) -> str:
         """Who trains a model, in words; nothing if that cannot be read."""

@@ -103,6 +103,12 @@ def test_weights_that_are_not_finite(complaint, weights, tmp_path, value):
     assert "some weights are NaN or infinite" in line
 
 
+def test_weights_whose_answers_overflow(complaint, weights, tmp_path):
+    state = {name: value.float() * 1e30 for name, value in load_file(weights).items()}
+    line = complaint(copied(weights, tmp_path / "large.safetensors", state))
+    assert "they give no probabilities" in line
+
+
 def test_a_card_of_a_huge_network_takes_no_memory(complaint, weights, tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(torch.nn.init, "kaiming_normal_", lambda w, **_: made.append(w.device.type))

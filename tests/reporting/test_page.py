@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 
 import pytest
@@ -69,6 +70,28 @@ def test_only_pictures_of_the_folder_itself_are_shown(plots, tmp_path):
     assert base64.b64encode(b"the secret").decode() not in text
     assert 'id="run-good"' in text
     assert ">picture; data" not in text
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "a.png", "history.csv"])
+def test_what_is_no_file_is_left_out(plots, name):
+    (plots / "good" / name).unlink(missing_ok=True)
+    os.mkfifo(plots / "good" / name)  # reading it would wait for ever
+    (plots / "hostile" / "b.png").mkdir()
+    write_page(plots, BLOCKS, plots / "report.html")
+    text = (plots / "report.html").read_text()
+    assert ('id="run-good"' in text) == (name != "metrics.json")
+    assert 'id="run-hostile"' in text
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + "0" * 400])
+def test_a_number_that_is_none_is_left_out(fails, plots, quick_run, number):
+    path = plots / "good" / "metrics.json"
+    text = path.read_text().replace('"mean": 0.25', f'"mean": {number}')
+    path.write_text(text)
+    left_out = write_page(plots, BLOCKS, plots / "report.html")
+    assert any(line.startswith("good: ") and "not a finite number" in line for line in left_out)
+    line = fails("report.py", "--compare", plots / "good", quick_run)
+    assert "the results are damaged" in line
 
 
 def test_studies_of_generated_images_and_without_results(plots, quick_run):

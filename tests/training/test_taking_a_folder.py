@@ -76,3 +76,25 @@ def test_two_processes_on_one_folder(fails, run, stopped, tmp_path):
 def test_finished_run_is_no_other(fails, whole):
     line = fails("model_cnn.py", *SMALL, "--lr", 0.01, "--output", whole, "--resume")
     assert "different lr 0.005 there, 0.01 now" in line
+
+
+def test_a_checkpoint_folder_that_leads_elsewhere(fails, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("three years")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "checkpoint").symlink_to(theirs)
+    for flags in ((), ("--overwrite",), ("--resume",)):
+        line = fails("model_cnn.py", *SMALL, "--output", run, *flags)
+        assert "its folder checkpoint/ is a link" in line
+    assert [path.name for path in theirs.iterdir()] == ["thesis.txt"]
+
+
+def test_a_lock_s_file_that_leads_elsewhere(run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years")
+    folder = tmp_path / "run" / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / "seed-0.owner").symlink_to(tmp_path / "thesis.txt")
+    assert run("model_cnn.py", *SMALL, "--output", folder.parent).code == 0
+    assert (tmp_path / "thesis.txt").read_text() == "three years"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar
 from bloodcells.tracking import provenance, run_folder
+from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import SavedRun
 
 PAPER = {"CNN": "cnn-paper", "baseline": "baseline"}
@@ -140,7 +140,7 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
 def read_study(path: Path, preset: dict, command: str) -> dict:
     """A study's JSON. Raises `UserError` if it is missing or does not belong in a table."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read; run {command}") from error
     check_origin(path, found)
