@@ -12,7 +12,7 @@ All numbers come from the JSON files and predictions.npz of finished experiments
 code are shown only by --compare.
 """
 
-from bloodcells.cli.arguments import printable, run_script
+from bloodcells.cli.arguments import MENDABLE, printable, run_script
 from bloodcells.cli.tools import parse_report
 
 if __name__ == "__main__":
@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.errors import UserError
-from bloodcells.reporting.comparison import write_comparison
+from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import UNFIT, Block, write_page
 from bloodcells.reporting.results import draw_again
@@ -77,7 +77,7 @@ def main() -> None:
         page = args.plots / "report.html"
         blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
         for line in write_page(args.plots, blocks, page):
-            print(f"left out of {page}: {' '.join(line.split())}")
+            print(f"left out of {page}: {printable(' '.join(line.split()))}")
     write_code_list(args.plots / provenance.LIST, args.check)
     before = {args.root / name: read_document(args.root / name) for name in BLOCKS}
     after = {
@@ -101,6 +101,10 @@ def sound(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except OSError as error:
+        if error.filename is None or error.errno in MENDABLE:
+            raise  # of what is written, not of a result
+        raise UserError(f"{what}: a result is damaged, make it anew: {error}") from error
     except UNFIT as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else repr(error)
         raise UserError(f"{what}: a result is damaged, make it anew: {reason}") from error
@@ -111,8 +115,10 @@ def compare(args: Namespace) -> None:
     runs = [run_folder.read(run_folder.find(path)) for path in args.compare]
     page = args.plots / "comparison.html"
     with sound("--compare"):
-        print(printable(compare_runs(runs), kept="\n"))
+        refuse_equal_names(runs)
+        text = compare_runs(runs)
         missing = write_comparison(runs, page, args.data_root)
+    print(printable(text, kept="\n"))
     if missing:
         print(f"{page} has no picture of the images: {missing}")
     print(f"wrote {page}")

@@ -98,11 +98,13 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     metrics = metrics_of(plots / "cnn-paper")
     held_out = np.mean([row["val"]["accuracy"] for row in metrics["runs"]])
     assert lines[2].startswith(f"cnn-paper   {held_out:.4f} ± ")
+    low, high = (metrics["test"]["accuracy"][key] for key in ("low", "high"))
     assert f"{metrics['test']['accuracy']['mean']:.4f} ± " in lines[2]
+    assert f" [{low:.3f}, {high:.3f}]" in lines[2]
     assert "lr: 0.001 | 0.5" in lines
     assert any(x.startswith("cnn-paper: edited since commit ") and "models.py" in x for x in lines)
     assert lines[-5:-2] == [
-        "on the same test images, only baseline : only cnn-paper right",
+        "on the same test images, by pair of models, only baseline : only cnn-paper right",
         *["  0 : 0, p = 1"] * 2,
     ]
     line = fails("report.py", "--compare", plots / "baseline", plots / "nothing")

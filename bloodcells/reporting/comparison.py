@@ -25,7 +25,6 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
 
     `data_root` is that of `bloodmnist.load`. Raises `UserError` if the page cannot be written.
     """
-    refuse_equal_names(runs)
     missing, test = None, None
     try:
         test = dataset_of(runs[0], data_root).test
@@ -100,15 +99,13 @@ def classes(first: SavedRun, other: SavedRun) -> dict:
 
 
 def tests(first: SavedRun, other: SavedRun) -> dict:
-    """The table of McNemar's exact tests: one per pair of models, or one of the mean models."""
-    rows, caption = [], "McNemar's exact test on the same test images, by pair of models"
-    pairs = model_pairs(first, other)
-    if pairs is None:
-        pairs = [(first.probabilities.mean(0), other.probabilities.mean(0))]
-        caption = "McNemar's exact test on the same test images, of the models' mean probabilities"
+    """The table of McNemar's exact tests."""
+    rows: list[list[str]] = []
+    of, pairs = model_pairs(first, other)
     for number, (one, two) in enumerate(pairs, start=1):
         found = mcnemar(first.labels, one.argmax(1), two.argmax(1))
         cells = (found["only_first"], found["only_second"], f"{found['p']:.2g}")
         rows.append([str(number), *map(str, cells)])
     names = (f"only {first.folder.name} right", f"only {other.folder.name} right")
+    caption = f"McNemar's exact test on the same test images, {of}"
     return {"caption": caption, "heads": ["pair", *names, "p"], "rows": rows}

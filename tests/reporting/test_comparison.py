@@ -1,11 +1,16 @@
 """report.py --compare: two finished experiments side by side, as text and as a page."""
 
 import json
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from written import change, fetches_nothing, metrics_of
 
 from bloodcells.reporting.tables.compare import recalls
@@ -34,6 +39,7 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
     ensembles = [part.probabilities.mean(0).argmax(1) == first.labels for part in (first, other)]
     won, lost = (np.sum(a & ~b) for a, b in (ensembles, ensembles[::-1]))
     assert f"<td>1</td><td>{won}</td><td>{lost}</td>" in text
+    assert f"  {won} : {lost}, p = " in outcome.out
     for name, before, after in recalls(first, other):
         cells = f"<td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td><td>{after - before:+.3f}"
         assert cells in text
@@ -52,6 +58,27 @@ def test_data_that_is_not_at_hand(run, quick_run, tmp_path):
     text = (tmp_path / "comparison.html").read_text()
     assert text.count("data:image/png;base64,") == 1
     assert "<li>neither settings nor code</li>" in text
+
+
+def test_probabilities_that_are_none(fails, quick_run, tmp_path):
+    copy = Path(shutil.copytree(quick_run, tmp_path / "copy"))
+    with np.load(copy / "predictions.npz") as saved:
+        arrays = dict(saved)
+    np.savez(
+        copy / "predictions.npz", **arrays | {"probabilities": arrays["probabilities"] * np.nan}
+    )
+    line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
+    assert "predictions.npz holds no probabilities" in line
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_full_disk_is_no_damage(quick_run, tmp_path):
+    shutil.copytree(quick_run, tmp_path / "copy")
+    script = f"{shlex.quote(sys.executable)} report.py --plots {shlex.quote(str(tmp_path))}"
+    command = f"{script} --compare {quick_run} {shlex.quote(str(tmp_path / 'copy'))} > /dev/full"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "No space left on device; make room" in done.stderr
 
 
 def test_damaged_history(fails, quick_run, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar
+from bloodcells.reporting.tables.common import cell
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named
 
@@ -24,7 +25,7 @@ def compare_runs(runs: list[SavedRun]) -> str:
             raise UserError(f"{run.folder}: on different data from {first.folder}")
     width = max(len(name) for name in ("experiment", *(run.folder.name for run in runs)))
     lines = [
-        f"{'experiment':{width}}  {'held-out accuracy':17}  {'test accuracy':17}  models  "
+        f"{'experiment':{width}}  {'held-out accuracy':17}  {'test accuracy':32}  models  "
         "s per model"
     ]
     lines += [line(run, width) for run in runs]
@@ -36,14 +37,17 @@ def compare_runs(runs: list[SavedRun]) -> str:
 
 
 def line(run: SavedRun, width: int) -> str:
-    """Mean ± standard deviation over an experiment's models, and their median seconds."""
+    """An experiment's accuracies, held out and on the test split, and its models' median seconds.
+
+    They are means ± standard deviations over models, on the test split with the 95 % interval.
+    """
     rows = run.metrics["runs"]
     held_out = [row["val"]["accuracy"] for row in rows if row["val"]]
-    tested = [row["test"]["accuracy"] for row in rows if row["test"]]
+    tested = cell(run.metrics["test"]["accuracy"], 4)
     seconds = np.median([row["train_seconds"] for row in rows])
     leaks = "  (trained on test images)" if run.metrics["leaks_test_images"] else ""
     return (
-        f"{run.folder.name:{width}}  {spread(held_out):17}  {spread(tested):17}  {len(rows):6}  "
+        f"{run.folder.name:{width}}  {spread(held_out):17}  {tested:32}  {len(rows):6}  "
         f"{seconds:11.0f}{leaks}"
     )
 
@@ -77,24 +81,24 @@ def differences(runs: list[SavedRun]) -> list[str]:
 
 def paired(first: SavedRun, other: SavedRun) -> list[str]:
     """McNemar's exact test for each pair of models, on the test images that both were scored on."""
-    pairs = model_pairs(first, other)
-    if pairs is None:
-        return [
-            f"{first.folder.name} and {other.folder.name}: not paired, as their numbers of models "
-            "differ"
-        ]
-    lines = [f"on the same test images, only {first.folder.name} : only {other.folder.name} right"]
+    of, pairs = model_pairs(first, other)
+    names = f"only {first.folder.name} : only {other.folder.name} right"
+    lines = [f"on the same test images, {of}, {names}"]
     for one, two in pairs:
         test = mcnemar(first.labels, one.argmax(1), two.argmax(1))
         lines.append(f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}")
     return lines
 
 
-def model_pairs(first: SavedRun, other: SavedRun) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """The probabilities of each pair of models; None if their numbers differ."""
-    if len(first.probabilities) != len(other.probabilities):
-        return None
-    return list(zip(first.probabilities, other.probabilities, strict=True))
+def model_pairs(first: SavedRun, other: SavedRun) -> tuple[str, list[tuple]]:
+    """What is paired, in words, and the probabilities (N, classes) of each pair.
+
+    Model by model; if the experiments have different numbers of models, the means over them.
+    """
+    one, two = first.probabilities, other.probabilities
+    if len(one) != len(two):
+        return "by the models' mean probabilities", [(one.mean(0), two.mean(0))]
+    return "by pair of models", list(zip(one, two, strict=True))
 
 
 def by_class(first: SavedRun, other: SavedRun) -> list[str]:
