@@ -240,4 +240,4 @@ def test_runs_from_another_folder_and_on_a_terminal_shows_a_bar(tmp_path):
     os.close(ours)
     assert process.returncode == 0
     assert b"2/2" in shown
-    assert "run 1/2 epoch" not in out
+    assert "run 1/2 epoch 1/1: loss" in out  # the file that it is redirected to has lines

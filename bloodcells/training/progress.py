@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 from tqdm import tqdm
 
 from bloodcells.training import distributed
 
 
 class Progress:
-    """Shows the epochs of all models: a progress bar on a terminal, else one line per epoch.
+    """Shows the epochs of all models: a bar on a terminal, a line per epoch in a file or pipe.
 
     The time left is estimated from the mean epoch so far, with the time between epochs.
     """
 
     def __init__(self, runs: int, epochs: int, quiet: bool = False):
-        self.quiet = quiet
-        silent = quiet or bool(distributed.rank()) or None  # None: no bar without a terminal
-        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent, smoothing=0)
+        silent = quiet or bool(distributed.rank())
+        # the bar is on standard error; None: only if that is a terminal
+        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent or None, smoothing=0)
+        self.lines = not silent and (self.bar.disable or not sys.stdout.isatty())
         self.runs, self.epochs = runs, epochs
         self.run = 0  # the current one, from 1
 
@@ -41,6 +44,7 @@ class Progress:
         rate = f"{steps / row['train_seconds']:.1f} steps/s"
         self.bar.set_postfix_str(f"{place}, {text}, {rate}", refresh=False)
         self.bar.update()
-        if self.bar.disable and not self.quiet:
+        if self.lines:
             seconds = f"{row['train_seconds']:.1f} s"
-            print(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}", flush=True)
+            tqdm.write(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}")
+            sys.stdout.flush()
