@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -109,6 +110,8 @@ def open_folder(
         identity["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
     folder = CheckpointFolder(args.output, names, identity, shared, result)
     folder.begin(args.resume or shared, args.overwrite)
+    if not (folder.resumed or folder.finished or distributed.rank()):
+        shutil.rmtree(args.output / "tensorboard", ignore_errors=True)  # of an earlier experiment
     if folder.finished:
         kept = checkpoint.finished_identity(folder.result)
         asked = {  # of a file, only the name is recorded

@@ -52,6 +52,13 @@ def test_an_experiment_that_begins_anew_replaces_its_curves(run, tmp_path):
     assert [event.step for event in found.Scalars("train_loss")] == [1, 2]
 
 
+def test_an_experiment_of_fewer_models_leaves_no_older_curves(run, tmp_path):
+    run("model_baseline.py", *FLAGS, "--tensorboard", "--output", tmp_path)
+    assert (tmp_path / "tensorboard" / "seed-0-fold-1").is_dir()
+    assert run("model_baseline.py", *FLAGS, "--output", tmp_path, "--overwrite").code == 0
+    assert not (tmp_path / "tensorboard").exists()
+
+
 def test_without_the_package(fails, tmp_path, uninstalled):
     uninstalled("torch.utils.tensorboard")
     line = fails("model_baseline.py", *FLAGS, "--tensorboard", "--output", tmp_path)
