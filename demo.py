@@ -37,7 +37,7 @@ from jinja2 import Environment
 
 from bloodcells import ROOT
 from bloodcells.data import user_images
-from bloodcells.data.user_images import ARRAYS, SUFFIXES, UserImage
+from bloodcells.data.user_images import ARRAYS, MOST_PIXELS, SUFFIXES, UserImage
 from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
@@ -47,7 +47,7 @@ from bloodcells.training.device import choose_device
 from predict import classify
 
 MOST_IMAGES = 200  # at once
-MOST_BYTES = "50mb"  # of one file
+MOST_BYTES = 4 * MOST_PIXELS  # of one file; with a bigger one, Gradio takes none of a drop
 RECEIVED = 60.0  # seconds after which an empty file is not one that is being received
 COUNTED_FROM = 10  # images; fewer make no differential count
 EXAMPLES = ROOT / "docs" / "examples"

@@ -78,8 +78,6 @@ class ReleasedNetwork(nn.Module):
         super().__init__()
         self.classifier = model.classifier
         self.model, self.classes, self.size = model, tuple(model.classes), model.size
-        self.preparation = _own("bloodcells.data.preparation")
-        self.user_images = _own("bloodcells.data.user_images")
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, size, size, 3) to float32 probabilities (N, classes)."""
@@ -98,7 +96,7 @@ class ReleasedNetwork(nn.Module):
             if images.dtype not in (np.uint8, torch.uint8):
                 raise ValueError(f"images are {images.dtype}, not uint8")
             pixels = np.array(images.cpu() if isinstance(images, Tensor) else images)  # a copy
-            foreign = np.zeros(len(pixels), bool)
+            foreign = np.zeros(pixels.shape[:1], bool)
         else:
             pixels, foreign = self.prepared(images)
         if pixels.shape[1:] != (self.size, self.size, 3):
@@ -115,14 +113,16 @@ class ReleasedNetwork(nn.Module):
         """The images' pixels, uint8 (N, size, size, 3), and which are foreign, bool (N,)."""
         if not isinstance(images, Sequence):
             raise ValueError("images are neither a list nor an array")
+        preparation = _own("bloodcells.data.preparation")
+        user_images = _own("bloodcells.data.user_images")
         pixels, foreign = np.empty((len(images), self.size, self.size, 3), np.uint8), []
         for number, image in enumerate(images):
             if not isinstance(image, Image.Image):
                 raise ValueError(f"image {number} is no PIL image; stack arrays into one array")
             try:
-                upright = self.user_images.to_rgb(ImageOps.exif_transpose(image))
-                one, other = self.preparation.prepare(upright, self.size, "auto")
-            except self.preparation.BadImageError as error:
+                upright = user_images.to_rgb(ImageOps.exif_transpose(image))
+                one, other = preparation.prepare(upright, self.size, "auto")
+            except preparation.BadImageError as error:
                 raise ValueError(f"image {number}: {error}") from error
             pixels[number] = one
             foreign.append(other)

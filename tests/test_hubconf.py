@@ -1,6 +1,7 @@
 """hubconf.py: the network for other programs, and the folder for the Hugging Face hub."""
 
 import ast
+import copy
 import json
 import re
 import subprocess
@@ -59,12 +60,20 @@ def test_images_that_cannot_be_classified():
         network.predict(torch.zeros(2, 28, 28, 3))
     with pytest.raises(ValueError, match=r"\(2, 3, 28, 28\)"):
         network.predict(np.zeros((2, 3, 28, 28), np.uint8))
+    with pytest.raises(ValueError, match=r"shape \(\)"):
+        network.predict(np.array(3, np.uint8))
     with pytest.raises(ValueError, match="image 1: no stained cell found"):
         network.predict([Image.new("RGB", (28, 28)), Image.new("RGB", (300, 200), "white")])
     with pytest.raises(ValueError, match="views"):
         hubconf.cellnet(views=2)
     with pytest.raises(ValueError, match="is missing"):
         hubconf.cellnet("none")
+
+
+def test_a_copy_answers_alike():
+    network = hubconf.cellnet()
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 3), np.uint8)
+    assert torch.equal(copy.deepcopy(network).predict(images), network.predict(images))
 
 
 def test_the_caller_s_settings_stay(monkeypatch):
