@@ -21,8 +21,9 @@ if __name__ == "__main__":
 import json
 import re
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bloodcells import ROOT
@@ -71,9 +72,7 @@ def main() -> None:
                 draw_again(run, args.figure_format, args.data_root)
         return
     if not args.check:  # shows what is there, even if results for a table are missing
-        for draw in (draw_ladder, draw_errors):
-            with suppress(*UNFIT):  # the table of the same name, below, gives the reason
-                draw(args.plots)
+        draw_figures(args.plots)
         page = args.plots / "report.html"
         blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
         for line in write_page(args.plots, blocks, page):
@@ -139,19 +138,22 @@ def write_code_list(path: Path, check: bool) -> None:
     run_folder.write_whole(path, text.encode())
 
 
-def draw_ladder(plots: Path) -> None:
-    """Write ladder.png. Raises `UserError` if results are missing or unsuitable."""
-    points = studies.ladder_points(plots)
-    run_folder.write(
-        plots, lambda folder: figures.ladder(folder / "ladder.png", points), last="ladder.png"
-    )
+def draw_figures(plots: Path) -> None:
+    """Draw the figures across experiments. Raises `UserError` if one cannot be written."""
+    for name, rows_of, draw in (
+        ("ladder.png", studies.ladder_points, figures.ladder),
+        ("errors_by_stage.png", stages.stage_errors, figures.stage_errors),
+    ):
+        try:
+            rows = rows_of(plots)
+        except UNFIT:  # the table of the same name gives the reason
+            continue
+        run_folder.write(plots, partial(drawn, draw, name, rows), last=name)
 
 
-def draw_errors(plots: Path) -> None:
-    """Write errors_by_stage.png. Raises `UserError` if results are missing or unsuitable."""
-    rows = stages.stage_errors(plots)
-    name = "errors_by_stage.png"
-    run_folder.write(plots, lambda folder: figures.stage_errors(folder / name, rows), last=name)
+def drawn(draw: Callable, name: str, rows: object, folder: Path) -> None:
+    """Draw the file `name` of a folder."""
+    draw(folder / name, rows)
 
 
 def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:

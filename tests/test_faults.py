@@ -1,5 +1,7 @@
 """A disk that fails while models are trained: one line, nothing lost, the same bits afterwards."""
 
+import contextlib
+import resource
 import shutil
 
 import numpy as np
@@ -95,3 +97,27 @@ def test_error_at_a_call_of_a_resumed_run(run, faults, tmp_path, stop_after, nam
         assert run("model_baseline.py", *FLAGS, "--resume", "--output", folder).code == 0
         assert same(folder, expected), at
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """Within the block, a write beyond so many bytes fails, as on a disk that fills meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 5_000, 100_000])
+def test_a_file_that_cannot_be_written_whole(run, quick_run, tmp_path, size):
+    folder = shutil.copytree(quick_run, tmp_path / "run")
+    with files_of_at_most(size):
+        outcome = run("model_baseline.py", *QUICK, "--seed", "1", "--overwrite", "--output", folder)
+    assert outcome.code == 2, outcome
+    assert outcome.err.count("File too large") == (size > 0)  # the test's own file is cut, too
+    for path in quick_run.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert run("model_baseline.py", *QUICK, "--overwrite", "--output", folder).code == 0
+    assert same(folder, run_folder.read(quick_run))

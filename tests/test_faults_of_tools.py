@@ -159,3 +159,28 @@ def test_error_at_a_call_of_the_report(run, faults, quick_run, tmp_path, name):
         assert "Traceback" not in outcome.err, (at, outcome)
         assert page.read_bytes() in (b"the earlier page", whole), at
         assert os.listdir(plots) == [page.name], at
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_error_at_a_call_of_the_documents(run, faults, documents, readme, monkeypatch, name):
+    """Each document is whole, be it the earlier one or the new one."""
+    for part in ("write_page", "draw_figures", "write_code_list"):
+        monkeypatch.setattr(f"report.{part}", lambda *_: [])
+    folder = readme.parent
+    before = {path: path.read_text() for path in folder.rglob("*.md")}
+    faults.arm(folder)
+    assert run("report.py", *documents).code == 0
+    faults.disarm()
+    after = {path: path.read_text() for path in folder.rglob("*.md")}
+    assert after.keys() == before.keys()
+    assert after[readme] != before[readme]
+    for at in chosen(faults.seen, 1):
+        for path, text in before.items():
+            path.write_text(text)
+        faults.arm(folder, at, ERRORS[name])
+        outcome = run("report.py", *documents)
+        faults.disarm()
+        assert outcome.code in (0, 2), (at, outcome)
+        assert "Traceback" not in outcome.err, (at, outcome)
+        for path in folder.rglob("*.*"):
+            assert path.read_text() in (before[path], after[path]), (at, path)

@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, cast
 
@@ -272,7 +273,8 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
 
 def fail(message: str, code: int) -> NoReturn:
     """Print one line on standard error, and exit."""
-    print(f"{Path(sys.argv[0]).name}: {printable(' '.join(message.split()))}", file=sys.stderr)
+    with suppress(OSError):  # the exit code counts where standard error is full
+        print(f"{Path(sys.argv[0]).name}: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)
 
 
