@@ -17,6 +17,40 @@ from bloodcells.tracking import run_folder
 
 TEMPLATES = Path(__file__).parent
 PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG file begins
+SHOWS = {  # what a figure shows, by the beginning of its name
+    "ablation": "percentage points that each change to the recipe gains, a dot per run",
+    "accuracy": "accuracy by severity, one panel per corruption",
+    "activation_maps": "an image of each class, its activation map, and that of shuffled weights",
+    "class_examples": "images of each class, a row per class",
+    "class_recall": "recall by class, with 95 % intervals",
+    "confident_mistakes": "the wrongly classified images of which the models were surest",
+    "confusion_matrix": "how many images of each true class were given each class",
+    "domains": "images of each class, a row per laboratory or corruption, with the accuracy there",
+    "duplicates": "pairs of images that are equal or nearly so",
+    "errors": "wrongly classified images, each beside the training images most like it",
+    "errors_by_stage": "error rate of each stage of maturation, and its share of all errors",
+    "examples": "an image, clean and at each severity, a row per corruption",
+    "growth": "how the time of the work grows with its size",
+    "heat_maps": "held-out accuracy by batch size and learning rate",
+    "history": "the score of each trial, and the best so far",
+    "importances": "how much each parameter decides over the score",
+    "label_distribution": "number of training images by class",
+    "ladder": "test error against parameters and against training time, ours and published",
+    "learning_curves": "loss and accuracy by epoch",
+    "mean_images": "the mean training image of each class",
+    "montage": "training images side by side",
+    "network_speed": "share of the processor's peak speed by network, and images per second",
+    "operators": "milliseconds of a training step by operator, and the least at the peak speed",
+    "reliability": "accuracy against confidence, before and after temperature scaling",
+    "risk_coverage": "error among the images kept, by the share that is kept",
+    "sets": "how often prediction sets hold the true class, and how many classes they hold",
+    "split_distribution": "share of each class in the three splits",
+    "stage_distribution": "share of each stage of maturation in the three splits",
+    "stage_examples": "images of each stage of maturation, a row per stage",
+    "suspect_labels": "the images whose labels are least probable",
+    "test_images_that_differ": "test images that only one of two experiments classifies correctly",
+    "unlike": "distance from the training images, of cells and of other images",
+}
 
 
 def write(path: Path, template: str, **parts: object) -> None:
@@ -63,7 +97,14 @@ def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
                 "width": width,
                 "height": height,
                 "of": folder.name if of is None else of,
-                "words": f"{path.stem.replace('_', ' ')}; data: {made_on}",
+                "words": f"{caption(path.stem)}; data: {made_on}",
             }
         )
     return shown
+
+
+def caption(name: str) -> str:
+    """A figure's caption, from the name of its file."""
+    words = name.replace("_", " ")
+    known = [start for start in SHOWS if name.startswith(start)]
+    return f"{words}: {SHOWS[max(known, key=len)]}" if known else words

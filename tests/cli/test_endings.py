@@ -14,7 +14,7 @@ from conftest import QUICK, ROOT, ctrl_c_counts
 
 from bloodcells.cli import arguments
 
-SLOW_TORCH = "print('loading', flush=True)\nimport time\ntime.sleep(60)\n"
+SLOW = "print('loading', flush=True)\nimport time\ntime.sleep(60)\n"
 
 
 def test_a_defect_is_one_line_and_its_traceback_a_file(capsys, monkeypatch):
@@ -129,9 +129,10 @@ def test_no_memory_is_no_defect(capsys):
     assert "out of memory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("module", ["torch", "argparse"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_while_modules_load(tmp_path, name):
-    (tmp_path / "torch.py").write_text(SLOW_TORCH)
+def test_a_signal_while_modules_load(tmp_path, name, module):
+    (tmp_path / f"{module}.py").write_text(SLOW)
     code = f"import signal; signal.signal(signal.{name}, signal.default_int_handler if "
     code += f"'{name}' == 'SIGINT' else signal.SIG_DFL)\n"
     code += "import runpy, sys; sys.argv = ['model_baseline.py', '--synthetic']\n"

@@ -10,8 +10,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from written import change, fetches_nothing
 
+from bloodcells import ROOT
 from bloodcells.errors import UserError
+from bloodcells.reporting.html import caption
 from bloodcells.reporting.page import write_page
+from models import MODELS
 
 HOSTILE = "\ud800" + '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
 BLOCKS = {
@@ -70,6 +73,14 @@ def test_only_pictures_of_the_folder_itself_are_shown(plots, tmp_path):
     assert base64.b64encode(b"the secret").decode() not in text
     assert 'id="run-good"' in text
     assert ">picture; data" not in text
+
+
+def test_figures_say_what_they_show():
+    assert caption("CellNet") == "CellNet"
+    assert caption("montage_20x20") == "montage 20x20: training images side by side"
+    assert caption("errors_by_stage").startswith("errors by stage: error rate of each stage")
+    drawn = {path.stem for path in (ROOT / "plots").glob("*/*.png")}
+    assert {name for name in drawn if ":" not in caption(name)} == set(MODELS)
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "a.png", "history.csv"])
