@@ -6,12 +6,14 @@ The results file, such as `metrics.json`, is moved in last: without it, the fold
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from bloodcells.tracking.files import read_json, regular
 from bloodcells.tracking.provenance import Code
 
 FIGURES = (".png", ".pdf", ".svg")
+DAY = 86400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
 @contextmanager
 def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
     """A folder within `folder` for the duration of the block; one that remains is named."""
+    sweep(folder, f"{prefix}*")
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
     try:
         yield scratch
@@ -123,11 +127,21 @@ def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
             print(f"{scratch} could not be removed; it can be deleted")
 
 
+def sweep(folder: Path, pattern: str) -> None:
+    """Delete what killed processes left: files and folders of that name, older than a day."""
+    with suppress(OSError):  # another may be faster
+        for left in folder.glob(pattern):
+            if time.time() - left.lstat().st_mtime > DAY:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
 def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
     """Write a file atomically; if that fails, keep the previous one and raise `UserError`.
 
     `durable`: it is on disk at the end, and survives a power cut.
     """
+    if durable:
+        sweep(path.parent, f"{glob.escape(path.name)}.*.part")
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

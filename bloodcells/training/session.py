@@ -32,6 +32,7 @@ from bloodcells.training.augmentation import Batches
 from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch
+from bloodcells.training.locks import mendable
 from bloodcells.training.meter import refuse_divergence
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
@@ -110,8 +111,10 @@ def open_folder(
         identity["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
     folder = CheckpointFolder(args.output, names, identity, shared, result)
     folder.begin(args.resume or shared, args.overwrite)
-    if not (folder.resumed or folder.finished or distributed.rank()):
-        shutil.rmtree(args.output / "tensorboard", ignore_errors=True)  # of an earlier experiment
+    curves = args.output / "tensorboard"  # perhaps of an earlier experiment
+    if curves.exists() and not (folder.resumed or folder.finished or distributed.rank()):
+        with mendable(args.output):
+            shutil.rmtree(curves)
     if folder.finished:
         kept = checkpoint.finished_identity(folder.result)
         asked = {  # of a file, only the name is recorded
