@@ -76,3 +76,4 @@ def test_more_folds_than_images_of_a_class():
 def test_more_plain_folds_than_images():
     with pytest.raises(UserError, match="there are only 3 images"):
         plain_folds(np.zeros(3), 5, seed=0)
+    assert len(plain_folds(np.zeros(3), 3, seed=0)) == 3

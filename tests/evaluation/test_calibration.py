@@ -15,7 +15,7 @@ def drawn(count=4000, classes=4, seed=0):
     return labels, probabilities
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1, 3])
+@pytest.mark.parametrize("temperature", [0.08, 0.5, 1, 3])
 def test_fit_recovers_the_temperature_that_was_taken_out(temperature):
     labels, probabilities = drawn()
     distorted = softmax(np.log(probabilities) * temperature, axis=1)
@@ -42,6 +42,8 @@ def test_true_probabilities_are_calibrated():
 def test_certainty_has_a_bin():
     rows = calibration.reliability(np.array([0, 1]), np.array([[1.0, 0], [0.5, 0.5]]))
     assert [row["confidence"] for row in rows] == [0.5, 1]
+    (row,) = calibration.reliability(np.array([0, 0]), np.array([[1.0, 0], [0.98, 0.02]]))
+    assert row == {"images": 2, "confidence": pytest.approx(0.99), "accuracy": 1}
 
 
 def test_scores_by_hand():
@@ -50,6 +52,27 @@ def test_scores_by_hand():
     assert scores["nll"] == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
     assert scores["brier"] == pytest.approx((2 * 0.2**2 + 2 * 0.6**2) / 2)
     assert scores["aurc"] == pytest.approx((0 + 1 / 2) / 2)  # the surer one is right
+
+
+def test_risk_and_coverage_by_hand():
+    labels, probabilities = np.array([0, 1, 0]), np.array([[0.6, 0.4], [0.9, 0.1], [0.8, 0.2]])
+    coverage, risk = calibration.risk_coverage(labels, probabilities)
+    assert coverage == pytest.approx([1 / 3, 2 / 3, 1])
+    assert risk == pytest.approx([1, 1 / 2, 1 / 3])  # the surest is wrong
+
+
+def test_sets_by_hand():
+    true = np.arange(1, 10) / 10  # the probabilities of the true class, the first, of nine images
+    labels, probabilities = np.zeros(9, int), np.column_stack([true, 1 - true])
+    # of ten that are alike, the tenth's is among the eight largest eight times
+    assert calibration.set_threshold(labels, probabilities, 0.8) == pytest.approx(0.2)
+    assert calibration.set_threshold(labels, probabilities, 0.9) == pytest.approx(0.1)
+    assert calibration.set_threshold(labels, probabilities, 0.91) == 0
+    found = calibration.set_scores(np.array([0, 0, 1]), probabilities[[4, 2, 8]], 0.65)
+    assert found["coverage"] == 0
+    assert found["empty"] == pytest.approx(1 / 3)
+    assert found["size"] == pytest.approx(2 / 3)
+    assert (found["coverage_by_class"], found["size_by_class"]) == ([0, 0], [0.5, 1])
 
 
 def test_sets_hold_the_truth_as_often_as_promised():
