@@ -31,8 +31,10 @@ def test_honest_pool_has_no_test_image_and_the_published_one_has_all(cells):
 
 
 def test_official_protocol_trains_on_train_and_holds_out_validation(cells):
-    pool, folds = make_folds("official", cells, folds=5, runs=3, seed=4)
-    assert [(fold.seed, fold.fold) for fold in folds] == [(4, None), (5, None), (6, None)]
+    pool, folds = make_folds("official", cells, folds=5, runs=3, seed=3)
+    assert [(one.seed, one.fold, one.scored) for one in folds] == [
+        (seed, None, True) for seed in (3, 4, 5)
+    ]
     for fold in folds:
         assert (pool_images(pool)[fold.train] == cells.train.images).all()
         assert (pool.labels[fold.held_out] == cells.val.labels).all()
