@@ -70,7 +70,8 @@ def test_what_the_system_refuses_is_no_defect(capsys, error, says):
     assert f"error: log.txt: {says}" in capsys.readouterr().err
 
 
-def test_a_missing_package_is_one_line(tmp_path):
+def test_a_missing_package_is_one_line(monkeypatch):
+    monkeypatch.delenv("BLOODCELLS_DEBUG")
     command = [sys.executable, "-S", "predict.py", "cell.png"]  # -S: without installed packages
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
