@@ -73,6 +73,7 @@ def test_folds_part_the_pool_and_keep_class_shares():
 def test_more_folds_than_images_of_a_class():
     with pytest.raises(UserError, match="smallest class has only 3 images"):
         stratified_folds(np.repeat(np.arange(8), 3), 5, seed=0, classes=8)
+    assert len(stratified_folds(np.repeat(np.arange(8), 3), 3, seed=0, classes=8)) == 3
 
 
 def test_more_plain_folds_than_images():

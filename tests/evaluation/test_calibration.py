@@ -47,11 +47,14 @@ def test_certainty_has_a_bin():
 
 
 def test_scores_by_hand():
-    labels, probabilities = np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]])
+    labels = np.array([0, 1, 1])
+    probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
     scores = calibration.scores(labels, probabilities)
-    assert scores["nll"] == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
-    assert scores["brier"] == pytest.approx((2 * 0.2**2 + 2 * 0.6**2) / 2)
-    assert scores["aurc"] == pytest.approx((0 + 1 / 2) / 2)  # the surer one is right
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+    assert scores["ece"] == pytest.approx((0.2 + 0.6 + 0.3) / 3)
+    assert scores["nll"] == pytest.approx(-(np.log(0.8) + np.log(0.4) + np.log(0.7)) / 3)
+    assert scores["brier"] == pytest.approx(2 * (0.2**2 + 0.6**2 + 0.3**2) / 3)
+    assert scores["aurc"] == pytest.approx((0 + 0 + 1 / 3) / 3)  # the surest are right
 
 
 def test_risk_and_coverage_by_hand():
@@ -68,11 +71,10 @@ def test_sets_by_hand():
     assert calibration.set_threshold(labels, probabilities, 0.8) == pytest.approx(0.2)
     assert calibration.set_threshold(labels, probabilities, 0.9) == pytest.approx(0.1)
     assert calibration.set_threshold(labels, probabilities, 0.91) == 0
-    found = calibration.set_scores(np.array([0, 0, 1]), probabilities[[4, 2, 8]], 0.65)
-    assert found["coverage"] == 0
-    assert found["empty"] == pytest.approx(1 / 3)
-    assert found["size"] == pytest.approx(2 / 3)
-    assert (found["coverage_by_class"], found["size_by_class"]) == ([0, 0], [0.5, 1])
+    found = calibration.set_scores(np.array([0, 0, 1, 1]), probabilities[[4, 2, 8, 1]], 0.65)
+    assert found["coverage"] == found["empty"] == 0.25
+    assert found["size"] == 0.75
+    assert (found["coverage_by_class"], found["size_by_class"]) == ([0, 0.5], [0.5, 1])
 
 
 def test_sets_hold_the_truth_as_often_as_promised():

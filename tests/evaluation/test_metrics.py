@@ -82,6 +82,8 @@ def test_wilson_interval_is_scipys():
     for hits, count in [(0, 10), (10, 10), (57, 60), (450, 579)]:
         expected = stats.binomtest(hits, count).proportion_ci(method="wilson")
         assert metrics.wilson_interval(hits, count) == pytest.approx(tuple(expected), abs=1e-12)
+    assert metrics.wilson_interval(0, 0) == (0, 1)
+    assert metrics.wilson_interval(1, 1)[0] > 0.2
 
 
 def test_per_class_rows():
@@ -97,6 +99,8 @@ def test_per_class_rows():
         [0, 2, 0],
         [0, 0.5, 0.5],
     ]
+    never = np.eye(3)[[[0, 0, 1, 1, 1]]]  # the last class is not predicted
+    assert metrics.confusion_matrix(labels, never).tolist() == [[2, 0, 0], [0, 2, 0], [0, 1, 0]]
 
 
 def test_per_class_rows_average_to_the_macro_scores(example):
@@ -117,6 +121,13 @@ def test_mcnemar():
     assert (outcome["only_first"], outcome["only_second"]) == (9, 1)
     assert outcome["p"] == pytest.approx(2 * (1 + 10) / 2**10)  # both tails of 1 or fewer in 10
     assert metrics.mcnemar(labels, first, first)["p"] == 1
+
+
+def test_mean_and_deviation_of_models():
+    found = metrics.mean_and_deviation([[1, 2], [3, 2], [5, 8]])
+    assert found["mean"] == [3, 4]
+    assert found["std"] == pytest.approx([2, np.sqrt(12)])
+    assert metrics.mean_and_deviation([0.5]) == {"mean": 0.5, "std": None}
 
 
 def test_majority_floor():
