@@ -47,14 +47,15 @@ def test_certainty_has_a_bin():
 
 
 def test_scores_by_hand():
-    labels = np.array([0, 1, 1])
-    probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
+    labels = np.array([0, 1, 1, 0, 0])
+    true = np.array([0.8, 0.38, 0.71, 0.45, 0.9])  # the probabilities of these classes
+    probabilities = np.where(np.eye(2)[labels], true[:, None], 1 - true[:, None])
     scores = calibration.scores(labels, probabilities)
-    assert scores["accuracy"] == pytest.approx(2 / 3)
-    assert scores["ece"] == pytest.approx((0.2 + 0.6 + 0.3) / 3)
-    assert scores["nll"] == pytest.approx(-(np.log(0.8) + np.log(0.4) + np.log(0.7)) / 3)
-    assert scores["brier"] == pytest.approx(2 * (0.2**2 + 0.6**2 + 0.3**2) / 3)
-    assert scores["aurc"] == pytest.approx((0 + 0 + 1 / 3) / 3)  # the surest are right
+    assert scores["accuracy"] == 0.6
+    assert scores["ece"] == pytest.approx((0.2 + 0.62 + 0.29 + 0.55 + 0.1) / 5)
+    assert scores["nll"] == pytest.approx(-np.log(true).mean())
+    assert scores["brier"] == pytest.approx(2 * ((1 - true) ** 2).mean())
+    assert scores["aurc"] == pytest.approx((0 + 0 + 0 + 1 / 4 + 2 / 5) / 5)  # the surest are right
 
 
 def test_risk_and_coverage_by_hand():

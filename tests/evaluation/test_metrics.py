@@ -114,9 +114,9 @@ def test_per_class_rows_average_to_the_macro_scores(example):
 
 
 def test_mcnemar():
-    labels = np.zeros(20, int)
-    first = np.array([0] * 18 + [1] * 2)
-    second = np.array([1] * 9 + [0] * 10 + [1])
+    labels = np.arange(20) % 3
+    first = (labels + np.array([0] * 18 + [1] * 2)) % 3
+    second = (labels + np.array([1] * 9 + [0] * 10 + [1])) % 3
     outcome = metrics.mcnemar(labels, first, second)
     assert (outcome["only_first"], outcome["only_second"]) == (9, 1)
     assert outcome["p"] == pytest.approx(2 * (1 + 10) / 2**10)  # both tails of 1 or fewer in 10
