@@ -115,7 +115,7 @@ def test_per_class_rows_average_to_the_macro_scores(example):
 
 def test_mcnemar():
     labels = np.arange(20) % 3
-    first = (labels + np.array([0] * 18 + [1] * 2)) % 3
+    first = (labels + np.array([0] * 18 + [2] * 2)) % 3
     second = (labels + np.array([1] * 9 + [0] * 10 + [1])) % 3
     outcome = metrics.mcnemar(labels, first, second)
     assert (outcome["only_first"], outcome["only_second"]) == (9, 1)
