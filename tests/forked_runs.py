@@ -3,7 +3,8 @@
     python forked_runs.py NOTES RUNS flags of model_cnn.py...
 
 Torch is loaded and the cells are drawn once, and each try is a fork, so that a kill costs no
-start-up. Half of the kills come at a random moment, the other half just before or after a write.
+start-up. Half of the kills come at a random moment after a write or an epoch, the other half just
+before or after a write.
 A run that ends too early is followed by another one: RUNS/0, RUNS/1 and so on. Prints how many
 kills there were of each, and how many tries began in the middle of a model.
 """
@@ -68,6 +69,13 @@ def train(deadline: int | None) -> None:
         return history
 
     checkpoint.Checkpoint.restore = noted  # type: ignore[method-assign]
+    save = checkpoint.Checkpoint.save
+
+    def saved(*args):
+        save(*args)
+        (notes / "saved").touch()
+
+    checkpoint.Checkpoint.save = saved  # type: ignore[method-assign]
     os.fsync = deadly(os.fsync, events, deadline)
     run_folder.write_json = deadly(run_folder.write_json, events, deadline)
     end = deadly(checkpoint.CheckpointFolder.end, events, deadline)
@@ -84,7 +92,8 @@ killed = [0, 0]  # at random; within a write
 number = 0
 while True:
     sys.argv[-1] = str(runs / str(number))
-    (notes / "wrote").unlink(missing_ok=True)
+    for name in ("wrote", "saved"):
+        (notes / name).unlink(missing_ok=True)
     within = sum(killed) % 2
     alive = sum(killed) >= KILLS
     child = os.fork()
@@ -93,7 +102,8 @@ while True:
     chance.random()  # the next child is to draw another number
     ended = (0, 0)
     if not within and not alive:
-        while not (notes / "wrote").exists() and ended == (0, 0):
+        begun = notes / ("saved" if killed[0] % 2 else "wrote")  # so that some are in a model
+        while not begun.exists() and ended == (0, 0):
             ended = os.waitpid(child, os.WNOHANG)
             time.sleep(0.002)
         if ended == (0, 0):

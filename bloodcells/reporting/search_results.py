@@ -42,11 +42,16 @@ def save_search(
 ) -> None:
     """Write the folder `args.output` and print the best of the trials' cells.
 
-    Raises `UserError` if no trial produced a result.
+    Raises `UserError` if no trial produced a result, and for a trial without its models.
     """
     if not any(cell["complete"] for cell in cells):
         reasons = {str(cell["failed"]): None for cell in cells}
         raise UserError(f"no trial produced a result: {'; '.join(reasons)}")
+    if lacking := [cell["trial"] for cell in cells if cell["complete"] and cell["score"] is None]:
+        raise UserError(
+            f"the study is damaged: its trial {lacking[0]} is complete without models; pass "
+            "another --output"
+        )
     best = best_cell(cells)
     folds = {trial.number: models_of(trial) for trial in trials}
     content = {

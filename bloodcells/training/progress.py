@@ -19,7 +19,8 @@ class Progress:
         silent = quiet or bool(distributed.rank())
         # the bar is on standard error; None: only if that is a terminal
         self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent or None, smoothing=0)
-        self.lines = not silent and (self.bar.disable or not sys.stdout.isatty())
+        on_terminal = sys.stdout is None or sys.stdout.isatty()
+        self.lines = not silent and (self.bar.disable or not on_terminal)
         self.runs, self.epochs = runs, epochs
         self.run = 0  # the current one, from 1
 
