@@ -116,8 +116,9 @@ def compare(args: Namespace) -> None:
     with sound("--compare"):
         refuse_equal_names(runs)
         text = compare_runs(runs)
-        missing = write_comparison(runs, page, args.data_root)
     print(printable(text, kept="\n"))
+    with sound("--compare"):
+        missing = write_comparison(runs, page, args.data_root)
     if missing:
         print(f"{page} has no picture of the images: {missing}")
     print(f"wrote {page}")
