@@ -56,8 +56,8 @@ def main() -> None:
     recipe = Recipe.of(args)
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
-    network = build(args)  # of the architecture to be trained
-    teacher = Teacher(args, dataset)  # --teacher; without the flag it changes nothing
+    network = build(args)  # never trained: tells the session the architecture
+    teacher = Teacher(args, dataset)  # --teacher: distillation; off by default
 
     with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)

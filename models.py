@@ -180,11 +180,11 @@ class CellNet(nn.Module):
 
 
 class RobustNet(CellNet):
-    """A `CellNet` for images of other laboratories: each image is judged by itself.
+    """A `CellNet` for images of other laboratories: no statistics of the training images.
 
-    Each image's channels are brought to mean 0, and all together to standard deviation 1/2, which
-    takes away much of its light and stain; and group normalisation replaces batch normalisation,
-    whose statistics are those of the training images.
+    Each channel of an image is shifted to mean 0, and the image scaled to a standard deviation of
+    about 1/2 (less for a faint one), which takes away much of its illumination and stain. Group
+    normalisation replaces batch normalisation, whose statistics are those of the training images.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ def setting(
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every setting that training depends on. The defaults are the paper's."""
+    """The settings of optimisation, augmentation and views. The defaults are the paper's."""
 
     epochs: int = setting(5, whole_number(1, 10**6), help="epochs per model")
     batch_size: int = setting(128, whole_number(1, 2**20), help="images per step")

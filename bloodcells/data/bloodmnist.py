@@ -1,4 +1,4 @@
-"""BloodMNIST in memory: load, split into folds, normalise.
+"""BloodMNIST in memory: load, choose images, normalise.
 
 Yang et al., "MedMNIST v2", Scientific Data 2023, made from the images of Acevedo et al., Data in
 Brief 2020, CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image. With

@@ -24,7 +24,7 @@ BATCH_SIZE = 256
 
 
 class Teacher:
-    """The models of the finished experiment `--teacher`; without the flag, a teacher of nothing."""
+    """The models of the finished experiment `--teacher`; without the flag, labels stay."""
 
     def __init__(self, args: argparse.Namespace, dataset: Dataset):
         """Raises `UserError` for a run folder without weights, or of other training images."""

@@ -79,7 +79,7 @@ def inline(text: str) -> Markup:
 def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
     """The folder's figures, to be embedded in the page, which may be passed on to others.
 
-    They are said to be `of` the folder, or of what is named.
+    `of` names what they belong to (default: the folder).
 
     Links are left out, as they may lead to any file, and so is what is no PNG.
     """

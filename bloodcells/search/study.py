@@ -50,7 +50,7 @@ class Worker:
         `report` is called with each trial that this process ends and the number of filled slots.
         Raises `UserError` if the database fails, or its server is away for `PATIENCE` seconds.
         """
-        since = None  # when the server stopped to answer
+        since = None  # when the server stopped answering
         while True:
             try:
                 if self.take_turn(objective, report):

@@ -1,9 +1,9 @@
 """Training batches: which images, in which order, augmented by moving whole pixels.
 
 A stained cell has no preferred orientation or handedness, so the eight rotations and reflections of
-its image are equally likely. Nothing here interpolates: the official images contain JPEG and
-resampling artefacts that interpolation would remove, and a network trained without them fails on
-images that have them.
+its image are equally likely. Nothing here interpolates, but for domain randomisation, which changes
+only a share of the images: the official images contain JPEG and resampling artefacts that
+interpolation would remove, and a network trained without them fails on images that have them.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class Muon(torch.optim.Optimizer):
 
     Each filter bank, (out, in, height, width), is treated as a matrix with one row per output
     channel. The update is its Nesterov momentum, moved towards the nearest matrix with orthonormal
-    rows or columns. It is meant for filters followed by batch normalisation, whose norm does not
-    matter. (`torch.optim.Muon` accepts only matrices.)
+    rows or columns. It is meant for filters followed by a normalisation, so that their norm does
+    not matter. (`torch.optim.Muon` accepts only matrices.)
     """
 
     def __init__(self, filters: Iterable[Tensor], lr: float, momentum: float = 0.9, steps: int = 3):

@@ -57,7 +57,9 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
     mean, half = gain.mean(), 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
     pairs = ", ".join(f"{test['only_first']}:{test['only_second']}" for test in tests)
     least, most = (pick(test["p"] for test in tests) for pick in (min, max))
-    p = f"at most {most:.0e}" if most < 0.001 else f"from {least:.2g} to {most:.2g}"
+    # rounded up, or "below" could be wrong
+    bound = 10.0 ** np.ceil(np.log10(max(most, 1e-300)))
+    p = f"below {bound:.0e}" if most < 0.001 else f"from {least:.2g} to {most:.2g}"
     return (
         f"{names[0]} against {names[1]} on the same test images: {mean:+.2f} points "
         f"[{mean - half:+.2f}, {mean + half:+.2f}] (mean over {len(tests)} pairs of models, 95 % "

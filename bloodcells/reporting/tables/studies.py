@@ -52,7 +52,7 @@ def ladder(plots: Path) -> str:
     runs = {preset: read_run(plots, preset) for preset in LADDER}
     lines = [
         "| recipe | parameters | test accuracy, one view | eight views | ensemble | "
-        "training, s per model | training, TFLOP | whole experiment |",
+        "training, s per model | machine, GFLOP/s | whole experiment |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, millions, accuracy, count in PUBLISHED_ELSEWHERE:
@@ -121,8 +121,7 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
     eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
     together = metrics.get("test_ensemble")
     seconds = [row["train_seconds"] for row in metrics["runs"]]
-    gflops = [row.get("machine_gflops") for row in metrics["runs"]]
-    work = [s * rate / 1000 for s, rate in zip(seconds, gflops, strict=True) if rate]
+    gflops = [rate for row in metrics["runs"] if (rate := row.get("machine_gflops"))]
     command = metrics.get("command_seconds")
     cells = [
         name + mark(metrics),
@@ -131,7 +130,7 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
         eight,
         cell(together["accuracy"], 4) if together else "",
         f"{np.median(seconds):.0f}" + (f" ({machine(metrics)})" if name_machine else ""),
-        f"{np.median(work):.1f}" if work else "",
+        f"{np.median(gflops):.0f}" if gflops else "",
         f"{command:.0f} s for {len(seconds)} models" if command else "",
     ]
     return f"| {' | '.join(cells)} |"
@@ -145,9 +144,8 @@ def ladder_words(best: SavedRun) -> str:
         "Published: MedMNIST v2 is Yang et al. (2023), the others are public repositories. Ours: "
         f"mean ± standard deviation over {len(best.probabilities)} models (seeds; folds for "
         "`cnn-paper`) [95 % bootstrap interval over test images]. Training: median seconds per "
-        "model, without start-up and scoring. TFLOP: these seconds times the machine's speed in "
-        "float32 matrix products, measured after each epoch: a rough correction for a machine "
-        "whose speed varies. `cnn-best` on train + validation was trained after all choices were "
+        "model, without start-up and scoring. GFLOP/s: the machine's speed in float32 matrix "
+        "products, measured after each epoch, as it varies. `cnn-best` on train + validation was trained after all choices were "
         "made. `cnn-distilled` learns labels softened by the five models of `cnn-best` with eight "
         f"views, whose training is not in its seconds. `cnn-best` ({machine(best.metrics)}): "
         f"macro AUC {cell(auc, 4)}, recall of immature granulocytes {granulocyte['recall']:.3f} "
