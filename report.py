@@ -12,7 +12,7 @@ All numbers come from the JSON files and predictions.npz of finished experiments
 code are shown only by --compare.
 """
 
-from bloodcells.cli.arguments import MENDABLE, printable, run_script
+from bloodcells.cli.arguments import printable, run_script
 from bloodcells.cli.tools import parse_report
 
 if __name__ == "__main__":
@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from bloodcells import ROOT
+from bloodcells.cli.endings import MENDABLE
 from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
 from bloodcells.reporting.figures import studies as figures

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import argparse
 import ast
-import errno
 import os
-import shlex
 import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +17,11 @@ from typing import Any, NoReturn, ParamSpec, cast
 
 from bloodcells import ROOT
 from bloodcells.cli import signals
+from bloodcells.cli.endings import MENDABLE, stored_traceback
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
 from bloodcells.cli.types import integer, location, whole_number
-from bloodcells.errors import UserError, without_passwords
+from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
 STARTED = time.perf_counter()  # close to the start of the script
@@ -42,13 +39,6 @@ NOT_RESULTS = (
     *(*PLACES, *WORK, "device", "figure_format", "save_weights", "weights"),
     *("synthetic", "protocol", "storage", "trials"),
 )
-
-MENDABLE = {  # by the user: what is wrong with a disk, a permission or a name
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
-    **dict.fromkeys((errno.EROFS, errno.EIO), "use another disk"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions"),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR), "name another file"),
-}
 
 P = ParamSpec("P")
 
@@ -283,21 +273,6 @@ def printable(text: str, kept: str = "") -> str:
     return "".join(
         c if c.isprintable() or c in kept or ord(c) > 0xD7FF else repr(c)[1:-1] for c in text
     )
-
-
-def stored_traceback() -> str:
-    """What to do with the traceback of the exception being handled, once it is in a file.
-
-    Passwords in addresses of databases are left out.
-    """
-    text = f"python {shlex.join(sys.argv)}\nPython {sys.version}\n\n{traceback.format_exc()}"
-    try:
-        number, path = tempfile.mkstemp(prefix="bloodcells-", suffix=".txt", text=True)
-        with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(without_passwords(text))
-    except OSError:
-        return "set BLOODCELLS_DEBUG=1 to see the traceback"
-    return f"please report it with the traceback, which is in {path}"
 
 
 def discard_output() -> None:

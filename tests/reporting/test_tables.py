@@ -139,7 +139,7 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
         "0.9877 ± 0.0012 [0.980, 0.990]",
         "0.9200 [0.980, 0.990]",
         "100",
-        "5.0",
+        "50",
     ]
     assert "| `cnn-best` on train + validation | " in studies.ladder(plots)
     best = next(p for p in studies.ladder_points(plots) if p["name"] == "best")
