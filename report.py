@@ -23,8 +23,8 @@ import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bloodcells import ROOT
 from bloodcells.cli.endings import MENDABLE
@@ -73,7 +73,8 @@ def main() -> None:
                 draw_again(run, args.figure_format, args.data_root)
         return
     if not args.check:  # shows what is there, even if results for a table are missing
-        draw_figures(args.plots)
+        draw(args.plots, "ladder.png", studies.ladder_points, figures.ladder)
+        draw(args.plots, "errors_by_stage.png", stages.stage_errors, figures.stage_errors)
         page = args.plots / "report.html"
         blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
         for line in write_page(args.plots, blocks, page):
@@ -140,22 +141,18 @@ def write_code_list(path: Path, check: bool) -> None:
     run_folder.write_whole(path, text.encode())
 
 
-def draw_figures(plots: Path) -> None:
-    """Draw the figures across experiments. Raises `UserError` if one cannot be written."""
-    for name, rows_of, draw in (
-        ("ladder.png", studies.ladder_points, figures.ladder),
-        ("errors_by_stage.png", stages.stage_errors, figures.stage_errors),
-    ):
-        try:
-            rows = rows_of(plots)
-        except UNFIT:  # the table of the same name gives the reason
-            continue
-        run_folder.write(plots, partial(drawn, draw, name, rows), last=name)
+def draw(
+    plots: Path, name: str, rows_of: Callable[[Path], Any], figure: Callable[[Path, Any], None]
+) -> None:
+    """Draw a figure across experiments, if its results are there.
 
-
-def drawn(draw: Callable, name: str, rows: object, folder: Path) -> None:
-    """Draw the file `name` of a folder."""
-    draw(folder / name, rows)
+    Raises `UserError` if it cannot be written.
+    """
+    try:
+        rows = rows_of(plots)
+    except UNFIT:  # the table of the same name gives the reason
+        return
+    run_folder.write(plots, lambda folder: figure(folder / name, rows), last=name)
 
 
 def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:

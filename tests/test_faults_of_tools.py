@@ -164,7 +164,7 @@ def test_error_at_a_call_of_the_report(run, faults, quick_run, tmp_path, name):
 @pytest.mark.parametrize("name", SOME)
 def test_error_at_a_call_of_the_documents(run, faults, documents, readme, monkeypatch, name):
     """Each document is whole, be it the earlier one or the new one."""
-    for part in ("write_page", "draw_figures", "write_code_list"):
+    for part in ("write_page", "draw", "write_code_list"):
         monkeypatch.setattr(f"report.{part}", lambda *_: [])
     folder = readme.parent
     before = {path: path.read_text() for path in folder.rglob("*.md")}
