@@ -16,7 +16,8 @@ from sqlalchemy.pool import NullPool
 from bloodcells.errors import UserError
 from bloodcells.training.locks import refuse_without_locks
 
-DAMAGED = (LookupError, TypeError, ValueError, AttributeError)  # what reading odd entries raises
+# what reading odd entries raises
+DAMAGED = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 IDENTITY = "search"  # the study's attribute that describes its search
 
 

@@ -83,8 +83,11 @@ class Search:
         return self.score(best[: len(models)]) - self.score(models) > self.args.prune_margin
 
     def cells(self, trial: FrozenTrial) -> list[dict]:
-        """The trial's cells, one for each number of epochs that it covers."""
+        """The trial's cells, one for each number of epochs that it covers. Raises `UserError`."""
         models = models_of(trial)
+        if other := trial.params.keys() - self.space.keys():
+            names = ", ".join(sorted(map(str, other)))
+            raise UserError(f"--storage: trial {trial.number} varies {names}, the search does not")
         default = trial.params.get("epochs", self.args.epochs)
         failed = trial.user_attrs.get("failed")
         if trial.state == TrialState.FAIL and not failed:
