@@ -25,7 +25,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", *ARRAYS)
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding; no photograph of one cell has more
 MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whole
-MOST_THREADS = 4  # that read images, each of which may have many pixels
 STANDARD_INPUT = "-"
 GONE = "not a regular file, or gone"
 
@@ -89,7 +88,7 @@ def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
     Several threads read a few files ahead, so that memory does not grow with the number of files.
     `frame` is that of `preparation.prepare`, or "detect": then each cell of a field of view is one.
     """
-    threads = min(joblib.cpu_count(), MOST_THREADS)
+    threads = joblib.cpu_count()
     pool = ThreadPoolExecutor(threads)
     ahead: deque[Future[list[UserImage]] | Iterator[UserImage]] = deque()  # in the files' order
     try:
@@ -246,7 +245,10 @@ def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
             def load(key: str = key) -> np.ndarray:
                 if sizes.get(key, 0) > MOST_BYTES:
                     raise BadImageError("over 4 GiB: save it as .npy, which is read in parts")
-                return loaded[key]
+                try:
+                    return loaded[key]
+                except MemoryError as error:  # its header may claim any size
+                    raise BadImageError("does not fit into memory") from error
 
             yield f"{name}:{key}" if len(keys) > 1 else name, load
 

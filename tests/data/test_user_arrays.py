@@ -49,6 +49,16 @@ def test_npz_whose_parts_are_no_arrays_of_images(tmp_path):
     assert "holds no arrays" in empty.problem
 
 
+def test_npz_that_claims_more_than_fits_into_memory(tmp_path):
+    header = io.BytesIO()
+    claimed = {"descr": "|u1", "fortran_order": False, "shape": (10**12, 28, 28, 3)}
+    np.lib.format.write_array_header_1_0(header, claimed)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("image.npy", header.getvalue())
+    (cell,) = user_images.read([str(tmp_path / "a.npz")], 28, "auto")
+    assert cell.problem == "does not fit into memory"
+
+
 def test_one_bad_image_of_an_array_spoils_no_other(tmp_path):
     values = np.full((3, 28, 28, 3), 0.5, np.float32)
     values[1, 0, 0] = np.nan
