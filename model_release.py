@@ -31,7 +31,7 @@ from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
 from bloodcells.evaluation import elsewhere, uncertainty, unseen
-from bloodcells.inference.cards import VIEWS
+from bloodcells.inference.cards import NORMALISATION, VIEWS
 from bloodcells.inference.classifier import (
     Classifier,
     class_means,
@@ -226,7 +226,7 @@ def make_card(run: SavedRun, seed: int, member: dict, train: Split, args: Namesp
         "classes": list(train.names),
         "frequencies": frequencies.tolist(),
         "size": metrics["config"]["size"],
-        "normalisation": "pixel / 127.5 - 1",
+        "normalisation": NORMALISATION,
         "calibration": {
             str(views): {"temperature": part["temperature"], "sets": part["sets"]}
             for views, part in member["views"].items()

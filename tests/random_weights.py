@@ -9,6 +9,7 @@ from PIL import Image
 import models
 from bloodcells.data import bloodmnist, synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.inference.cards import NORMALISATION
 from bloodcells.inference.classifier import Classifier, save_classifier
 
 FREQUENCIES = [0.3, *[0.1] * 7]  # of the classes, in the card of `weights`
@@ -25,6 +26,8 @@ def weights(tmp_path_factory):
         "model": "CellNet",
         "widths": [4, 8, 8],
         "size": 28,
+        "parameters": models.count_parameters(network),
+        "normalisation": NORMALISATION,
         "classes": list(bloodmnist.CLASS_NAMES),
         "calibration": {
             "1": {"temperature": 0.5, "sets": sets},

@@ -10,10 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import models
+from bloodcells.cli.arguments import SIZES
 
 LEVELS = ("0.95", "0.99")  # coverage of the prediction sets
+NORMALISATION = "pixel / 127.5 - 1"  # that of `bloodmnist.normalise`
 VIEWS = (1, 8)  # numbers of views; a card has a calibration for each
-MOST = 1024  # of pixels along an image's side, of channels, and of classes
+MOST = 1024  # of channels, and of classes
+TAKEN = (  # columns of predictions that no class may have the name of
+    *("path", "label", "probability", "unlike_training", "foreign", "set", "x", "y", "side"),
+    *("truth", "abstained"),
+)
 
 
 def read_card(text: str) -> dict[str, Any]:
@@ -28,6 +34,8 @@ def read_card(text: str) -> dict[str, Any]:
         check(card.get(key), fits, f"{key}: not {what}")
     if len(card["frequencies"]) != len(card["classes"]):
         raise ValueError("frequencies: not one for each class")
+    if not math.isclose(sum(card["frequencies"]), 1, abs_tol=1e-3):
+        raise ValueError("frequencies: they do not add up to 1")
     for views in map(str, VIEWS):
         part = card["calibration"].get(views)
         check(part, is_object, f"calibration: nothing for {views} views")
@@ -35,6 +43,8 @@ def read_card(text: str) -> dict[str, Any]:
         check(part.get("sets"), is_object, "sets: not an object")
         for level in LEVELS:
             check(part["sets"].get(level), is_share, f"sets: {level}: not a number from 0 to 1")
+        if part["sets"][LEVELS[0]] < part["sets"][LEVELS[1]]:
+            raise ValueError(f"sets: the bound of {LEVELS[0]} is below that of {LEVELS[1]}")
     return card
 
 
@@ -80,21 +90,37 @@ def is_share(value: Any) -> bool:
 
 
 def is_size(value: Any) -> bool:
-    """Whether a value is a whole number of pixels or channels."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST
+    """Whether a value is a side of the data set's images, in pixels."""
+    return isinstance(value, int) and value in SIZES
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def is_width(value: Any) -> bool:
+    """Whether a value is a number of channels."""
+    return is_count(value) and value <= MOST
+
+
+def is_normalisation(value: Any) -> bool:
+    """Whether a value describes how images are normalised."""
+    return value == NORMALISATION
 
 
 def is_widths(value: Any) -> bool:
     """Whether a value is the widths of a network's stages, or null for its own."""
-    return value is None or (isinstance(value, list) and bool(value) and all(map(is_size, value)))
+    return value is None or (isinstance(value, list) and bool(value) and all(map(is_width, value)))
 
 
 def is_names(value: Any) -> bool:
-    """Whether a value is a list of different names that a terminal shows as they are."""
+    """Whether a value is a list of different names that can be shown as they are."""
     return (
         isinstance(value, list)
         and 2 <= len(value) <= MOST
         and all(isinstance(name, str) and is_printable(name) for name in value)
+        and not set(value).intersection(TAKEN)
         and len(set(value)) == len(value)
     )
 
@@ -125,9 +151,11 @@ def is_network(value: Any) -> bool:
 ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": (is_network, "CellNet or RobustNet"),
     "md5": (is_md5, "an MD5"),
-    "size": (is_size, "a whole number of pixels"),
+    "size": (is_size, f"one of {', '.join(map(str, SIZES))} pixels"),
     "widths": (is_widths, "null or a list of whole numbers"),
-    "classes": (is_names, "a list of different names"),
+    "parameters": (is_count, "a whole number"),
+    "normalisation": (is_normalisation, NORMALISATION),
+    "classes": (is_names, "a list of different names that are no column's"),
     "frequencies": (is_frequencies, "a list of shares of at least 1e-6"),
     "farthest": (is_bound, "a number of at least 0"),
     "calibration": (is_object, "an object"),

@@ -157,6 +157,8 @@ def load_classifier(
         state = safetensors.torch.load(tensors)
         if not all(torch.isfinite(value).all() for value in state.values()):
             raise ValueError("some weights are NaN or infinite")
+        if len(state["means"]) != len(card["classes"]):
+            raise ValueError("not one mean of the features for each class")
         model = released(classifier_of(card, state), card, views)
         blank = np.zeros((2, model.size, model.size, 3), np.uint8)
         model.predict(blank, np.array([False, True]), len(blank))  # fails unless they match
@@ -182,6 +184,8 @@ def classifier_of(card: dict, state: dict[str, Tensor]) -> Classifier:
         network = models.build(
             card["model"], card["size"], card["widths"], num_classes=len(card["classes"])
         )
+    if models.count_parameters(network) != card["parameters"]:
+        raise ValueError(f"a network of {models.count_parameters(network)} parameters")
     classifier = Classifier(cast(models.CellNet, network), state["means"])
     whole = {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()

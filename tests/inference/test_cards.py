@@ -9,8 +9,10 @@ from PIL import Image
 from random_weights import changed
 from safetensors.torch import load_file, save_file
 
-from bloodcells.inference.cards import read_card
+from bloodcells.data.framing import Square
+from bloodcells.inference.cards import TAKEN, read_card
 from bloodcells.inference.classifier import Classifier, md5_of
+from bloodcells.inference.output import ABSTAINED, Prediction
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -50,12 +52,15 @@ def calibration(**entries):
         (calibration(sets=[]), "sets: not an object"),
         (calibration(sets={"0.95": 0.5}), "sets: 0.99: not a number from 0 to 1"),
         (calibration(sets={"0.95": 2, "0.99": 0}), "sets: 0.95: not a number from 0 to 1"),
+        (calibration(sets={"0.95": 0.1, "0.99": 0.5}), "sets: the bound of 0.95 is below"),
         ({"calibration": {}}, "calibration: nothing for 1 views"),
         ({"calibration": {"1": [], "8": []}}, "calibration: nothing for 1 views"),
-        ({"size": 28.5}, "size: not a whole number"),
-        ({"size": 0}, "size: not a whole number"),
-        ({"size": 10**9}, "size: not a whole number"),
-        ({"size": True}, "size: not a whole number"),
+        ({"size": 28.5}, "size: not one of 28, 64"),
+        ({"size": 28.0}, "size: not one of 28, 64"),
+        ({"size": 7}, "size: not one of 28, 64"),
+        ({"size": True}, "size: not one of 28, 64"),
+        ({"normalisation": "pixel / 255"}, "normalisation: not pixel / 127.5 - 1"),
+        ({"parameters": "many"}, "parameters: not a whole number"),
         ({"widths": "48"}, "widths: not null or a list"),
         ({"widths": [4, -8, 8]}, "widths: not null or a list"),
         ({"classes": "abcdefgh"}, "classes: not a list of different names"),
@@ -63,7 +68,9 @@ def calibration(**entries):
         ({"classes": [*"abcdefg", "\x1b[2J"]}, "classes: not a list of different names"),
         ({"classes": [*"abcdefg", "\u202e"]}, "classes: not a list of different names"),
         ({"classes": [*"abcdefg", " "]}, "classes: not a list of different names"),
+        ({"classes": [*"abcdefg", "path"]}, "classes: not a list of different names"),
         ({"classes": list("abc")}, "frequencies: not one for each class"),
+        ({"frequencies": [0.5] * 8}, "frequencies: they do not add up to 1"),
         ({"frequencies": [0.0] * 8}, "frequencies: not a list of shares"),
         ({"frequencies": [1e-320] * 8}, "frequencies: not a list of shares"),
         ({"farthest": "far"}, "farthest: not a number"),
@@ -84,12 +91,22 @@ def test_texts_that_are_no_card(text):
         read_card(text)
 
 
+def test_no_class_may_have_the_name_of_a_column():
+    square, pixels = Square(0, 0, 28), np.zeros((28, 28, 3), np.uint8)
+    one = Prediction("a", "b", 1.0, {}, False, False, pixels, set=[], truth="b", square=square)
+    assert {*one.columns(), ABSTAINED} - {"probabilities"} == set(TAKEN)
+
+
 def test_weights_that_their_card_does_not_describe(complaint, weights, tmp_path):
     other = changed(weights, tmp_path / "other.safetensors", widths=[4, 8, 12])
     assert "the weights do not match the card" in complaint(other)
+    larger = changed(weights, tmp_path / "larger.safetensors", parameters=10**6)
+    assert "the weights do not match the card: a network of" in complaint(larger)
     stages = changed(weights, tmp_path / "stages.safetensors", widths=[4, 8])
     assert "the weights do not match the card" in complaint(stages)
     state = load_file(weights)
+    few = copied(weights, tmp_path / "few.safetensors", state | {"means": state["means"][:5]})
+    assert "not one mean of the features for each class" in complaint(few)
     del state["means"]
     lacking = copied(weights, tmp_path / "lacking.safetensors", state)
     assert "the weights do not match the card: 'means'" in complaint(lacking)
