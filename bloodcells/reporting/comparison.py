@@ -6,16 +6,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bloodcells.data.bloodmnist import Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation.metrics import mcnemar
 from bloodcells.reporting import html
 from bloodcells.reporting.figures import comparison as figures
 from bloodcells.reporting.results import dataset_of
-from bloodcells.reporting.tables.common import cell
-from bloodcells.reporting.tables.compare import differences, model_pairs, recalls, spread
+from bloodcells.reporting.tables.compare import (
+    HEADS,
+    accuracies,
+    differences,
+    paired_tests,
+    recalls,
+)
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -37,7 +39,7 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
         path,
         "comparison.html.j2",
         names=[run.folder.name for run in runs],
-        scores=scores(runs),
+        scores={"caption": "Accuracy", "heads": HEADS, "rows": list(map(accuracies, runs))},
         classes=[classes(runs[0], other) for other in runs[1:]],
         tests=[tests(runs[0], other) for other in runs[1:]],
         differences=differences(list(runs)),
@@ -68,26 +70,6 @@ def draw(runs: Sequence[SavedRun], test: Split | None, folder: Path) -> None:
         figures.differing(path, test, (probabilities[0], probabilities[1]), names)
 
 
-def scores(runs: Sequence[SavedRun]) -> dict:
-    """The table of accuracies."""
-    rows = []
-    for run in runs:
-        models = run.metrics["runs"]
-        seconds = np.median([row["train_seconds"] for row in models])
-        leaks = " (trained on test images)" if run.metrics["leaks_test_images"] else ""
-        rows.append(
-            [
-                f"{run.folder.name}{leaks}",
-                spread([row["val"]["accuracy"] for row in models if row["val"]]),
-                cell(run.metrics["test"]["accuracy"], 4),
-                str(len(models)),
-                f"{seconds:.0f}",
-            ]
-        )
-    heads = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
-    return {"caption": "Accuracy", "heads": heads, "rows": rows}
-
-
 def classes(first: SavedRun, other: SavedRun) -> dict:
     """The table of the classes' recalls in two experiments, and the change."""
     rows = [
@@ -100,12 +82,11 @@ def classes(first: SavedRun, other: SavedRun) -> dict:
 
 def tests(first: SavedRun, other: SavedRun) -> dict:
     """The table of McNemar's exact tests."""
-    rows: list[list[str]] = []
-    of, pairs = model_pairs(first, other)
-    for number, (one, two) in enumerate(pairs, start=1):
-        found = mcnemar(first.labels, one.argmax(1), two.argmax(1))
-        cells = (found["only_first"], found["only_second"], f"{found['p']:.2g}")
-        rows.append([str(number), *map(str, cells)])
+    of, found = paired_tests(first, other)
+    rows = [
+        [str(number), str(test["only_first"]), str(test["only_second"]), f"{test['p']:.2g}"]
+        for number, test in enumerate(found, start=1)
+    ]
     names = (f"only {first.folder.name} right", f"only {other.folder.name} right")
     caption = f"McNemar's exact test on the same test images, {of}"
     return {"caption": caption, "heads": ["pair", *names, "p"], "rows": rows}

@@ -10,6 +10,8 @@ from bloodcells.reporting.tables.common import cell
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named
 
+HEADS = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
+
 
 def compare_runs(runs: list[SavedRun]) -> str:
     """One line per experiment, then what differs in settings and code, paired tests, and classes.
@@ -23,12 +25,12 @@ def compare_runs(runs: list[SavedRun]) -> str:
             run.labels, first.labels
         ):
             raise UserError(f"{run.folder}: on different data from {first.folder}")
-    width = max(len(name) for name in ("experiment", *(run.folder.name for run in runs)))
+    table = [HEADS, *map(accuracies, runs)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
-        f"{'experiment':{width}}  {'held-out accuracy':17}  {'test accuracy':32}  models  "
-        "s per model"
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
     ]
-    lines += [line(run, width) for run in runs]
     lines += differences(runs)
     for other in others:
         lines += paired(first, other)
@@ -36,20 +38,20 @@ def compare_runs(runs: list[SavedRun]) -> str:
     return "\n".join(lines)
 
 
-def line(run: SavedRun, width: int) -> str:
-    """An experiment's accuracies, held out and on the test split, and its models' median seconds.
+def accuracies(run: SavedRun) -> list[str]:
+    """An experiment's row under `HEADS`: its accuracies, models, and their median seconds.
 
-    They are means ± standard deviations over models, on the test split with the 95 % interval.
+    Accuracies are means ± standard deviations over models, on test with the 95 % interval.
     """
     rows = run.metrics["runs"]
-    held_out = [row["val"]["accuracy"] for row in rows if row["val"]]
-    tested = cell(run.metrics["test"]["accuracy"], 4)
-    seconds = np.median([row["train_seconds"] for row in rows])
-    leaks = "  (trained on test images)" if run.metrics["leaks_test_images"] else ""
-    return (
-        f"{run.folder.name:{width}}  {spread(held_out):17}  {tested:32}  {len(rows):6}  "
-        f"{seconds:11.0f}{leaks}"
-    )
+    leaks = " (trained on test images)" if run.metrics["leaks_test_images"] else ""
+    return [
+        f"{run.folder.name}{leaks}",
+        spread([row["val"]["accuracy"] for row in rows if row["val"]]),
+        cell(run.metrics["test"]["accuracy"], 4),
+        str(len(rows)),
+        f"{np.median([row['train_seconds'] for row in rows]):.0f}",
+    ]
 
 
 def spread(values: list[float]) -> str:
@@ -80,25 +82,26 @@ def differences(runs: list[SavedRun]) -> list[str]:
 
 
 def paired(first: SavedRun, other: SavedRun) -> list[str]:
-    """McNemar's exact test for each pair of models, on the test images that both were scored on."""
-    of, pairs = model_pairs(first, other)
+    """`paired_tests` as text."""
+    of, tests = paired_tests(first, other)
     names = f"only {first.folder.name} : only {other.folder.name} right"
     lines = [f"on the same test images, {of}, {names}"]
-    for one, two in pairs:
-        test = mcnemar(first.labels, one.argmax(1), two.argmax(1))
-        lines.append(f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}")
-    return lines
+    return lines + [
+        f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}" for test in tests
+    ]
 
 
-def model_pairs(first: SavedRun, other: SavedRun) -> tuple[str, list[tuple]]:
-    """What is paired, in words, and the probabilities (N, classes) of each pair.
+def paired_tests(first: SavedRun, other: SavedRun) -> tuple[str, list[dict]]:
+    """What is paired, in words, and McNemar's exact test of each pair, on the same test images.
 
     Model by model; if the experiments have different numbers of models, the means over them.
     """
-    one, two = first.probabilities, other.probabilities
-    if len(one) != len(two):
-        return "by the models' mean probabilities", [(one.mean(0), two.mean(0))]
-    return "by pair of models", list(zip(one, two, strict=True))
+    of, pair = "by pair of models", (first.probabilities, other.probabilities)
+    if len(pair[0]) != len(pair[1]):
+        of = "by the models' mean probabilities"
+        pair = (pair[0].mean(0, keepdims=True), pair[1].mean(0, keepdims=True))
+    predicted = zip(*(probabilities.argmax(2) for probabilities in pair), strict=True)
+    return of, [mcnemar(first.labels, *models) for models in predicted]
 
 
 def by_class(first: SavedRun, other: SavedRun) -> list[str]:
