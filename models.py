@@ -81,7 +81,7 @@ class ConvNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Flatten(),  # (N, 9216)
             nn.Linear(64 * side**2, 64),
-            Dropout(dropout),
+            Dropout(dropout),  # and no activation, as in the published code
             nn.Linear(64, num_classes),
         )
 
