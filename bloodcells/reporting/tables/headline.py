@@ -56,11 +56,12 @@ def headline(plots: Path) -> str:
     words = (
         f"Mean ± standard deviation over {models} models (folds in the first two rows, else seeds) "
         f"[95 % bootstrap interval over test "
-        f"images]. The last {many} recipes average over 8 views of each image (test-time "
-        "augmentation); the last one is scored on stages, not on classes. "
-        f"Corrupted: {robust['images']:,} of the test images under 11 corruptions at 5 severities, "
-        "one view. Another laboratory: balanced accuracy over all eight classes on "
-        f"`{there['name']}`, {there['images']} white cells of {present} classes. "
+        f"images]; the last {many} recipes with 8 views of each image (test-time augmentation), "
+        "the last one on stages, not classes. "
+        f"Corrupted: {robust['images']:,} test images under 11 corruptions at 5 severities, "
+        "one view. [Another laboratory](docs/other-laboratories.md): mean recall of the "
+        f"{present} classes of `{there['name']}`, {there['images']} white cells, all eight "
+        "possible. "
         "Training: median seconds per model, on "
         f"{where}, {precisions}.{mark(robust, *releases.values())}"
     )

@@ -58,7 +58,8 @@ def words(found: dict) -> list[str]:
     above = mapped["mib_above_the_array"]
     return [
         f"- Machine: {machine['processor']}, {machine['threads']} threads; matrix products reach "
-        f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16.",
+        f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16. "
+        "Shares of the peak are of that measured beside the network, which varies by some percent.",
         f"- An augmented batch takes {batch['our_seconds'] * 1e3:.1f} ms, "
         f"{batch['share_of_step']:.1%} of CellNet's training step; PyTorch's DataLoader takes "
         f"{batch['ratio']:.0f} times as long, without augmentation.",
@@ -96,5 +97,5 @@ def many_processes(row: dict, parameters: int, averaging: float) -> str:
         f"- Under torchrun, two processes of this machine average {row['name']}'s gradients "
         f"({size / 1e6:.1f} MB) in {averaging * 1e3:.1f} ms. Estimated for machines like this one, "
         f"joined by 10 Gbit/s and {LATENCY * 1e6:.0f} µs a message, a step of {batch} images "
-        f"({alone * 1e3:.1f} ms alone) would take: {'; '.join(steps)}."
+        f"({alone * 1e3:.1f} ms alone, by the images per second) would take: {'; '.join(steps)}."
     )

@@ -96,7 +96,7 @@ def suspect_rows(plots: Path) -> list[int]:
         with path.open(encoding="utf-8", newline="") as file:
             return [int(row["index"]) for row in csv.DictReader(file) if row["split"] == "test"]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read; run python explain.py") from error
+        raise UserError(f"{path}: cannot be read; run python explain.py --overwrite") from error
 
 
 def share(wrong: np.ndarray, images: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,13 +162,15 @@ def ablation(plots: Path) -> str:
         plots / "ablation" / "ablation.json", preset, "python ablation.py --overwrite"
     )
     rows, config = found["variants"], found["config"]
+    base = tomllib.loads((PRESETS / "ablation.toml").read_text(encoding="utf-8"))["base"]
     return "\n".join(
         [
             *ablation_rows(rows),
             "",
-            f"Held-out accuracy in %, mean ± standard deviation over {config['replicates']} folds "
-            f"of train + validation, with {config['views']} views and with one view; "
-            f"{config['epochs']} epochs, widths {config['widths']}. Relative time: median ratio to "
+            f"The whole recipe is `{base}`, a small and short relative of `cnn-best` "
+            f"({config['epochs']} epochs, widths {config['widths']}). Held-out accuracy in %, mean "
+            f"± standard deviation over {config['replicates']} folds of train + validation, with "
+            f"{config['views']} views and with one view. Relative time: median ratio to "
             "the whole recipe on the same fold. p: McNemar's exact test against the whole recipe "
             "on the held-out images of all folds together, corrected for "
             f"{len(rows) - 1} comparisons (Holm, 1979); it covers the sampling of images, not "
