@@ -126,7 +126,7 @@ def refuse_empty_folders(
     Also for a link to such a folder, which is not followed.
     """
     filled = {os.path.dirname(os.path.abspath(file)) for file in files}
-    for path in paths:
+    for path in paths:  # `files` were found there, so its folders are not nested too deeply
         for parent, folders, _ in os.walk(path):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in folders:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
-from skimage.morphology import closing, convex_hull_image, disk, opening
+from skimage.morphology import convex_hull_image, disk, opening
 
 WORKING_SIDE = 96  # pixels of the longer side at which one cell is looked for
 SHARE = 0.26  # of the square, taken by the convex hull of the nucleus
@@ -119,8 +119,12 @@ def middle_nucleus(strength: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def joined(found: np.ndarray, radius: int) -> np.ndarray:
-    """The nuclei, bool (H, W), with gaps closed, such as those between a nucleus's lobes."""
-    return closing(np.pad(found, radius), disk(radius))[radius:-radius, radius:-radius]
+    """The nuclei, bool (H, W), with gaps closed, such as those between a nucleus's lobes.
+
+    A morphological closing by a disk, whose time does not grow with the radius.
+    """
+    grown = distance_transform_edt(~np.pad(found, radius)) <= radius
+    return (distance_transform_edt(grown) > radius)[radius:-radius, radius:-radius]
 
 
 def cut(image: Image.Image, square: Square) -> Image.Image:

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bloodcells.data.framing import Square, cut, find_cells
 from bloodcells.data.preparation import BadImageError, prepare
+from bloodcells.data.user_arrays import arrays_of, full_scale, to_bytes, to_stack
 from bloodcells.errors import UserError
 
 ARRAYS = (".npy", ".npz")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", *ARRAYS)
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding; no photograph of one cell has more
-MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whole
 STANDARD_INPUT = "-"
 GONE = "not a regular file, or gone"
 
@@ -73,12 +73,15 @@ def in_folder(folder: str) -> list[str]:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}")
 
     names = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (os.path.join(parent, name) for name in folders)
-        names += [path for path in paths if os.path.islink(path)]
-        images = (f for f in sorted(files) if f.lower().endswith(SUFFIXES) and f[0] != ".")
-        names += [os.path.join(parent, name) for name in images]
+    try:
+        for parent, folders, files in os.walk(folder, onerror=refuse):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            paths = (os.path.join(parent, name) for name in folders)
+            names += [path for path in paths if os.path.islink(path)]
+            images = (f for f in sorted(files) if f.lower().endswith(SUFFIXES) and f[0] != ".")
+            names += [os.path.join(parent, name) for name in images]
+    except RecursionError as error:
+        raise UserError(f"{folder}: its folders are nested too deeply") from error
     return names
 
 
@@ -226,47 +229,6 @@ def read_arrays(name: str, size: int, frame: str) -> Iterator[UserImage]:
                 yield UserImage(name, one, problem=str(error))
 
 
-def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-    """The name of each array to read from the file, and a function that loads it."""
-    try:
-        loaded = np.load(name, allow_pickle=False, mmap_mode="r")
-    except Exception as error:  # a damaged file raises exceptions of many kinds
-        raise BadImageError("not an array file that can be read") from error
-    if isinstance(loaded, np.ndarray):
-        yield name, lambda: loaded
-        return
-    with loaded:
-        sizes = {item.filename.removesuffix(".npy"): item.file_size for item in loaded.zip.filelist}
-        keys = [key for key in loaded.files if "image" in key] or loaded.files
-        if not keys:
-            raise BadImageError("holds no arrays")
-        for key in keys:
-
-            def load(key: str = key) -> np.ndarray:
-                if sizes.get(key, 0) > MOST_BYTES:
-                    raise BadImageError("over 4 GiB: save it as .npy, which is read in parts")
-                try:
-                    return loaded[key]
-                except MemoryError as error:  # its header may claim any size
-                    raise BadImageError("does not fit into memory") from error
-
-            yield f"{name}:{key}" if len(keys) > 1 else name, load
-
-
-def to_stack(array: np.ndarray) -> np.ndarray:
-    """Reshape an array of images to (N, H, W, C), keeping its dtype. Raises `BadImageError`."""
-    shape = array.shape
-    if array.ndim == 2 or (array.ndim == 3 and shape[-1] in (1, 3, 4)):
-        array = array[None]
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[-1] not in (1, 3, 4) or 0 in shape:
-        raise BadImageError(f"shape {shape} is not (N, H, W, 3), (N, H, W), or one image of these")
-    if array.dtype.kind not in "uif":
-        raise BadImageError(f"holds {array.dtype}, not real numbers")
-    return array
-
-
 def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> tuple[np.ndarray, bool]:
     """`prepare` for one image of an array, (H, W, C). Raises `BadImageError`."""
     height, width, channels = pixels.shape
@@ -275,26 +237,3 @@ def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> tuple
     values = np.ascontiguousarray(to_bytes(pixels, full))
     image = Image.fromarray(values[..., 0] if channels == 1 else values)
     return prepare(to_rgb(image), size, frame)
-
-
-def full_scale(values: np.ndarray) -> int:
-    """The value of full brightness: 255, 4095 or 65535; in floating point 1 or 255.
-
-    It is the smallest of these that no value exceeds, so pass all images of an array at once.
-    """
-    if values.dtype == np.uint8:
-        return 255
-    parts = (values[i : i + 1024] for i in range(0, len(values), 1024))  # they may be mapped
-    top = max(np.nanmax(part, initial=0, where=np.isfinite(part)) for part in parts)
-    scales = (1, 255) if values.dtype.kind == "f" else (255, 4095, 65535)
-    return next((full for full in scales if top <= full), scales[-1])
-
-
-def to_bytes(values: np.ndarray, full: int) -> np.ndarray:
-    """Scale 0..full to uint8. Raises `BadImageError` for values outside it, NaN or infinite."""
-    if values.dtype == np.uint8:
-        return values
-    low, high = values.min(), values.max()  # NaN if any value is NaN
-    if not 0 <= low <= high <= full:
-        raise BadImageError(f"values of {low:g} to {high:g} instead of 0 to {full}")
-    return np.rint(values * (255 / full)).astype(np.uint8)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,7 +124,8 @@ def class_means(features: Tensor, labels: Tensor) -> Tensor:
 def save_classifier(path: Path, classifier: Classifier, card: dict) -> None:
     """Write the tensors to `path`, and the card, with their MD5 added, beside it.
 
-    Raises `UserError` if they cannot be written.
+    Both are on disk before either replaces an earlier one. Raises `UserError` if they cannot be
+    written.
     """
     state = {
         name: value.half() if name.startswith("network.") and value.is_floating_point() else value
@@ -133,9 +133,13 @@ def save_classifier(path: Path, classifier: Classifier, card: dict) -> None:
     }
     tensors = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
     card = {**card, "md5": md5_of(tensors)}  # `load_classifier` refuses a mismatched pair
-    run_folder.write_whole(path, tensors)
-    text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-    run_folder.write_whole(path.with_suffix(".json"), text.encode())
+    name = path.with_suffix(".json").name
+
+    def fill(folder: Path) -> None:
+        (folder / path.name).write_bytes(tensors)
+        run_folder.write_json(folder / name, card)
+
+    run_folder.write(path.parent, fill, last=name)
 
 
 def load_classifier(

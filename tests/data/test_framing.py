@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from drawn import BACKGROUND, RED_CELL, field
 from PIL import Image, ImageDraw
+from skimage.morphology import closing, disk
 
 from bloodcells.data import framing
 
@@ -56,6 +57,13 @@ def test_one_colour_everywhere(colour):
     image = Image.new("RGB", (599, 741), colour)
     assert framing.find_cell(image) is None
     assert framing.find_cells(image) == []
+
+
+@pytest.mark.parametrize("radius", [1, 4, 20])
+def test_gaps_are_closed_by_a_disk(radius):
+    found = np.random.default_rng(0).random((60, 50)) < 0.02
+    expected = closing(np.pad(found, radius), disk(radius))[radius:-radius, radius:-radius]
+    assert (framing.joined(found, radius) == expected).all()
 
 
 def test_a_cut_beyond_the_border_is_mirrored():

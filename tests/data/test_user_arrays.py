@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from drawn import noise
 
-from bloodcells.data import user_images
+from bloodcells.data import user_arrays, user_images
 from bloodcells.data.user_images import BadImageError
 
 
@@ -59,6 +59,26 @@ def test_npz_that_claims_more_than_fits_into_memory(tmp_path):
     assert cell.problem == "does not fit into memory"
 
 
+def test_npz_whose_parts_share_a_name_but_for_the_suffix(tmp_path, monkeypatch):
+    """The size that counts is that of the part that is read."""
+    monkeypatch.setattr(user_arrays, "MOST_BYTES", 5000)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name, shape in (("image", (3, 28, 28, 3)), ("image.npy", (28, 28, 3))):
+            file = io.BytesIO()
+            np.save(file, np.zeros(shape, np.uint8))
+            archive.writestr(name, file.getvalue())
+    cells = list(user_images.read([str(tmp_path / "a.npz")], 28, "auto"))
+    assert any("over 4 GiB" in str(cell.problem) for cell in cells)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float64"])
+def test_brightness_of_a_stack_is_that_of_its_brightest_chunk(monkeypatch, dtype):
+    monkeypatch.setattr(user_arrays, "CHUNK", 100)
+    stack = np.zeros((9, 28, 28, 3), dtype)
+    stack[7, 3, 3] = 300 if dtype == "uint16" else 2.0
+    assert user_arrays.full_scale(stack) == (4095 if dtype == "uint16" else 255)
+
+
 def test_one_bad_image_of_an_array_spoils_no_other(tmp_path):
     values = np.full((3, 28, 28, 3), 0.5, np.float32)
     values[1, 0, 0] = np.nan
@@ -80,7 +100,7 @@ def test_one_bad_image_of_an_array_spoils_no_other(tmp_path):
 )
 def test_arrays_that_are_no_images(values, reason):
     with pytest.raises(BadImageError) as raised:
-        user_images.to_stack(values)
+        user_arrays.to_stack(values)
     assert reason in str(raised.value)
 
 
@@ -88,7 +108,7 @@ def test_arrays_that_are_no_images(values, reason):
 def test_values_out_of_range(value):
     values = np.array([[0, value]])
     with pytest.raises(BadImageError, match="values of"):
-        user_images.to_bytes(values, user_images.full_scale(values))
+        user_arrays.to_bytes(values, user_arrays.full_scale(values))
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(8, "int64"), (12, "uint16"), (16, "uint16")])

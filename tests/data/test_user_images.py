@@ -209,6 +209,17 @@ def test_find_takes_files_folders_and_globs(tmp_path, monkeypatch):
         user_images.find(["empty"])
 
 
+def test_folders_nested_too_deeply(tmp_path):
+    deep = tmp_path.joinpath(*["a"] * 900)
+    deep.mkdir(parents=True)
+    Image.new("RGB", (28, 28)).save(deep / "cell.png")
+    if sys.version_info >= (3, 12):  # which walks without recursion
+        assert user_images.find([str(tmp_path)]) == [str(deep / "cell.png")]
+    else:
+        with pytest.raises(UserError, match="nested too deeply"):
+            user_images.find([str(tmp_path)])
+
+
 def test_many_files_keep_their_order_and_few_are_read_ahead(tmp_path, monkeypatch):
     names = [str(tmp_path / f"{number:02}.png") for number in range(40)]
     for number, name in enumerate(names):
