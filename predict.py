@@ -12,7 +12,7 @@ output; the report of --labelled, the count of --detect and messages go to stand
 1: some image could not be used. Not for clinical use.
 """
 
-from bloodcells.cli.arguments import printable, run_script
+from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_predict
 
 if __name__ == "__main__":
@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 import io
 import itertools
+import os
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -32,6 +33,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bloodcells.cli.endings import printable
 from bloodcells.data import class_names, user_images
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
@@ -68,6 +70,9 @@ def main() -> None:
     labels = labels_of(args.paths, files, names, model) if args.labelled else {}
     for folder, flag in ((args.output, "--output"), (args.save_crops, "--save-crops")):
         if folder is not None:
+            places = {os.path.realpath(os.path.dirname(file)) for file in files}
+            if os.path.realpath(folder) in places:  # theirs would be replaced
+                raise UserError(f"{flag} {folder}: images to classify are there; pass another one")
             run_folder.prepare(folder, flag=flag, script=args.code.script)
     tally = Tally()
     images: Iterable[UserImage] = usable(user_images.read(files, model.size, args.frame), tally)
@@ -107,6 +112,8 @@ def only(model: Released, names: class_names.Names, wanted: list[str]) -> Releas
     """The model restricted to the classes in `wanted`. Raises `UserError`."""
     if wanted == ["normal-differential"]:
         wanted = class_names.normal_differential(model.classes)
+        if not wanted:
+            raise UserError("--classes normal-differential: none is a class of these weights")
     model = model.among(names.meanings("--classes", wanted))
     tell(f"the probability is shared among these classes only: {', '.join(model.classes)}")
     return model

@@ -12,7 +12,7 @@ All numbers come from the JSON files and predictions.npz of finished experiments
 code are shown only by --compare.
 """
 
-from bloodcells.cli.arguments import printable, run_script
+from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_report
 
 if __name__ == "__main__":
@@ -22,12 +22,12 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bloodcells import ROOT
-from bloodcells.cli.endings import MENDABLE
+from bloodcells.cli.endings import MENDABLE, printable
 from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
 from bloodcells.reporting.figures import studies as figures
@@ -39,6 +39,7 @@ from bloodcells.reporting.tables.headline import headline
 from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
+from bloodcells.tracking.files import regular
 
 # For each document, by the name of its markers: what writes the block between them.
 BLOCKS: dict[str, dict[str, Block]] = {
@@ -134,8 +135,9 @@ def write_code_list(path: Path, check: bool) -> None:
     scripts = sorted(script.name for script in ROOT.glob("*.py"))
     content = {name: code for name in scripts if (code := provenance.committed_code(name))}
     text = json.dumps(content, indent=1) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
+    with suppress(OSError, ValueError):  # what cannot be read is out of date
+        if regular(path).read_text(encoding="utf-8") == text:
+            return
     if check:
         raise UserError(f"{path} is out of date: run python report.py")
     run_folder.write_whole(path, text.encode())
@@ -152,7 +154,8 @@ def draw(
         rows = rows_of(plots)
     except UNFIT:  # the table of the same name gives the reason
         return
-    run_folder.write(plots, lambda folder: figure(folder / name, rows), last=name)
+    with sound(f"{plots}: {name}"):
+        run_folder.write(plots, lambda folder: figure(folder / name, rows), last=name)
 
 
 def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:

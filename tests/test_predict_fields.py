@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -83,3 +84,26 @@ def test_crops_replace_links_and_leave_what_they_lead_to(predict, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "three years"
     assert Image.open(crop).size == (28, 28)
     assert [path.name for path in crop.parent.iterdir()] == [crop.name]
+
+
+def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
+    """Not those to classify, nor others that have the name of a picture of the run folder."""
+    photograph = tmp_path / "slide" / "field-1.png"
+    photograph.parent.mkdir()
+    field((200, 150), (100, 75, 30)).save(photograph)
+    before = photograph.read_bytes()
+    flags = ("--weights", weights, "--detect", photograph.parent)
+    for flag in ("--output", "--save-crops"):
+        line = fails("predict.py", *flags, flag, tmp_path / "slide" / ".")
+        assert "images to classify are there" in line
+    shutil.copytree(photograph.parent, tmp_path / "other")
+    assert predict("--detect", photograph, "--output", tmp_path / "other").code == 0
+    assert (tmp_path / "other" / "field-1.png").read_bytes() == photograph.read_bytes() == before
+
+
+def test_one_folder_for_different_questions(predict, sorted_cells, tmp_path):
+    field((200, 150), (100, 75, 30)).save(tmp_path / "field.png")
+    assert predict(sorted_cells(8), "--labelled", "--output", tmp_path / "run").code == 0
+    assert predict(tmp_path / "field.png", "--detect", "--output", tmp_path / "run").code == 0
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"cells.csv", "field-001.png", "metrics.json"}

@@ -12,12 +12,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, cast
 
 from bloodcells import ROOT
 from bloodcells.cli import signals
-from bloodcells.cli.endings import MENDABLE, stored_traceback
+from bloodcells.cli.endings import (
+    MENDABLE,
+    end,
+    fail,
+    flush_output,
+    printable,
+    stored_traceback,
+)
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
 from bloodcells.cli.types import integer, location, whole_number
@@ -165,15 +173,23 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
         raise UserError(f"--photographs: not allowed with {other}")
     if not (args.jpeg or args.photographs):
         raise UserError("--no-jpeg does nothing without --photographs")
+    if args.synthetic:
+        refuse_idle(parser, args, ["data_root"], "with --synthetic")
     if hasattr(args, "protocol"):
         idle = "folds" if args.protocol in SEEDED else "runs"
-        if getattr(args, idle) != parser.get_default(idle):
-            raise UserError(f"--{idle} does nothing under --protocol {args.protocol}")
+        refuse_idle(parser, args, [idle], f"under --protocol {args.protocol}")
     args.code = code_of(Path(cast(str, parser.script)), tuple(layers(path)))
     args.started = STARTED
     if args.output is None:
         args.output = ROOT / "plots" / run_name(parser, args)
     return args
+
+
+def refuse_idle(parser: Parser, args: argparse.Namespace, names: Sequence[str], where: str) -> None:
+    """Raise `UserError` if one of these flags, which do nothing `where`, is not at its default."""
+    for name in names:
+        if getattr(args, name) != parser.get_default(name):
+            raise UserError(f"--{name.replace('_', '-')} does nothing {where}")
 
 
 def run_name(parser: Parser, args: argparse.Namespace) -> str:
@@ -237,18 +253,26 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
     signals.end_in_one_line()
     if sys.stderr is None:  # closed by `2>&-`; messages would go among the results
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, ends with the process
+    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main(*args, **kwargs)
+        try:
+            main(*args, **kwargs)
+        except SystemExit:
+            flush_output()
+            raise
+        flush_output()
     except UserError as error:
         fail(f"error: {error}", 2)
     except MemoryError:
         fail("error: out of memory; close other programs, or lower --batch-size if there is one", 2)
     except KeyboardInterrupt as stop:
-        print(f"\n{str(stop) or 'interrupted: no result was written'}", file=sys.stderr)
-        sys.exit(signals.exit_code())
+        with suppress(OSError):  # the terminal may be gone
+            text = printable(str(stop)) or "interrupted: no result was written"
+            print(f"\n{text}", file=sys.stderr)
+        end(signals.exit_code())
     except BrokenPipeError:  # the reader of our output, such as `head`, closed it
-        discard_output()
-        sys.exit(141)
+        end(141)
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # of a GPU; torch may not be loaded here
             fail("error: the device is out of memory; lower --batch-size", 2)
@@ -259,22 +283,3 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
             raise
         reason = f"{type(error).__name__}: {error}"[:300]
         fail(f"defect: {reason}; {stored_traceback()}", 70)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Print one line on standard error, and exit."""
-    with suppress(OSError):  # the exit code counts where standard error is full
-        print(f"{Path(sys.argv[0]).name}: {printable(' '.join(message.split()))}", file=sys.stderr)
-    sys.exit(code)
-
-
-def printable(text: str, kept: str = "") -> str:
-    """Text for the terminal: control characters escaped, but for those in `kept`."""
-    return "".join(
-        c if c.isprintable() or c in kept or ord(c) > 0xD7FF else repr(c)[1:-1] for c in text
-    )
-
-
-def discard_output() -> None:
-    """Discard unwritten standard output, so that Python does not report it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,12 +1,16 @@
-"""How a script ends where something fails: what the user can mend, and the trace of a defect."""
+"""How a script ends: one line, its exit code, and the trace of a defect."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
 
 from bloodcells.errors import without_passwords
 
@@ -31,3 +35,38 @@ def stored_traceback() -> str:
     except OSError:
         return "set BLOODCELLS_DEBUG=1 to see the traceback"
     return f"please report it with the traceback, which is in {path}"
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line on standard error, and exit."""
+    with suppress(OSError):  # the exit code counts where standard error is full
+        print(f"{Path(sys.argv[0]).name}: {printable(' '.join(message.split()))}", file=sys.stderr)
+    end(code)
+
+
+def end(code: int) -> NoReturn:
+    """Exit; what the streams do not take is discarded, or Python would report it, with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+def flush_output() -> None:
+    """Write what is left of standard output. Raises `OSError` if it cannot be written."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Text for the terminal: control characters escaped, but for those in `kept`.
+
+    The bytes of a file name that is not UTF-8, which Python has as half a surrogate pair, stay.
+    """
+    return "".join(
+        c if c.isprintable() or c in kept or "\udc80" <= c <= "\udcff" else repr(c)[1:-1]
+        for c in text
+    )

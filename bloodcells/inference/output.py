@@ -17,7 +17,7 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from bloodcells.cli.arguments import discard_output, printable
+from bloodcells.cli.endings import printable
 from bloodcells.data.framing import Square
 from bloodcells.errors import UserError
 
@@ -155,5 +155,4 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        discard_output()
         raise UserError(f"standard output: cannot write: {error.strerror}") from error

@@ -9,7 +9,12 @@ import numpy as np
 
 from bloodcells.inference.output import ABSTAINED, Prediction
 from bloodcells.reporting.figures import training as figures
-from bloodcells.tracking import run_folder
+from bloodcells.tracking import provenance, run_folder
+
+FILES = (
+    *("predictions.csv", "confusion_matrix.png", "confident_mistakes.png"),  # --labelled
+    *("cells.csv", "field-*.png"),  # --detect
+)
 
 
 def save_scores(output: Path, content: dict, predictions: Sequence[Prediction]) -> None:
@@ -23,7 +28,12 @@ def save_scores(output: Path, content: dict, predictions: Sequence[Prediction]) 
         draw(folder, content["scores"], predictions, classes)
         run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(output, fill, last="metrics.json")
+    run_folder.write(output, fill, last="metrics.json", stale=earlier(output))
+
+
+def earlier(output: Path) -> Sequence[str]:
+    """Patterns of what predict.py wrote there before; none if the folder holds no results."""
+    return FILES if provenance.recorded(output) else ()
 
 
 def draw(

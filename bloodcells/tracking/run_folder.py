@@ -83,12 +83,12 @@ def named(files: Sequence[str]) -> str:
     return ", ".join(files[:4]) + more
 
 
-def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | None = None) -> None:
+def write(folder: Path, fill: Callable[[Path], None], last: str, stale: Sequence[str] = ()) -> None:
     """Let `fill` write its files into a scratch folder, then move them all into `folder`.
 
     An interruption before the moves leaves `folder` unchanged; one between them leaves it without
     the file `last`, which marks a finished experiment. Files that `fill` does not write are kept,
-    except earlier ones that match the pattern `stale`, and the same figures in other formats where
+    except earlier ones that match a pattern of `stale`, and the same figures in other formats where
     `last` is a results file. Raises `UserError` if writing fails.
     """
     try:
@@ -99,7 +99,7 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: str | No
                 with (scratch / name).open("rb+") as file:
                     os.fsync(file.fileno())
             (folder / last).unlink(missing_ok=True)
-            old = set(folder.glob(stale)) if stale else set()
+            old = {path for pattern in stale for path in folder.glob(pattern)}
             if Path(last).suffix not in FIGURES:
                 drawn = [folder / name for name in names if Path(name).suffix in FIGURES]
                 old |= {path.with_suffix(suffix) for path in drawn for suffix in FIGURES}
@@ -187,16 +187,17 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 
 def write_toml(path: Path, settings: dict) -> None:
-    """Write settings as a preset; JSON strings, numbers, booleans and lists are valid TOML.
+    """Write settings as a preset: JSON strings, numbers, booleans and lists are valid TOML.
 
     A setting of None, from a flag without default that was not given, is left out.
     """
     lines = [
-        f"{key.replace('_', '-')} = {json.dumps(value)}"
+        f"{key.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}"
         for key, value in settings.items()
         if value is not None
     ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines).replace("\x7f", "\\u007f")
+    path.write_text(f"{text}\n", encoding="utf-8", errors="replace")  # of names that are no text
 
 
 def write_csv(path: Path, rows: Sequence[Sequence]) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import torch
@@ -38,7 +38,8 @@ def ending_after_the_batch() -> Iterator[None]:
         if _requested:
             raise KeyboardInterrupt
         _requested = True
-        os.write(2, MESSAGE)  # print is not safe in a signal handler
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, MESSAGE)  # print is not safe in a signal handler
 
     if threading.current_thread() is not threading.main_thread():  # only it gets signals
         yield

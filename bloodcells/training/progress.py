@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from tqdm import tqdm
 
@@ -19,8 +20,8 @@ class Progress:
         silent = quiet or bool(distributed.rank())
         # the bar is on standard error; None: only if that is a terminal
         self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent or None, smoothing=0)
-        on_terminal = sys.stdout is None or sys.stdout.isatty()
-        self.lines = not silent and (self.bar.disable or not on_terminal)
+        printed = sys.stdout is not None and (self.bar.disable or not sys.stdout.isatty())
+        self.lines = printed and not silent
         self.runs, self.epochs = runs, epochs
         self.run = 0  # the current one, from 1
 
@@ -28,7 +29,8 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        with suppress(OSError):  # the terminal may be gone
+            self.bar.close()
 
     def skip(self, epochs: int) -> None:
         """Count epochs that were trained earlier, which say nothing of the time left."""
@@ -44,7 +46,8 @@ class Progress:
             text += f", held-out accuracy {row['val_accuracy']:.4f}"
         rate = f"{steps / row['train_seconds']:.1f} steps/s"
         self.bar.set_postfix_str(f"{place}, {text}, {rate}", refresh=False)
-        self.bar.update()
+        with suppress(OSError):
+            self.bar.update()
         if self.lines:
             seconds = f"{row['train_seconds']:.1f} s"
             tqdm.write(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}")

@@ -170,6 +170,26 @@ def test_a_setting_that_does_nothing_is_refused(fails, tmp_path, flag, value, pa
     assert f"{flag} does nothing without {partner}" in line
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("ablation.py", "--save-weights"), "--save-weights does nothing in an ablation"),
+        (("explain.py", "--save-weights"), "--save-weights does nothing here"),
+        (("model_baseline.py", "--synthetic", "--data-root", "x"), "does nothing with --synthetic"),
+        (("data_visualization.py", "--seed", "1"), "--seed does nothing here"),
+        (("report.py", "--draw", "x", "--root", "y"), "--root does nothing with --compare or"),
+        (
+            ("predict.py", "--export", "a.onnx", "--crop", "99"),
+            "--crop does nothing without images",
+        ),
+        (("model_parameter_tuning.py", "--no-prune", "--prune-margin", "1"), "with --no-prune"),
+        (("model_parameter_tuning.py", "--patience", "0", "--threshold", "0.1"), "--patience 0"),
+    ],
+)
+def test_a_flag_that_does_nothing_is_refused(fails, command, says):
+    assert says in fails(*command)
+
+
 def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
     flags = ("--config", "cnn-best", "--synthetic", "--warmup", 0.9, "--output", tmp_path)
     assert "--focus does nothing with --warmup 0.9" in fails("model_cnn.py", *flags)

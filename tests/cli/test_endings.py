@@ -90,12 +90,45 @@ def test_closed_and_full_streams(redirected, code):
     assert (done.returncode, done.stdout) == (code, "")
 
 
+def shell(command, **more):
+    """Run a command line of this Python, whose output is buffered as it usually is."""
+    surroundings = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    line = f"{shlex.quote(sys.executable)} {command}"
+    return subprocess.run(
+        line, shell=True, cwd=ROOT, capture_output=True, text=True, env=surroundings, **more
+    )
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
-def test_the_list_of_scripts_on_a_full_disk():
-    command = f"{shlex.quote(sys.executable)} -m bloodcells > /dev/full"
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    "command", ["-m bloodcells", "model_cnn.py --help", "report.py --compare plots/baseline"]
+)
+def test_output_on_a_full_disk(command):
+    done = shell(f"{command} > /dev/full")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_messages_on_a_full_disk():
+    assert shell("predict.py nothing.png 2> /dev/full").returncode == 2
+    code = "from bloodcells.cli.arguments import run_script; run_script(lambda: exec('{}'))"
+    stopped = code.format("print(1); raise KeyboardInterrupt")
+    assert shell(f'-c "{stopped}" 2> /dev/full').returncode == 130
+    assert shell(f'-c "{stopped}" > /dev/full 2>&1').returncode == 130
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe of a shell")
+def test_output_that_nobody_reads():
+    done = shell("-m bloodcells | true; exit ${PIPESTATUS[0]}", executable="/bin/bash")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_names_that_are_no_text():
+    code = "from bloodcells.cli.arguments import run_script; run_script(print, 'a' + chr({}))"
+    for letter in (0xDCFF, 0xD800):
+        done = shell(f'-c "{code.format(letter)}"')
+        assert (done.returncode, done.stdout) == (0, f"a\\u{letter:x}\n")
 
 
 def test_a_password_is_not_stored(monkeypatch, capsys):

@@ -2,6 +2,9 @@
 
 import os
 import time
+import tomllib
+
+import pytest
 
 from bloodcells.tracking import run_folder
 
@@ -23,3 +26,14 @@ def test_what_killed_processes_left_is_deleted_after_a_day(tmp_path):
     run_folder.write(tmp_path, lambda folder: (folder / "c").touch(), last="c")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"a.json", "c", "theirs", *(path.name for path in new)}
+
+
+@pytest.mark.parametrize("name", ["plain", "\U0001fa78 blood", 'quote" and \\', "delete\x7f"])
+def test_settings_are_a_preset_whatever_the_names(tmp_path, name):
+    run_folder.write_toml(tmp_path / "config.toml", {"teacher": name, "labels": None})
+    assert tomllib.loads((tmp_path / "config.toml").read_text("utf-8")) == {"teacher": name}
+
+
+def test_settings_with_a_name_that_is_no_text(tmp_path):
+    run_folder.write_toml(tmp_path / "config.toml", {"teacher": "a\udcff"})
+    assert tomllib.loads((tmp_path / "config.toml").read_text("utf-8")) == {"teacher": "a?"}

@@ -1,5 +1,6 @@
 """Signals that end a training, and the command that resumes it."""
 
+import errno
 import signal
 import sys
 from argparse import Namespace
@@ -42,3 +43,14 @@ def test_resuming_command_keeps_what_matters(monkeypatch):
     assert resuming() == "python model_cnn.py --resume"
     args.code = replace(code, files={"models.py": "x"})  # the folder's name changes with the code
     assert resuming() == f"python model_cnn.py --output {args.output} --resume"
+
+
+def test_a_terminal_that_is_gone(monkeypatch):
+    def gone(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.write", gone)
+    with interruption.ending_after_the_batch():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(interruption.Interrupted):
+            interruption.stop_if_asked(torch.device("cpu"))
