@@ -110,10 +110,10 @@ def refuse_address(host: str, port: int) -> None:
             with socket.socket() as one:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 one.bind((address, port))
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:  # the last two: no name of a host
         raise UserError(
-            f"--host {host} --port {port}: {error.strerror or error}; pass another --port, or an "
-            "IPv4 address of this machine"
+            f"--host {host} --port {port}: {getattr(error, 'strerror', None) or error}; pass "
+            "another --port, or an IPv4 address of this machine"
         ) from error
 
 

@@ -220,13 +220,19 @@ def export_for_hub(folder: Path) -> None:
     Raises `UserError` if it cannot be written.
     """
     run_folder = _own("bloodcells.tracking.run_folder")
-    if folder.is_dir() and {path.name for path in folder.iterdir()} - EXPORTED:
-        message = f"{folder}: it holds other files; pass a new folder"
-        raise _own("bloodcells.errors").UserError(message)
-    source = FOLDER / "weights" / f"{RELEASED}.safetensors"
+    errors, source = _own("bloodcells.errors"), FOLDER / "weights" / f"{RELEASED}.safetensors"
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    there = {name for name in there if not name.startswith(".writing-")}  # of a killed process
+    if there - EXPORTED or (there and "config.json" not in there):
+        raise errors.UserError(f"{folder}: it holds other files; pass a new folder")
+    classifier = _own("bloodcells.inference.classifier")
+    classifier.load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
     card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
-    release = json.loads((FOLDER / "plots/release/metrics.json").read_text(encoding="utf-8"))
-    accuracy = release["released"]["accuracy"]
+    scores = FOLDER / "plots/release/metrics.json"
+    try:
+        accuracy = json.loads(scores.read_text(encoding="utf-8"))["released"]["accuracy"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise errors.UserError(f"{scores}: cannot be read; run python model_release.py") from error
     metadata = METADATA.format(name=RELEASED, one=accuracy["1"], eight=accuracy["8"])
     text = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     config = {

@@ -237,14 +237,7 @@ def hooked():
 @pytest.fixture
 def faults(hooked, monkeypatch, tmp_path_factory):
     """Faults of the disk, armed by the test; whatever takes long and writes nothing is left out."""
-    sync = os.fsync
-
-    def fsync(file):
-        if hooked.folder:
-            hooked.check()
-        sync(file)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", hooked.fsync)
     monkeypatch.setattr(session, "matrix_product_gflops", lambda *args, **more: 1.0)
     monkeypatch.setattr("bloodcells.reporting.results.draw", lambda *args: None)
     monkeypatch.delenv("BLOODCELLS_DEBUG")

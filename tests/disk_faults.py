@@ -8,9 +8,13 @@ few calls are tried; FAULTS=all tries every one (`make test-faults`).
 import errno
 import itertools
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 
+TESTS = Path(__file__).parent
 EVENTS = {
     *("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "os.scandir"),
     *("fcntl.flock", "shutil.rmtree", "tempfile.mkdtemp", "tempfile.mkstemp"),
@@ -50,7 +54,15 @@ class Faults:
     def check(self):
         self.seen = next(self.calls)
         if self.seen == self.at:
-            raise OSError(self.number, os.strerror(self.number))
+            self.strike()
+
+    def strike(self):
+        raise OSError(self.number, os.strerror(self.number))
+
+    def fsync(self, file, fsync=os.fsync):
+        if self.folder:
+            self.check()
+        fsync(file)
 
     def hook(self, event, arguments):
         if not self.folder or event not in EVENTS:
@@ -63,3 +75,17 @@ def chosen(total, few):
     """The calls to disturb: all, or a few spread over them."""
     few_spread = np.linspace(1, total, few + 2)[1:-1] if few < 2 else np.linspace(1, total, few)
     return range(1, total + 1) if EVERY else sorted({round(x) for x in few_spread})
+
+
+def kill_at_calls(runs, few, earlier, script, *flags):
+    """Run `killed_at_calls.py`, which says what these are; returns the number of kills."""
+    command = (sys.executable, TESTS / "killed_at_calls.py", runs, few, earlier, script, *flags)
+    paths = os.pathsep.join(map(str, (TESTS.parent, TESTS)))
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])

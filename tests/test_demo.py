@@ -148,6 +148,7 @@ def test_addresses_that_cannot_be_served(fails):
             line = fails("demo.py", "--host", host, "--port", port)
             assert f"--port {port}: Address already in use" in line
     assert "an empty name" in fails("demo.py", "--host", "")
+    assert "--host b\u00fc..x " in fails("demo.py", "--host", "b\u00fc..x")
     assert "--host 192.0.2.1 " in fails("demo.py", "--host", "192.0.2.1")
 
 

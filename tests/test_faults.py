@@ -1,13 +1,14 @@
 """A disk that fails while models are trained: one line, nothing lost, the same bits afterwards."""
 
 import contextlib
+import os
 import resource
 import shutil
 
 import numpy as np
 import pytest
 from conftest import QUICK
-from disk_faults import ERRORS, SOME, chosen
+from disk_faults import ERRORS, SOME, chosen, kill_at_calls
 
 from bloodcells.tracking import run_folder
 from bloodcells.training import session
@@ -22,6 +23,16 @@ def same(folder, expected):
     names = {path.name for path in folder.iterdir()}
     junk = {name for name in names if name.startswith(".writing-") or name.endswith(".part")}
     return not junk and "checkpoint" not in names
+
+
+def one_of(folder, whole):
+    """Whether a run folder holds one of these runs, with its own metrics."""
+    kept = run_folder.read(folder)
+    return any(
+        np.array_equal(kept.probabilities, one.probabilities)
+        and kept.metrics["test"] == one.metrics["test"]
+        for one in whole
+    )
 
 
 def count(run, faults, script, folder, *flags):
@@ -65,18 +76,30 @@ def test_error_at_a_call(run, faults, tmp_path, name, before, script, few):
         assert "Traceback" not in outcome.err, where
         finished = (folder / "metrics.json").exists()
         assert finished or outcome.code == 2, where
-        if finished:  # be it the earlier one or the new one, with its own metrics
-            kept = run_folder.read(folder)
-            assert any(
-                np.array_equal(kept.probabilities, one.probabilities)
-                and kept.metrics["test"] == one.metrics["test"]
-                for one in whole
-            ), where
+        assert not finished or one_of(folder, whole), where
         unfinished = (folder / "checkpoint" / "identity.json").exists()
         again = ["--resume"] if unfinished or (not flags and finished) else flags
         assert run(script, *FLAGS, *again, "--output", folder).code == 0, where
         assert same(folder, expected), where
         shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
+@pytest.mark.parametrize("before", ["nothing", "a finished run"])
+@pytest.mark.parametrize("script", ["model_baseline.py", "model_cnn.py"])
+def test_killed_at_a_call(run, no_figures, tmp_path, before, script):
+    runs, earlier, whole = tmp_path / "runs", "-", []
+    runs.mkdir()
+    if before == "a finished run":
+        earlier = tmp_path / "earlier"
+        assert run(script, *FLAGS, "--seed", "1", "--output", earlier).code == 0
+        whole.append(run_folder.read(earlier))
+    kills = kill_at_calls(runs, 3, earlier, script, *FLAGS)
+    expected = run_folder.read(runs / "whole")
+    killed = list(runs.glob("[0-9]*"))
+    assert len(killed) == kills >= 3
+    assert all(same(folder, expected) for folder in killed)
+    assert all(one_of(folder, [*whole, expected]) for folder in (runs / "left").glob("*"))
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -9,7 +9,7 @@ import medmnist
 import numpy as np
 import onnxruntime
 import pytest
-from disk_faults import ERRORS, SMALL_SEARCH, SOME, chosen
+from disk_faults import ERRORS, SMALL_SEARCH, SOME, chosen, kill_at_calls
 from PIL import Image
 from written import metrics_of
 
@@ -71,6 +71,25 @@ def test_error_at_a_call_of_a_tool(tool, faults, tmp_path, what, name):
         shutil.rmtree(folder)
 
 
+def scores(folder):
+    """The score of each cell of a search."""
+    cells = metrics_of(folder)["cells"]
+    return {str(cell["settings"]): cell["score"] for cell in cells}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
+def test_one_of_two_workers_of_a_search_is_killed_at_a_call(tmp_path):
+    runs, preset = tmp_path / "runs", tmp_path / "space.toml"
+    runs.mkdir()
+    preset.write_text(SMALL_SEARCH)
+    kills = kill_at_calls(runs, 2, "-", "model_parameter_tuning.py", "--config", preset)
+    assert kills >= 1
+    expected = scores(runs / "whole")
+    assert len(expected) == 2
+    assert all(scores(folder) == expected for folder in runs.glob("[0-9]*"))
+    assert all(scores(folder) == expected for folder in (runs / "left").glob("*"))
+
+
 @pytest.mark.parametrize("name", SOME)
 def test_error_at_a_call_of_a_search(run, faults, tmp_path, monkeypatch, name):
     """The database itself is SQLite's, which does not call Python; its lock does."""
@@ -82,10 +101,6 @@ def test_error_at_a_call_of_a_search(run, faults, tmp_path, monkeypatch, name):
         return run(
             "model_parameter_tuning.py", "--config", tmp_path / "space.toml", "--output", folder
         )
-
-    def scores(folder):
-        cells = metrics_of(folder)["cells"]
-        return {str(cell["settings"]): cell["score"] for cell in cells}
 
     faults.arm(tmp_path / "whole")
     outcome = search(tmp_path / "whole")

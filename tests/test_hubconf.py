@@ -4,6 +4,7 @@ import ast
 import copy
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -118,3 +119,23 @@ def test_folder_for_the_hub(run, tmp_path):
     assert ast.literal_eval(done.stdout) == pytest.approx(
         dict(zip(config["classes"], black, strict=True)), abs=1e-4
     )
+
+
+def test_folders_that_are_not_written(run, fails, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    assert "it holds other files" in fails("hubconf.py", tmp_path / "mine")
+    assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+    assert run("hubconf.py", tmp_path / "exported").code == 0
+    (tmp_path / "exported" / ".writing-killed").mkdir()
+    assert run("hubconf.py", tmp_path / "exported").code == 0
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT / "weights", copy / "weights")
+    monkeypatch.setattr("hubconf.FOLDER", copy)
+    assert "metrics.json: cannot be read; run python model_release.py" in fails(
+        "hubconf.py", tmp_path / "new"
+    )
+    with (copy / "weights" / "cnn-robust.safetensors").open("ab") as file:
+        file.write(b"more")
+    assert "damaged: its MD5 is not" in fails("hubconf.py", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from random_weights import changed
 from written import metrics_of
 
 from bloodcells.data import synthetic_cells
@@ -111,3 +112,12 @@ def test_folder_names_that_mean_a_class(predict, tmp_path, name):
 def test_results_of_another_script_stay(fails, quick_run, weights, twelve):
     flags = ("--labelled", twelve, "--weights", weights, "--output", quick_run)
     assert "holds results of model_baseline.py; pass another folder" in fails("predict.py", *flags)
+
+
+def test_weights_without_a_class_of_normal_blood(fails, weights, tmp_path):
+    names = [f"kind {number}" for number in range(8)]
+    other = changed(weights, tmp_path / "other.safetensors", classes=names)
+    flags = ("--weights", other, "--classes", "normal-differential")
+    Image.new("RGB", (28, 28)).save(tmp_path / "cell.png")
+    line = fails("predict.py", tmp_path / "cell.png", *flags)
+    assert "none is a class of these weights" in line

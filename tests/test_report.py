@@ -1,6 +1,7 @@
 """report.py: documents written from finished real runs only; runs compared and drawn again."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -133,3 +134,15 @@ def test_figures_are_drawn_again_from_a_run_s_files(run, fails, quick_run, tmp_p
     change(folder, dataset={"counts": {"train": 1, "val": 1, "test": 1}})
     assert "made from another data set than the one here" in fails("report.py", "--draw", folder)
     assert "does nothing without --draw" in fails("report.py", "--figure-format", "svg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a named pipe")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.write_bytes(b"\xff")])
+def test_a_list_of_code_that_is_none(fails, plots, documents, make):
+    make(plots / "code.json")
+    assert "code.json is out of date" in fails("report.py", *documents, "--check")
+
+
+def test_numbers_that_are_none_in_a_figure(fails, plots, documents):
+    change(plots / "cnn-paper", model={"parameters": "many"})
+    assert "a result is damaged" in fails("report.py", *documents)

@@ -11,13 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import (
-    SIZES,
-    Parser,
-    add_figure_flag,
-    make_parser,
-    parse,
-)
+from bloodcells.cli.arguments import SIZES, Parser, add_figure_flag, make_parser, parse, refuse_idle
 from bloodcells.cli.flags import (
     add_network_flags,
     add_recipe_flags,
@@ -73,6 +67,7 @@ def parse_ablation(script: str) -> Namespace:
     )
     add_elsewhere_flag(parser)
     args = parse(parser)
+    refuse_idle(parser, args, ["save_weights"], "in an ablation")
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: the ablation needs cross-validation")
     if args.elsewhere and not args.domain_randomisation:
@@ -99,6 +94,7 @@ def parse_explain(script: str) -> Namespace:
         help="released weights to examine",
     )
     args = parse(parser)
+    refuse_idle(parser, args, ["save_weights"], "here: the models are not kept")
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: only cross-validation holds out every image")
     if args.labels != "classes":
@@ -167,6 +163,11 @@ def parse_search(script: str) -> tuple[Namespace, Parser]:
         raise UserError(f"--protocol {args.protocol}: a search needs cross-validation or official")
     if (args.trials is None) == (args.search == "tpe"):
         raise UserError("--trials: needed for --search tpe; the grid has a number of its own")
+    refuse_idle(parser, args, ["save_weights"], "in a search")
+    if not args.prune:
+        refuse_idle(parser, args, ["prune_margin"], "with --no-prune")
+    if not args.patience:
+        refuse_idle(parser, args, ["threshold"], "with --patience 0")
     return args, parser
 
 
@@ -192,7 +193,9 @@ def parse_data(script: str) -> Namespace:
         metavar="RMS",
         help="largest root-mean-square difference, in grey levels, of a near duplicate",
     )
-    return parse(parser)
+    args = parse(parser)
+    refuse_idle(parser, args, ["seed", "device", "threads"], "here: nothing is trained")
+    return args
 
 
 def parse_bench(script: str) -> Namespace:

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag
+from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag, refuse_idle
 from bloodcells.cli.types import fraction, integer, location, name, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
@@ -67,19 +67,11 @@ def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
     """Raise `UserError` for flags that do nothing together."""
     if not args.paths and args.export is None:
         raise UserError("no images: name files or folders, or - for standard input")
-    for idle in (
-        "format",
-        "abstain_below",
-        "sets",
-        "labelled",
-        "classes",
-        "names",
-        "save_crops",
-        "adapt",
-        "differential",
-    ):
-        if args.export is not None and getattr(args, idle) != parser.get_default(idle):
-            raise UserError(f"--{idle.replace('_', '-')} does nothing with --export")
+    if args.export is not None:
+        idle = ["format", "abstain_below", "sets", "labelled", "classes", "names", "save_crops"]
+        refuse_idle(parser, args, [*idle, "adapt", "differential"], "with --export")
+    if not args.paths:
+        refuse_idle(parser, args, ["frame", "crop"], "without images")
     if args.names is not None and not (args.labelled or args.classes):
         raise UserError("--names does nothing without --labelled or --classes")
     if args.weights is not None and args.labels != parser.get_default("labels"):
@@ -229,8 +221,12 @@ def parse_report(script: str) -> Namespace:
     args = parser.parse_args()
     if args.data_root is not None and not (args.compare or args.draw):
         raise UserError("--data-root does nothing without --compare or --draw")
-    if args.figure_format != parser.get_default("figure_format") and not args.draw:
-        raise UserError("--figure-format does nothing without --draw")
+    if not args.draw:
+        refuse_idle(parser, args, ["figure_format"], "without --draw")
+    if args.compare or args.draw:
+        refuse_idle(parser, args, ["root"], "with --compare or --draw")
+    if args.draw:
+        refuse_idle(parser, args, ["plots"], "with --draw")
     return args
 
 

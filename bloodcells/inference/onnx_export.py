@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from bloodcells.data import synthetic_cells
 from bloodcells.errors import UserError
 from bloodcells.inference.classifier import Classifier, Released
+from bloodcells.tracking import run_folder
 
 OUTPUTS = ("probabilities", "distances")
 TOLERANCE = 1e-4
@@ -32,18 +32,15 @@ def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
     else:
         pixels, kind = synthetic_cells.make(model.size)["test"][0], "drawn cells"
     classifier = model.classifier.cpu()
-    part = path.with_name(path.name + ".part")
     try:
-        write(classifier, part, model.size)
-        difference, agreed = compare(classifier, part, torch.from_numpy(pixels))
-        if not difference <= TOLERANCE:  # NaN is not
-            raise UserError(f"--export: onnxruntime differs from torch by {difference:.1e}")
-        part.replace(path)
+        with run_folder.scratch_folder(path.parent, ".writing-") as scratch:
+            write(classifier, scratch / path.name, model.size)
+            difference, agreed = compare(classifier, scratch / path.name, torch.from_numpy(pixels))
+            if not difference <= TOLERANCE:  # NaN is not
+                raise UserError(f"--export: onnxruntime differs from torch by {difference:.1e}")
+            run_folder.write_whole(path, (scratch / path.name).read_bytes())
     except OSError as error:
         raise UserError(f"--export {path}: cannot write: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):  # it would hide why the file cannot be written
-            part.unlink(missing_ok=True)
     return (
         f"wrote {path}; against torch on {len(pixels)} {kind}: the same label on {agreed}, "
         f"largest difference {difference:.1e}"

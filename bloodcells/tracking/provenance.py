@@ -146,7 +146,8 @@ def git(*arguments: str) -> bytes | None:
 def settings_hash(content: bytes | None) -> str:
     """The hash of a preset's settings; of its bytes if it is not valid TOML."""
     try:
-        return digest(json.dumps(tomllib.loads((content or b"").decode()), sort_keys=True).encode())
+        settings = tomllib.loads((content or b"").decode())
+        return digest(json.dumps(settings, sort_keys=True, default=str).encode())  # a date: as text
     except ValueError:
         return digest(content or b"")
 

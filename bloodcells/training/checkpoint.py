@@ -140,6 +140,10 @@ class CheckpointFolder:
         except TypeError as error:  # keys that are not fields of `Run`
             raise damaged(path, error) from error
 
+    def has_record(self, name: str) -> bool:
+        """Whether a model is finished. Raises `UserError` for a damaged record."""
+        return self.record(name) is not None
+
     def finish(self, name: str, run: Run) -> None:
         """Replace the checkpoint of a finished model with its record."""
         if distributed.rank():
@@ -250,7 +254,10 @@ def damaged(path: Path, error: Exception) -> UserError:
 def kept_identity(path: Path) -> dict:
     """The identity of an unfinished experiment. Raises `UserError`."""
     try:
-        return read_json(path)
+        kept = read_json(path)
+        if not isinstance(kept, dict) or not isinstance(kept.get("code", {}), dict):
+            raise ValueError("it names no experiment")
+        return kept
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
 
@@ -260,6 +267,8 @@ def finished_identity(result: Path) -> dict:
     try:
         content = read_json(result)
         code = {"code": content["code"]["files"]} if "code" in content else {}
+        if not isinstance(code.get("code", {}), dict):
+            raise TypeError("it names no files")
         return {**content["config"], **code, "data file": content["dataset"]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error

@@ -59,7 +59,7 @@ def open_session(
     """
     with distributed.group(device), explained(args, device):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
-        run_folder.prepare(args.output, args.code)
+        run_folder.prepare(args.output, args.code, script=args.code.script)
         keep_freed_memory()
         if args.tensorboard:
             writer_class()  # raises without the package, before anything is begun
@@ -77,7 +77,7 @@ def open_session(
                 session.signals.enter_context(ending_after_the_batch())
             try:
                 yield session
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, OSError):  # Ctrl-C, or what it is printed on fails
                 session.flush()
                 raise
             if session.runs:  # the results are written
@@ -112,6 +112,8 @@ def open_folder(
     folder = CheckpointFolder(args.output, names, identity, shared, result)
     folder.begin(args.resume or shared, args.overwrite)
     curves = args.output / "tensorboard"  # perhaps of an earlier experiment
+    if curves.is_symlink():
+        raise UserError(f"--output {args.output}: its folder tensorboard/ is a link; remove it")
     if curves.exists() and not (folder.resumed or folder.finished or distributed.rank()):
         with mendable(args.output):
             shutil.rmtree(curves)
@@ -154,8 +156,7 @@ class Session:
         for number, fold in enumerate(() if self.folder.finished else self.folds, start=1):
             self.progress.run = number
             mine = fold.name in self.folder.names
-            done = distributed.from_first(partial(self.folder.record, fold.name))
-            if mine and done is None:
+            if mine and not distributed.from_first(partial(self.folder.has_record, fold.name)):
                 yield fold
             else:
                 self.progress.skip(self.args.epochs)

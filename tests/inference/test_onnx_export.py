@@ -55,3 +55,11 @@ def test_export_checked_on_nothing(predict, tmp_path):
     outcome = predict("--export", tmp_path / "a.onnx", tmp_path)
     assert outcome.code == 2
     assert "none of the images can be used" in outcome.err.splitlines()[-1]
+
+
+def test_a_file_beside_it_stays(predict, tmp_path):
+    theirs = tmp_path / "model.onnx.part"
+    theirs.write_text("mine")
+    assert predict("--export", tmp_path / "model.onnx").code == 0
+    assert theirs.read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.part"}

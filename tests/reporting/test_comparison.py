@@ -93,3 +93,11 @@ def test_damaged_history(fails, quick_run, tmp_path):
     assert "--compare: a result is damaged, make it anew: it lacks 'test_per_class'" in line
     line = fails("report.py", "--compare", quick_run, quick_run, "--plots", tmp_path)
     assert "several folders named" in line
+
+
+def test_settings_that_are_no_text(run, quick_run, tmp_path):
+    copy = Path(shutil.copytree(quick_run, tmp_path / "copy"))
+    change(copy, config={"lr": "\ud800"})
+    outcome = run("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
+    assert outcome.code == 0, outcome
+    assert "lr: \\ud800 | 0.001" in outcome.out

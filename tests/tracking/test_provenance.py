@@ -231,3 +231,8 @@ def test_weights_of_edited_code_have_a_name_of_their_own(copy):
         [sys.executable, "-c", command], cwd=copy, capture_output=True, text=True, check=True
     )
     assert "weights/cnn-robust-edited-" in done.stdout
+
+
+def test_a_date_among_the_settings():
+    one, other = (provenance.settings_hash(b"lr = [2024-01-0%d]" % day) for day in (1, 2))
+    assert one != other

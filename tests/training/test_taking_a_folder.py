@@ -1,10 +1,12 @@
 """A folder belongs to one experiment: what is refused, what begins anew, what goes on."""
 
 import json
+import shutil
 
 import filelock
 import pytest
 from interrupted_runs import SMALL, same
+from written import change
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -98,3 +100,23 @@ def test_a_lock_s_file_that_leads_elsewhere(run, tmp_path):
     (folder / "seed-0.owner").symlink_to(tmp_path / "thesis.txt")
     assert run("model_cnn.py", *SMALL, "--output", folder.parent).code == 0
     assert (tmp_path / "thesis.txt").read_text() == "three years"
+
+
+def test_a_folder_of_another_script(fails, quick_run):
+    line = fails("model_cnn.py", *SMALL, "--output", quick_run, "--overwrite")
+    assert "it holds results of model_baseline.py; pass another folder" in line
+
+
+@pytest.mark.parametrize("text", ["5", "null", "[]", '["code"]', '{"code": []}'])
+def test_an_identity_that_is_none(fails, stopped, tmp_path, text):
+    stopped(tmp_path, 1)
+    (tmp_path / "checkpoint" / "identity.json").write_text(text)
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert "identity.json: damaged" in line
+
+
+def test_results_whose_code_is_none(fails, whole, tmp_path):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    change(copy, code={"files": []})
+    line = fails("model_cnn.py", *SMALL, "--output", copy, "--resume")
+    assert "metrics.json: damaged" in line

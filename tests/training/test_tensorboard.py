@@ -90,3 +90,26 @@ def test_the_time_left_is_that_of_the_mean_epoch(monkeypatch):
     assert "1.2 steps/s" in shown["postfix"]
     left = progress.bar.format_meter(**{**shown, "elapsed": 6.0, "ncols": None})
     assert "00:06<00:24" in left  # eight epochs of three seconds
+
+
+def test_curves_that_lead_elsewhere(fails, tmp_path):
+    theirs = tmp_path / "theirs" / "seed-0-fold-0"
+    theirs.mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").symlink_to(theirs.parent)
+    line = fails("model_cnn.py", *FLAGS, "--tensorboard", "--output", tmp_path / "run")
+    assert "tensorboard/ is a link" in line
+    assert theirs.exists()
+
+
+def test_nothing_is_shown_where_nothing_can_be(monkeypatch):
+    """Standard output is closed, and the terminal of the bar is gone."""
+
+    def gone(*_):
+        raise OSError("gone")
+
+    monkeypatch.setattr("sys.stdout", None)
+    with Progress(1, 2) as progress:
+        monkeypatch.setattr(progress.bar, "update", gone)
+        monkeypatch.setattr(progress.bar, "close", gone)
+        progress.show({"epoch": 1, "train_loss": 1.0, "train_seconds": 1.0}, 3)
