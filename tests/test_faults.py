@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import QUICK
-from disk_faults import ERRORS, SOME, chosen, kill_at_calls
+from disk_faults import ERRORS, EVERY, SOME, chosen, kill_at_calls
 
 from bloodcells.tracking import run_folder
 from bloodcells.training import session
@@ -85,8 +85,14 @@ def test_error_at_a_call(run, faults, tmp_path, name, before, script, few):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
-@pytest.mark.parametrize("before", ["nothing", "a finished run"])
-@pytest.mark.parametrize("script", ["model_baseline.py", "model_cnn.py"])
+@pytest.mark.parametrize(
+    ("script", "before"),
+    [
+        ("model_baseline.py", "nothing"),
+        ("model_cnn.py", "a finished run"),
+        *([("model_baseline.py", "a finished run"), ("model_cnn.py", "nothing")] if EVERY else []),
+    ],
+)
 def test_killed_at_a_call(run, no_figures, tmp_path, before, script):
     runs, earlier, whole = tmp_path / "runs", "-", []
     runs.mkdir()
