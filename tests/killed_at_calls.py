@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 from disk_faults import Faults, chosen
@@ -70,6 +71,8 @@ def die() -> None:
 
 kills = Faults()
 kills.strike = die  # where it would raise an error
+(runs / "temporary").mkdir()
+tempfile.tempdir = str(runs / "temporary")  # without the lock files of other trainings
 sys.addaudithook(kills.hook)
 os.fsync = kills.fsync
 synthetic_cells.make = functools.cache(synthetic_cells.make)
