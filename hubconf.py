@@ -153,6 +153,7 @@ def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> Rel
     return ReleasedNetwork(model)
 
 
+MODEL_TYPE = "cellnet"  # in config.json
 EXPORTED = {"README.md", "config.json", "model.safetensors", "models.py"}
 METADATA = """---
 license: mit
@@ -223,7 +224,7 @@ def export_for_hub(folder: Path) -> None:
     errors, source = _own("bloodcells.errors"), FOLDER / "weights" / f"{RELEASED}.safetensors"
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     there = {name for name in there if not name.startswith(".writing-")}  # of a killed process
-    if there - EXPORTED or (there and "config.json" not in there):
+    if there - EXPORTED or (there and not _is_exported(folder / "config.json")):
         raise errors.UserError(f"{folder}: it holds other files; pass a new folder")
     classifier = _own("bloodcells.inference.classifier")
     classifier.load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
@@ -237,7 +238,7 @@ def export_for_hub(folder: Path) -> None:
     text = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     config = {
         "architectures": [card["model"]],
-        "model_type": "cellnet",
+        "model_type": MODEL_TYPE,
         "id2label": {str(number): name for number, name in enumerate(card["classes"])},
         "label2id": {name: number for number, name in enumerate(card["classes"])},
         **card,
@@ -252,6 +253,14 @@ def export_for_hub(folder: Path) -> None:
 
     run_folder.prepare(folder, flag="FOLDER")
     run_folder.write(folder, fill, last="config.json")
+
+
+def _is_exported(path: Path) -> bool:
+    """Whether a file is the config.json of a folder that `export_for_hub` wrote."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["model_type"] == MODEL_TYPE
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _without_links(text: str) -> str:

@@ -70,9 +70,7 @@ def main() -> None:
     labels = labels_of(args.paths, files, names, model) if args.labelled else {}
     for folder, flag in ((args.output, "--output"), (args.save_crops, "--save-crops")):
         if folder is not None:
-            places = {os.path.realpath(os.path.dirname(file)) for file in files}
-            if os.path.realpath(folder) in places:  # theirs would be replaced
-                raise UserError(f"{flag} {folder}: images to classify are there; pass another one")
+            refuse_own_folder(flag, folder, args.paths, files)
             run_folder.prepare(folder, flag=flag, script=args.code.script)
     tally = Tally()
     images: Iterable[UserImage] = usable(user_images.read(files, model.size, args.frame), tally)
@@ -92,6 +90,18 @@ def main() -> None:
     if tally.refused:
         tell(f"{tally.refused} image{'s' * (tally.refused > 1)} could not be used")
         sys.exit(1)
+
+
+def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str]) -> None:
+    """Raise `UserError` for an output folder that has, or would add to, the images to classify."""
+    whole = os.path.realpath(folder)
+    if any(os.path.dirname(os.path.realpath(file)) == whole for file in files):
+        raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
+    for path in filter(os.path.isdir, paths):
+        if whole.startswith(os.path.join(os.path.realpath(path), "")):
+            raise UserError(
+                f"{flag} {folder}: within {path}, whose images are classified; pass another folder"
+            )
 
 
 def labels_of(

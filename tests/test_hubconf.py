@@ -126,6 +126,8 @@ def test_folders_that_are_not_written(run, fails, tmp_path, monkeypatch):
     (tmp_path / "mine" / "README.md").write_text("mine")
     assert "it holds other files" in fails("hubconf.py", tmp_path / "mine")
     assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+    (tmp_path / "mine" / "README.md").rename(tmp_path / "mine" / "config.json")
+    assert "it holds other files" in fails("hubconf.py", tmp_path / "mine")
     assert run("hubconf.py", tmp_path / "exported").code == 0
     (tmp_path / "exported" / ".writing-killed").mkdir()
     assert run("hubconf.py", tmp_path / "exported").code == 0

@@ -189,9 +189,10 @@ def test_foreign_images_have_equally_frequent_classes(predict, twelve, tmp_path)
 
 
 def test_a_cell_is_found_and_shown(predict, fails, weights, tmp_path):
-    field((300, 200), (215, 105, 25)).save(tmp_path / "field.png")
-    field((300, 200)).save(tmp_path / "blank.png")
-    outcome = predict(tmp_path, "--save-crops", tmp_path / "crops", "--format", "html")
+    photographs = [tmp_path / "blank.png", tmp_path / "field.png"]
+    field((300, 200)).save(photographs[0])
+    field((300, 200), (215, 105, 25)).save(photographs[1])
+    outcome = predict(*photographs, "--save-crops", tmp_path / "crops", "--format", "html")
     assert outcome.code == 1
     assert "blank.png: no stained cell found" in outcome.err
     (crop,) = (tmp_path / "crops").iterdir()

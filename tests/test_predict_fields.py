@@ -56,9 +56,11 @@ def test_the_picture_has_the_numbers_of_the_table(predict, tmp_path, monkeypatch
         return text(self, place, words, *rest, **more)
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
-    field((200, 150), (40, 75, 6), (100, 50, 3.2), (160, 75, 6)).save(tmp_path / "b.png")
-    field((200, 150)).save(tmp_path / "a.png")  # without a cell
-    outcome = predict(tmp_path, "--detect", "--output", tmp_path / "run")
+    slide = tmp_path / "slide"
+    slide.mkdir()
+    field((200, 150), (40, 75, 6), (100, 50, 3.2), (160, 75, 6)).save(slide / "b.png")
+    field((200, 150)).save(slide / "a.png")  # without a cell
+    outcome = predict(slide, "--detect", "--output", tmp_path / "run")
     assert "b.png#1: " in outcome.err
     with (tmp_path / "run" / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -96,6 +98,14 @@ def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
     for flag in ("--output", "--save-crops"):
         line = fails("predict.py", *flags, flag, tmp_path / "slide" / ".")
         assert "images to classify are there" in line
+        line = fails("predict.py", *flags, flag, tmp_path / "slide" / "cells")
+        assert "whose images are classified" in line
+    (tmp_path / "today").mkdir()
+    (tmp_path / "today" / "a.png").symlink_to(photograph)
+    link = ("--weights", weights, "--detect", tmp_path / "today")
+    assert "images to classify are there" in fails(
+        "predict.py", *link, "--output", photograph.parent
+    )
     shutil.copytree(photograph.parent, tmp_path / "other")
     assert predict("--detect", photograph, "--output", tmp_path / "other").code == 0
     assert (tmp_path / "other" / "field-1.png").read_bytes() == photograph.read_bytes() == before

@@ -52,7 +52,7 @@ def test_one_class_that_can_occur(predict, twelve, tmp_path):
 def test_no_image_to_score(predict, tmp_path):
     (tmp_path / "monocyte").mkdir()
     (tmp_path / "monocyte" / "a.png").write_text("no picture")
-    outcome = predict(tmp_path, "--labelled", "--output", tmp_path / "run")
+    outcome = predict(tmp_path / "monocyte", "--labelled", "--output", tmp_path / "run")
     assert outcome.code == 1
     assert f"{tmp_path}/run: nothing written, since no image could be used" in outcome.err
 

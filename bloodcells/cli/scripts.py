@@ -18,7 +18,16 @@ from bloodcells.cli.flags import (
     add_training_flags,
     add_work_flags,
 )
-from bloodcells.cli.types import fraction, integer, location, name, positive, up_to, whole_number
+from bloodcells.cli.types import (
+    fraction,
+    integer,
+    location,
+    name,
+    positive,
+    up_to,
+    weights_to_write,
+    whole_number,
+)
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -123,17 +132,13 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
         help="what to optimise on the held-out images, after the last epoch",
     )
     group.add_argument(
-        "--patience",
-        type=whole_number(0, 10**6),
-        default=5,
+        "--patience", type=whole_number(0, 10**6), default=5,
         help="early stopping: epochs without a lower held-out loss before training stops; 0: off",
-    )
+    )  # fmt: skip
     group.add_argument(
-        "--threshold",
-        type=fraction,
-        default=0.01,
+        "--threshold", type=fraction, default=0.01,
         help="relative decrease from which a loss counts as lower",
-    )
+    )  # fmt: skip
     group.add_argument(
         "--prune",
         action=argparse.BooleanOptionalAction,
@@ -241,7 +246,7 @@ def parse_release(script: str) -> Namespace:
     )
     group.add_argument(
         "--weights",
-        type=location,
+        type=weights_to_write,
         metavar="FILE",
         help="file to write (default: weights/<run>.safetensors, with other settings named as "
         "--output)",
@@ -259,8 +264,6 @@ def parse_release(script: str) -> Namespace:
     # neither edited code nor other settings replace the released weights
     name = args.code.named(args.run.name) if usual else args.output.name
     args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
-    if args.weights.suffix != ".safetensors":
-        raise UserError(f"--weights {args.weights}: the name must end in .safetensors")
     return args
 
 

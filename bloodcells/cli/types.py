@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from bloodcells.tracking.files import read_json
+
 
 def name(text: str) -> str:
     """An argparse type: a name that is not empty, and that the system can have."""
@@ -20,6 +22,25 @@ def name(text: str) -> str:
 def location(text: str) -> Path:
     """An argparse type: a file or folder, by a name that is not empty."""
     return Path(name(text))
+
+
+def weights_to_write(text: str) -> Path:
+    """An argparse type: a file for released weights, new or one whose card is beside it."""
+    path = location(text)
+    card = path.with_suffix(".json")
+    if path.suffix != ".safetensors":
+        raise argparse.ArgumentTypeError(f"{text}: the name must end in .safetensors")
+    if (path.exists() or card.exists()) and not is_card(card):
+        raise argparse.ArgumentTypeError(f"{text}: not of this project; pass another name")
+    return path
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is the card of released weights."""
+    try:
+        return {"md5", "classes", "calibration"} <= read_json(path).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -25,8 +25,8 @@ def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
     `Classifier`. Returns one line on the comparison. Raises `UserError` if the file cannot be
     written or its outputs differ from torch's.
     """
-    if not path.name or path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"--export {path}: not a file name in an existing folder")
+    if path.suffix != ".onnx" or path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--export {path}: not a name ending in .onnx in an existing folder")
     if images:
         pixels, kind = np.stack(images), "images"
     else:

@@ -58,7 +58,7 @@ def save_results(
             content["command_seconds"] = seconds  # excludes writing the last file
         run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(args.output, fill, last="metrics.json", stale=["weights-*.safetensors"])
+    run_folder.write(args.output, fill, last="metrics.json", stale=["weights-seed-*.safetensors"])
     print(table(content))
     print(f"wrote {args.output}")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -21,14 +22,15 @@ import torch
 from torch import Tensor
 
 from bloodcells.errors import UserError
-from bloodcells.tracking.code_hash import different
-from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import write_whole
 from bloodcells.training import distributed
+from bloodcells.training.identity import compare, damaged, finished_identity, kept_identity
 from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
 from bloodcells.training.record import Run
 
 KEPT = (".lock", ".owner")  # files of the locks
+MODEL = r"(.+-)?seed-\d+(-fold-\d+)?"  # a model's name, by `Fold.name`
+OURS = rf"identity\.json|(finished-)?{MODEL}\.(pt|lock|owner)|.+\.part"  # files of `checkpoint/`
 
 
 class CheckpointFolder:
@@ -79,6 +81,12 @@ class CheckpointFolder:
             )
         with self.locks.turn():
             unfinished, finished = self.known.exists(), self.result.exists()
+            theirs = [path.name for path in self.folder.glob("*") if not is_ours(path)]
+            if theirs:
+                raise UserError(
+                    f"--output {self.run}: its folder {self.folder.name}/ holds {theirs[0]}, which "
+                    "is not of this project; pass another folder"
+                )
             if unfinished and not (resume or overwrite):
                 self.locks.take()  # raises if another process is at work
                 self.locks.release()
@@ -217,6 +225,16 @@ class Checkpoint:
             self.latest = None
 
 
+def is_model(path: Path) -> bool:
+    """Whether a folder or file is named after a model."""
+    return re.fullmatch(MODEL, path.name) is not None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether something in a folder `checkpoint/` is a file that a training may have left there."""
+    return path.is_file() and re.fullmatch(OURS, path.name) is not None
+
+
 def packed(content: dict, mark: str) -> bytes:
     """The bytes of a checkpoint file; `mark` identifies its experiment."""
     buffer = io.BytesIO()
@@ -241,53 +259,3 @@ def read(path: Path, mark: str) -> dict | None:
         raise
     except Exception as error:  # a damaged file raises one of many kinds
         raise damaged(path, error) from error
-
-
-def damaged(path: Path, error: Exception) -> UserError:
-    """The error for a file that is not a checkpoint of this experiment."""
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return UserError(
-        f"{path}: damaged, or of another experiment: {reason}; delete it to retrain that model"
-    )
-
-
-def kept_identity(path: Path) -> dict:
-    """The identity of an unfinished experiment. Raises `UserError`."""
-    try:
-        kept = read_json(path)
-        if not isinstance(kept, dict) or not isinstance(kept.get("code", {}), dict):
-            raise ValueError("it names no experiment")
-        return kept
-    except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-
-
-def finished_identity(result: Path) -> dict:
-    """The identity of a finished experiment, as far as its results say. Raises `UserError`."""
-    try:
-        content = read_json(result)
-        code = {"code": content["code"]["files"]} if "code" in content else {}
-        if not isinstance(code.get("code", {}), dict):
-            raise TypeError("it names no files")
-        return {**content["config"], **code, "data file": content["dataset"]}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error
-
-
-def compare(kept: dict, now: dict, run: Path) -> None:
-    """Raise `UserError` if the identities `kept` and `now` differ in a key that both have."""
-    other = [key for key in sorted(kept) if key in now and kept[key] != now[key]]
-    if not other:
-        return
-    changes = [difference(key, kept[key], now[key]) for key in other]
-    raise UserError(
-        f"--resume: {run} holds another experiment (different {'; '.join(changes)}); use its "
-        "settings, or --overwrite to start again"
-    )
-
-
-def difference(key: str, kept: Any, now: Any) -> str:
-    """What differs between two identities, as text."""
-    if key == "code":
-        return f"code: {', '.join(different(kept, now))}"
-    return key if key in ("network", "data file") else f"{key} {kept} there, {now} now"

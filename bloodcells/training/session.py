@@ -27,9 +27,9 @@ from bloodcells.data.folds import Fold
 from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
-from bloodcells.training import checkpoint, distributed, threads
+from bloodcells.training import distributed, identity, threads
 from bloodcells.training.augmentation import Batches
-from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
+from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, is_model
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch
 from bloodcells.training.locks import mendable
@@ -98,7 +98,7 @@ def open_folder(
     if args.overwrite and (args.resume or shared):
         raise UserError("--overwrite: not allowed with --resume, --only-fold or --only-seed")
     settings = settings_of(args)
-    identity = {
+    mine = {
         **{k: v for k, v in settings.items() if k not in NOT_TRAINING},
         "code": args.code.files,
         "data file": dataset.describe(),
@@ -108,23 +108,26 @@ def open_folder(
         "processes": distributed.size(),
     }
     if getattr(args, "teacher", None):  # of the same name there may be others
-        identity["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
-    folder = CheckpointFolder(args.output, names, identity, shared, result)
-    folder.begin(args.resume or shared, args.overwrite)
+        mine["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
     curves = args.output / "tensorboard"  # perhaps of an earlier experiment
-    if curves.is_symlink():
-        raise UserError(f"--output {args.output}: its folder tensorboard/ is a link; remove it")
+    if curves.is_symlink() or not all(map(is_model, curves.glob("*"))):
+        raise UserError(
+            f"--output {args.output}: tensorboard/ there is a link or not of this project; remove "
+            "it, or pass another folder"
+        )
+    folder = CheckpointFolder(args.output, names, mine, shared, result)
+    folder.begin(args.resume or shared, args.overwrite)
     if curves.exists() and not (folder.resumed or folder.finished or distributed.rank()):
         with mendable(args.output):
             shutil.rmtree(curves)
     if folder.finished:
-        kept = checkpoint.finished_identity(folder.result)
+        kept = identity.finished_identity(folder.result)
         asked = {  # of a file, only the name is recorded
             key: getattr(value, "name", value)
             for key, value in settings.items()
             if key in KEPT and value
         }
-        checkpoint.compare(kept, asked, args.output)
+        identity.compare(kept, asked, args.output)
         print(f"{args.output}: finished already")
     return folder
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import QUICK, ROOT
 
 from bloodcells import __main__ as listing
-from bloodcells.cli import arguments, flags, scripts
+from bloodcells.cli import arguments, flags, scripts, types
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if path.name != "models.py")
 TRAINING = ["model_baseline.py", "model_cnn.py"]
@@ -202,6 +202,7 @@ def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
         (("robustness.py", "--images", "99999999"), "from 1 to 100000"),
         (("model_release.py", "--false-alarms", "0"), "above 0 and at most 0.5"),
         (("predict.py", "cell.png", "--weights", ""), "an empty name"),
+        (("model_release.py", "--weights", "README.md"), "must end in .safetensors"),
     ],
 )
 def test_values_that_make_no_sense(fails, command, says):
@@ -228,3 +229,13 @@ def test_every_script_is_listed(capsys):
     names = {line.split()[0] for line in lines if ".py " in line}
     assert names == {path.name for path in ROOT.glob("*.py")} - {"models.py"}
     assert lines[-1] == "For the flags of a script, with examples: python SCRIPT --help"
+
+
+def test_weights_of_others_are_not_replaced(fails, weights, tmp_path):
+    (tmp_path / "unet.safetensors").write_text("theirs")
+    line = fails("model_release.py", "--weights", tmp_path / "unet.safetensors")
+    assert "not of this project; pass another name" in line
+    (tmp_path / "new.json").write_text("[]")
+    line = fails("model_release.py", "--weights", tmp_path / "new.safetensors")
+    assert "not of this project; pass another name" in line
+    assert types.weights_to_write(str(weights)) == weights

@@ -46,7 +46,13 @@ def test_export_without_images_checks_drawn_cells(predict, tmp_path):
 
 def test_export_to_nowhere(fails, weights, tmp_path):
     (tmp_path / "file.txt").touch()
-    for path in (tmp_path / "none" / "a.onnx", tmp_path, tmp_path / "file.txt" / "a.onnx", "."):
+    for path in (
+        tmp_path / "none" / "a.onnx",
+        tmp_path,
+        tmp_path / "file.txt" / "a.onnx",
+        ".",
+        "a.png",
+    ):
         assert "--export" in fails("predict.py", "--export", path, "--weights", weights)
 
 

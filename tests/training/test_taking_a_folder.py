@@ -5,6 +5,7 @@ import shutil
 
 import filelock
 import pytest
+from conftest import QUICK
 from interrupted_runs import SMALL, same
 from written import change
 
@@ -120,3 +121,13 @@ def test_results_whose_code_is_none(fails, whole, tmp_path):
     change(copy, code={"files": []})
     line = fails("model_cnn.py", *SMALL, "--output", copy, "--resume")
     assert "metrics.json: damaged" in line
+
+
+@pytest.mark.parametrize("name", ["epoch90.ckpt", "model.pt", "seed-0.pt/part"])
+def test_a_checkpoint_folder_of_others(fails, tmp_path, name):
+    theirs = tmp_path / "checkpoint" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    line = fails("model_baseline.py", *QUICK, "--output", tmp_path)
+    assert "which is not of this project; pass another folder" in line
+    assert theirs.read_text() == "theirs"

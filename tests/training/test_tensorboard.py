@@ -98,8 +98,14 @@ def test_curves_that_lead_elsewhere(fails, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "tensorboard").symlink_to(theirs.parent)
     line = fails("model_cnn.py", *FLAGS, "--tensorboard", "--output", tmp_path / "run")
-    assert "tensorboard/ is a link" in line
+    assert "tensorboard/ there is a link" in line
     assert theirs.exists()
+    other = tmp_path / "project" / "tensorboard" / "run-7"
+    other.mkdir(parents=True)
+    line = fails("model_baseline.py", *FLAGS, "--output", tmp_path / "project")
+    assert "tensorboard/ there is a link or not of this project" in line
+    assert other.exists()
+    assert not (tmp_path / "project" / "checkpoint").exists()
 
 
 def test_nothing_is_shown_where_nothing_can_be(monkeypatch):

@@ -1,0 +1,60 @@
+"""What an experiment is, so that no other one is resumed: its settings, code, data and network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bloodcells.errors import UserError
+from bloodcells.tracking.code_hash import different
+from bloodcells.tracking.files import read_json
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """The error for a file that is not a checkpoint of this experiment."""
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(
+        f"{path}: damaged, or of another experiment: {reason}; delete it to retrain that model"
+    )
+
+
+def kept_identity(path: Path) -> dict:
+    """The identity of an unfinished experiment. Raises `UserError`."""
+    try:
+        kept = read_json(path)
+        if not isinstance(kept, dict) or not isinstance(kept.get("code", {}), dict):
+            raise ValueError("it names no experiment")
+        return kept
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def finished_identity(result: Path) -> dict:
+    """The identity of a finished experiment, as far as its results say. Raises `UserError`."""
+    try:
+        content = read_json(result)
+        code = {"code": content["code"]["files"]} if "code" in content else {}
+        if not isinstance(code.get("code", {}), dict):
+            raise TypeError("it names no files")
+        return {**content["config"], **code, "data file": content["dataset"]}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error
+
+
+def compare(kept: dict, now: dict, run: Path) -> None:
+    """Raise `UserError` if the identities `kept` and `now` differ in a key that both have."""
+    other = [key for key in sorted(kept) if key in now and kept[key] != now[key]]
+    if not other:
+        return
+    changes = [difference(key, kept[key], now[key]) for key in other]
+    raise UserError(
+        f"--resume: {run} holds another experiment (different {'; '.join(changes)}); use its "
+        "settings, or --overwrite to start again"
+    )
+
+
+def difference(key: str, kept: Any, now: Any) -> str:
+    """What differs between two identities, as text."""
+    if key == "code":
+        return f"code: {', '.join(different(kept, now))}"
+    return key if key in ("network", "data file") else f"{key} {kept} there, {now} now"
