@@ -52,9 +52,12 @@ def test_the_leak_is_what_images_trained_on_gain(plots):
     probabilities = np.eye(8, dtype=np.float32)[answers][None]
     np.savez(folder / "predictions.npz", probabilities=probabilities, labels=saved.labels)
     text = paper_table(plots)
-    low, _ = wilson_interval(len(unseen), len(unseen))
-    assert "on the others, it is: CNN 0.000 [0.000, " in text
-    assert f"] and 1.000 [{low:.3f}, 1.000], baseline " in text
+    (low, _), (_, high) = (
+        wilson_interval(len(unseen), len(unseen)),
+        wilson_interval(0, len(answers) - len(unseen)),
+    )
+    most = 100 * (np.hypot(1 - low, high) - 1)
+    assert f"in points: CNN -100.0 [-100.0, {most:+.1f}], baseline " in text
 
 
 def test_p_values_of_many_comparisons():

@@ -69,8 +69,9 @@ def elsewhere(plots: Path) -> str:
             f"normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} images, the same "
             f"for all models, over half of them neutrophils, {NORMAL_SMEAR['eosinophil']} "
             f"eosinophils and {NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
-            "value is that of all images. With the weights in float16, as `predict.py` has them, "
-            "the last digit differs from the tables of the trained models."
+            "value is that of all images. `--adapt` uses the images that are scored, without their "
+            "labels; ± covers the seeds, not the draws. With the weights in float16, as "
+            "`predict.py` has them, the last digit differs from the tables of the trained models."
             f"{mark(*found.values(), robust)}",
             "",
             *answered(there["cnn-robust"]),
@@ -157,10 +158,11 @@ def ablation(plots: Path) -> str:
             f"In %, mean ± standard deviation over {config['replicates']} folds of train + "
             f"validation; {config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
             f"with {config['views']} views. Corrupted: with one view, over the 11 corruptions at 5 "
-            f"severities of {found['corrupted_images']} held-out images; the group left out: the "
-            "same over the corruptions like the changes left out, in brackets that of the whole "
-            f"recipe. Elsewhere: balanced accuracy on `{found['elsewhere']}`, {config['views']} "
-            f"views, classes taken as equally frequent. The test split was not read.{mark(found)}",
+            f"severities of {found['corrupted_images']} held-out images a fold; the group left "
+            "out: the same over the corruptions like the changes left out, in brackets that of the "
+            f"whole recipe. Elsewhere: balanced accuracy on `{found['elsewhere']}`, "
+            f"{config['views']} views, classes taken as equally frequent; choices were made on it. "
+            f"The test split was not read.{mark(found)}",
         ]
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bloodcells.reporting.tables.common import cell, deviation, machine, mark, read_run
 from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
-from bloodcells.reporting.tables.release import read_robustness
+from bloodcells.reporting.tables.release import TRAINED_ON, read_robustness
 
 RECIPES = {
     "baseline": "one linear layer (paper)",
@@ -25,7 +25,7 @@ def headline(plots: Path) -> str:
     releases, robust = read_releases(plots), read_robustness(plots)
     runs = {name: read_run(plots, name) for name in RECIPES}
     lines = [
-        "| recipe | parameters | test accuracy | corrupted "
+        "| recipe | parameters | test accuracy | corrupted (kinds used for choices) "
         "| another laboratory (used for choices) | training, s |",
         "|---|---|---|---|---|---|",
     ]
@@ -53,13 +53,15 @@ def headline(plots: Path) -> str:
     models = " or ".join(sorted({str(len(run.probabilities)) for run in runs.values()}))
     many = sum(run.metrics["config"].get("views", 1) > 1 for run in runs.values())
     present = sum(count > 0 for count in there["counts"].values())
+    like = sum(change is not None for change in TRAINED_ON.values())
     words = (
         f"Mean ± standard deviation over {models} models (folds in the first two rows, else seeds) "
         f"[95 % bootstrap interval over test "
         f"images]; the last {many} recipes with 8 views of each image (test-time augmentation), "
         "the last one on stages, not classes. "
-        f"Corrupted: {robust['images']:,} test images under 11 corruptions at 5 severities, "
-        "one view. [Another laboratory](docs/other-laboratories.md): mean recall of the "
+        f"Corrupted: {robust['images']:,} test images under {len(TRAINED_ON)} corruptions, {like} "
+        "of them like changes that `cnn-robust` is trained on, at 5 severities, one view. "
+        "[Another laboratory](docs/other-laboratories.md): mean recall of the "
         f"{present} classes of `{there['name']}`, {there['images']} white cells, all eight "
         "possible. "
         "Training: median seconds per model, on "
