@@ -36,10 +36,12 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
     assert text.count("data:image/png;base64,") == 2  # the curves, and the images
     assert fetches_nothing(text)
     first, other = (run_folder.read(folder) for folder in (quick_run, longer_run))
-    ensembles = [part.probabilities.mean(0).argmax(1) == first.labels for part in (first, other)]
-    won, lost = (np.sum(a & ~b) for a, b in (ensembles, ensembles[::-1]))
-    assert f"<td>1</td><td>{won}</td><td>{lost}</td>" in text
-    assert f"  {won} : {lost}, p = " in outcome.out
+    assert "by pair of the first 2 models" in outcome.out
+    for number in (0, 1):
+        models = [part.probabilities[number].argmax(1) == first.labels for part in (first, other)]
+        won, lost = (np.sum(a & ~b) for a, b in (models, models[::-1]))
+        assert f"<td>{number + 1}</td><td>{won}</td><td>{lost}</td>" in text
+        assert f"  {won} : {lost}, p = " in outcome.out
     for name, before, after in recalls(first, other):
         cells = f"<td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td><td>{after - before:+.3f}"
         assert cells in text

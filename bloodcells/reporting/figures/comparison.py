@@ -59,7 +59,10 @@ def differing(
             found = np.flatnonzero(right)
             found = found[np.argsort(-sign * gain[found], kind="stable")]
             shown = min(len(found), SHOWN // 2)
-            words = f"{len(found)} images that only {name} reads correctly; the clearest {shown}"
+            words = (
+                f"{len(found)} images that only {name} reads correctly, its models' mean answer; "
+                f"the clearest {shown}"
+            )
             part.suptitle(words, size=9, parse_math=False)
             for axes in part.subplots(2, SHOWN // 4).flat:
                 axes.axis("off")

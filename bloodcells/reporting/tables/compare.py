@@ -94,14 +94,16 @@ def paired(first: SavedRun, other: SavedRun) -> list[str]:
 def paired_tests(first: SavedRun, other: SavedRun) -> tuple[str, list[dict]]:
     """What is paired, in words, and McNemar's exact test of each pair, on the same test images.
 
-    Model by model; if the experiments have different numbers of models, the means over them.
+    Model by model, as far as both experiments have models: the mean of several would gain by being
+    an ensemble.
     """
-    of, pair = "by pair of models", (first.probabilities, other.probabilities)
-    if len(pair[0]) != len(pair[1]):
-        of = "by the models' mean probabilities"
-        pair = (pair[0].mean(0, keepdims=True), pair[1].mean(0, keepdims=True))
-    predicted = zip(*(probabilities.argmax(2) for probabilities in pair), strict=True)
-    return of, [mcnemar(first.labels, *models) for models in predicted]
+    one, two = first.probabilities.argmax(2), other.probabilities.argmax(2)
+    count = min(len(one), len(two))
+    of = "by pair of models"
+    if len(one) != len(two):
+        of = f"by pair of the first {count} models" if count > 1 else "the first model of each"
+    pairs = zip(one[:count], two[:count], strict=True)
+    return of, [mcnemar(first.labels, *models) for models in pairs]
 
 
 def by_class(first: SavedRun, other: SavedRun) -> list[str]:
