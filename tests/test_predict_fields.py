@@ -114,6 +114,8 @@ def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
 def test_one_folder_for_different_questions(predict, sorted_cells, tmp_path):
     field((200, 150), (100, 75, 30)).save(tmp_path / "field.png")
     assert predict(sorted_cells(8), "--labelled", "--output", tmp_path / "run").code == 0
-    assert predict(tmp_path / "field.png", "--detect", "--output", tmp_path / "run").code == 0
+    for _ in range(2):
+        assert predict(tmp_path / "field.png", "--detect", "--output", tmp_path / "run").code == 0
+        (tmp_path / "run" / "field-001-mine.png").touch()  # the user's own
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"cells.csv", "field-001.png", "metrics.json"}
+    assert names == {"cells.csv", "field-001.png", "field-001-mine.png", "metrics.json"}

@@ -13,7 +13,7 @@ from bloodcells.tracking import provenance, run_folder
 
 FILES = (
     *("predictions.csv", "confusion_matrix.png", "confident_mistakes.png"),  # --labelled
-    *("cells.csv", "field-*.png"),  # --detect
+    *("cells.csv", "field-[0-9][0-9][0-9].png", "field-[0-9][0-9][0-9][0-9].png"),  # --detect
 )
 
 

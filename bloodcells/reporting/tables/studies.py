@@ -58,8 +58,8 @@ def ladder(plots: Path) -> str:
     ]
     for name, millions, accuracy, count in PUBLISHED_ELSEWHERE:
         size = f"{millions} M" if millions else ""
-        several = "augmentation" in count  # of the test images: not one view
-        cells = ["", f"{accuracy:.3f}"] if several else [f"{accuracy:.3f}", ""]
+        averaged = "augmentation" in count  # of the test images: not one view
+        cells = ["", f"{accuracy:.3f}"] if averaged else [f"{accuracy:.3f}", ""]
         lines.append(f"| {name}; {count} | {size} | {' | '.join(cells)} | | | | |")
     rows = {f"`{preset}`": run for preset, run in runs.items()}
     rows["`cnn-best` on train + validation"] = read_run(plots, "cnn-best", "train-and-validation")
