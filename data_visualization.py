@@ -51,7 +51,7 @@ def main() -> None:
         run_folder.write_json(folder / "audit.json", found)
         draw(folder, args, dataset, found)
 
-    run_folder.write(args.output, fill, last="audit.json")
+    run_folder.write(args.output, fill, last="audit.json", stale=["montage_*", "stage_*"])
     for name, count in found["summary"].items():
         print(f"  {name.replace('_', ' '):40} {count:5}")
     for size, count in found.get("photograph_sizes", {}).items():

@@ -42,6 +42,7 @@ from bloodcells.inference.adaptation import Adaptation, adapt
 from bloodcells.inference.classifier import Released, load_classifier
 from bloodcells.inference.output import ABSTAINED, Prediction
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.atomic import write_whole
 from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device
 
@@ -213,7 +214,7 @@ def save_crop(path: Path, image: UserImage) -> None:
     """Save what the network sees of an image. Raises `UserError`."""
     content = io.BytesIO()
     Image.fromarray(cast(np.ndarray, image.pixels)).save(content, "PNG")
-    run_folder.write_whole(path, content.getvalue(), durable=False)  # there may be many
+    write_whole(path, content.getvalue(), durable=False)  # there may be many
 
 
 def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Prediction]:

@@ -39,6 +39,7 @@ from bloodcells.reporting.tables.headline import headline
 from bloodcells.reporting.tables.paper import paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
+from bloodcells.tracking.atomic import write_whole
 from bloodcells.tracking.files import regular
 
 # For each document, by the name of its markers: what writes the block between them.
@@ -92,7 +93,7 @@ def main() -> None:
         if args.check and text != before[path]:
             raise UserError(f"{path} is out of date: run python report.py")
         if text != before[path]:
-            run_folder.write_whole(path, text.encode())
+            write_whole(path, text.encode())
             print(f"wrote the tables into {path}")
 
 
@@ -140,7 +141,7 @@ def write_code_list(path: Path, check: bool) -> None:
             return
     if check:
         raise UserError(f"{path} is out of date: run python report.py")
-    run_folder.write_whole(path, text.encode())
+    write_whole(path, text.encode())
 
 
 def draw(

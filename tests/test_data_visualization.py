@@ -25,8 +25,8 @@ def test_data_visualization(run, tmp_path):
         assert list(csv.reader(file))[-1] == ["all classes", "480", "96", "192", "768"]
 
 
-def test_other_results_in_the_folder_are_left_alone(run, tmp_path):
-    (tmp_path / "metrics.json").write_text("mine")
-    flags = ["--synthetic", "--montage", "1", "--examples", "1", "--output", tmp_path]
-    assert run("data_visualization.py", *flags).code == 0
-    assert (tmp_path / "metrics.json").read_text() == "mine"
+def test_other_montages_of_the_last_time_are_deleted(run, tmp_path):
+    for side in ("1", "2"):
+        flags = ["--synthetic", "--montage", side, "--examples", "1", "--output", tmp_path]
+        assert run("data_visualization.py", *flags).code == 0
+    assert [path.name for path in tmp_path.glob("montage_*")] == ["montage_2x2.png"]

@@ -75,17 +75,13 @@ def test_counts_of_single_cells(predict, twelve):
         assert re.search(rf"\n  {name} +{count}\b", outcome.err)
 
 
-def test_crops_replace_links_and_leave_what_they_lead_to(predict, tmp_path):
-    (tmp_path / "thesis.txt").write_text("three years")
-    image = tmp_path / "cell.png"
+def test_crops_do_not_go_among_others(predict, fails, weights, tmp_path):
+    image, crops = tmp_path / "cell.png", tmp_path / "crops"
     field((28, 28), (14, 14, 6)).save(image)
-    crop = tmp_path / "crops" / "000001-cell.png"
-    crop.parent.mkdir()
-    crop.symlink_to(tmp_path / "thesis.txt")
-    assert predict(image, "--save-crops", crop.parent).code == 0
-    assert (tmp_path / "thesis.txt").read_text() == "three years"
-    assert Image.open(crop).size == (28, 28)
-    assert [path.name for path in crop.parent.iterdir()] == [crop.name]
+    assert predict(image, "--save-crops", crops).code == 0
+    assert Image.open(crops / "000001-cell.png").size == (28, 28)
+    line = fails("predict.py", image, "--weights", weights, "--save-crops", crops)
+    assert "crops: it holds 000001-cell.png" in line
 
 
 def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
@@ -107,7 +103,8 @@ def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
         "predict.py", *link, "--output", photograph.parent
     )
     shutil.copytree(photograph.parent, tmp_path / "other")
-    assert predict("--detect", photograph, "--output", tmp_path / "other").code == 0
+    line = fails("predict.py", *flags[:3], photograph, "--output", tmp_path / "other")
+    assert "other: it holds field-1.png, but no readable results of predict.py" in line
     assert (tmp_path / "other" / "field-1.png").read_bytes() == photograph.read_bytes() == before
 
 

@@ -34,6 +34,7 @@ def test_odd_surroundings(run, tmp_path, monkeypatch):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "medmnist" not in done.stderr  # warns of such a home folder
     here, there = (probabilities_of(tmp_path / name) for name in ("here", "there"))
     np.testing.assert_allclose(here, there, atol=1e-5)  # other threads round otherwise
     metrics = metrics_of(tmp_path / "here")

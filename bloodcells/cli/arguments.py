@@ -10,6 +10,7 @@ import ast
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
@@ -251,6 +252,8 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
     it. With BLOODCELLS_DEBUG=1, a defect ends in its traceback.
     """
     signals.end_in_one_line()
+    # medmnist's, where the home folder cannot be written; we say where the data file is looked for
+    warnings.filterwarnings("ignore", "Failed to setup default root")
     if sys.stderr is None:  # closed by `2>&-`; messages would go among the results
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, ends with the process
     if isinstance(sys.stdout, TextIOWrapper):  # a file's name may be no text

@@ -21,7 +21,7 @@ from types import ModuleType
 import numpy as np
 
 from bloodcells.errors import UserError
-from bloodcells.tracking.run_folder import scratch_folder
+from bloodcells.tracking.atomic import scratch_folder
 
 # A wheel that happens to carry the identical 28 px file; it is unpacked, never installed.
 MIRROR_WHEEL = "kosmos-core==0.6.2"
@@ -174,7 +174,7 @@ def download(target: Path, size: int) -> str:
     """Download the official file to `target`, whole or not at all; returns the source used."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(target.parent, ".bloodmnist-") as folder:
+        with scratch_folder(target.parent) as folder:
             part, source = download_into(folder, target, size)
             part.replace(target)
     except OSError as error:

@@ -12,7 +12,7 @@ import torch
 from bloodcells.data import synthetic_cells
 from bloodcells.errors import UserError
 from bloodcells.inference.classifier import Classifier, Released
-from bloodcells.tracking import run_folder
+from bloodcells.tracking.atomic import scratch_folder, write_whole
 
 OUTPUTS = ("probabilities", "distances")
 TOLERANCE = 1e-4
@@ -33,12 +33,12 @@ def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
         pixels, kind = synthetic_cells.make(model.size)["test"][0], "drawn cells"
     classifier = model.classifier.cpu()
     try:
-        with run_folder.scratch_folder(path.parent, ".writing-") as scratch:
+        with scratch_folder(path.parent) as scratch:
             write(classifier, scratch / path.name, model.size)
             difference, agreed = compare(classifier, scratch / path.name, torch.from_numpy(pixels))
             if not difference <= TOLERANCE:  # NaN is not
                 raise UserError(f"--export: onnxruntime differs from torch by {difference:.1e}")
-            run_folder.write_whole(path, (scratch / path.name).read_bytes())
+            write_whole(path, (scratch / path.name).read_bytes())
     except OSError as error:
         raise UserError(f"--export {path}: cannot write: {error.strerror or error}") from error
     return (

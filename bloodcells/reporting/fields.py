@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from bloodcells.data.user_images import to_rgb
 from bloodcells.inference.output import Prediction
-from bloodcells.reporting.labelled import earlier
+from bloodcells.reporting.labelled import FILES
 from bloodcells.tracking import run_folder
 
 INK = (220, 20, 60)
@@ -33,7 +33,7 @@ def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) 
         run_folder.write_csv(folder / "cells.csv", rows)
         run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(output, fill, last="metrics.json", stale=earlier(output))
+    run_folder.write(output, fill, last="metrics.json", stale=FILES)
 
 
 def draw(path: Path, file: str, cells: Sequence[Prediction]) -> None:

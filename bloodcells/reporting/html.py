@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from bloodcells.tracking import run_folder
+from bloodcells.tracking.atomic import write_whole
 
 TEMPLATES = Path(__file__).parent
 PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG file begins
@@ -62,7 +62,7 @@ def write(path: Path, template: str, **parts: object) -> None:
     base = (TEMPLATES / "base.html.j2").read_text(encoding="utf-8")
     page = environment.get_template(template).render(script_hash=script_hash(base), **parts)
     # a name may hold half a surrogate pair, which cannot be encoded
-    run_folder.write_whole(path, page.encode(errors="xmlcharrefreplace"))
+    write_whole(path, page.encode(errors="xmlcharrefreplace"))
 
 
 def script_hash(page: str) -> str:

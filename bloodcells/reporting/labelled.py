@@ -9,9 +9,9 @@ import numpy as np
 
 from bloodcells.inference.output import ABSTAINED, Prediction
 from bloodcells.reporting.figures import training as figures
-from bloodcells.tracking import provenance, run_folder
+from bloodcells.tracking import run_folder
 
-FILES = (
+FILES = (  # that predict.py writes
     *("predictions.csv", "confusion_matrix.png", "confident_mistakes.png"),  # --labelled
     *("cells.csv", "field-[0-9][0-9][0-9].png", "field-[0-9][0-9][0-9][0-9].png"),  # --detect
 )
@@ -28,12 +28,7 @@ def save_scores(output: Path, content: dict, predictions: Sequence[Prediction]) 
         draw(folder, content["scores"], predictions, classes)
         run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(output, fill, last="metrics.json", stale=earlier(output))
-
-
-def earlier(output: Path) -> Sequence[str]:
-    """Patterns of what predict.py wrote there before; none if the folder holds no results."""
-    return FILES if provenance.recorded(output) else ()
+    run_folder.write(output, fill, last="metrics.json", stale=FILES)
 
 
 def draw(

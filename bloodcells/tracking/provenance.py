@@ -84,9 +84,10 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     if not committed:  # a new script, perhaps a copy: what it imports may be committed
         contents = {path: at_head(path) for path in files}
         committed = {path: file_hash(content) for path, content in contents.items() if content}
-    own = [path for path in map(relative, presets) if path.startswith(".config/")]
-    edited = {path: settings_hash(on_disk(path)) for path in own if at_head(path) is not None}
-    edited = {path: mark for path, mark in edited.items() if mark != settings_hash(at_head(path))}
+    # a preset elsewhere has a committed one's name only if it is a copy, perhaps edited
+    kept = {path: at_head(f".config/{Path(path).name}") for path in map(relative, presets)}
+    marks = {path: settings_hash(on_disk(path)) for path in kept if kept[path] is not None}
+    edited = {path: mark for path, mark in marks.items() if mark != settings_hash(kept[path])}
     return Code(name, commit, files, committed, edited)
 
 
@@ -178,6 +179,15 @@ def recorded(folder: Path) -> dict | None:
         except (OSError, ValueError, LookupError, TypeError):
             continue
     return None
+
+
+def begun(folder: Path) -> dict | None:
+    """The code files of the unfinished experiment in a folder, with their hashes; None without."""
+    try:
+        files = read_json(folder / "checkpoint" / "identity.json")["code"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return files if isinstance(files, dict) else None
 
 
 def has_results(folder: Path) -> bool:

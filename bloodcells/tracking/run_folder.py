@@ -6,16 +6,11 @@ The results file, such as `metrics.json`, is moved in last: without it, the fold
 from __future__ import annotations
 
 import csv
-import glob
 import hashlib
 import json
 import os
-import shutil
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +19,13 @@ import numpy as np
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.tracking import provenance
+from bloodcells.tracking.atomic import SCRATCH, exchange, keep_names, scratch_folder
 from bloodcells.tracking.files import read_json, regular
 from bloodcells.tracking.provenance import Code
 
 FIGURES = (".png", ".pdf", ".svg")
-DAY = 86400.0  # seconds
+KINDS = (*FIGURES, ".csv", ".json", ".npz", ".toml")  # of files that scripts write
+UNFINISHED = ("checkpoint/identity.json", "study.db", f"{SCRATCH}*")  # what stopped scripts leave
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,10 @@ def prepare(
     """Create the folder and check that results can be written, before hours are spent on them.
 
     Raises `UserError` if they cannot, if results of edited `code` would replace results of
-    committed code, or if the folder holds results of another script than `script`.
+    committed code, or if the folder holds what `script` did not write.
     """
-    theirs = (provenance.recorded(folder) or {}).get("script", script)
-    if script and theirs != script:
-        raise UserError(f"{flag} {folder}: it holds results of {theirs}; pass another folder")
+    if script:
+        refuse_foreign(folder, script, flag)
     if code and code.edited:
         protect(folder, code, flag)
         since = f"commit {code.commit}" if code.commit else "the results that came with it"
@@ -65,6 +61,30 @@ def prepare(
         raise UserError(
             f"{flag} {folder}: cannot write there: {reason}; pass a writable folder"
         ) from error
+
+
+def refuse_foreign(folder: Path, script: str, flag: str) -> None:
+    """Raise `UserError` if files that are not of `script` could be taken for its own, or replaced.
+
+    A folder without anything of a script may hold a log, notes or folders, but no file of the
+    `KINDS` that scripts write.
+    """
+    kept, begun = provenance.recorded(folder), provenance.begun(folder)
+    if kept and kept["script"] != script:
+        raise UserError(
+            f"{flag} {folder}: it holds results of {kept['script']}; pass another folder"
+        )
+    if begun and script not in begun:
+        raise UserError(
+            f"{flag} {folder}: it holds an unfinished run of another script; pass another folder"
+        )
+    own = kept or any(any(folder.glob(name)) for name in UNFINISHED)
+    visible = (path.name for path in folder.glob("[!.]*") if path.suffix.lower() in KINDS)
+    if not own and (theirs := sorted(visible)):
+        raise UserError(
+            f"{flag} {folder}: it holds {theirs[0]}, but no readable results of {script}; pass an "
+            "empty folder, or one with its earlier results"
+        )
 
 
 def protect(folder: Path, code: Code, flag: str) -> None:
@@ -86,89 +106,28 @@ def named(files: Sequence[str]) -> str:
 def write(folder: Path, fill: Callable[[Path], None], last: str, stale: Sequence[str] = ()) -> None:
     """Let `fill` write its files into a scratch folder, then move them all into `folder`.
 
-    An interruption before the moves leaves `folder` unchanged; one between them leaves it without
-    the file `last`, which marks a finished experiment. Files that `fill` does not write are kept,
-    except earlier ones that match a pattern of `stale`, and the same figures in other formats where
-    `last` is a results file. Raises `UserError` if writing fails.
+    If that fails or is interrupted, `folder` is as before; if it is killed between the moves, it
+    lacks the file `last`, which marks a finished experiment. Files that `fill` does not write are
+    kept, except earlier ones that match a pattern of `stale`, and the same figures in other formats
+    where `last` is a results file. Raises `UserError` if writing fails.
     """
     try:
-        with scratch_folder(folder, ".writing-") as scratch:
-            fill(scratch)
-            names = sorted(os.listdir(scratch), key=lambda name: (name == last, name))
+        with scratch_folder(folder) as new:
+            fill(new)
+            names = sorted(os.listdir(new), key=lambda name: (name == last, name))
             for name in names:
-                with (scratch / name).open("rb+") as file:
+                with (new / name).open("rb+") as file:
                     os.fsync(file.fileno())
-            (folder / last).unlink(missing_ok=True)
-            old = {path for pattern in stale for path in folder.glob(pattern)}
+            old = {folder / name for name in names}
+            old |= {path for pattern in stale for path in folder.glob(pattern)}
             if Path(last).suffix not in FIGURES:
-                drawn = [folder / name for name in names if Path(name).suffix in FIGURES]
+                drawn = [path for path in old if path.suffix in FIGURES]
                 old |= {path.with_suffix(suffix) for path in drawn for suffix in FIGURES}
-            for path in old:
-                path.unlink(missing_ok=True)
-            for name in names:
-                os.replace(scratch / name, folder / name)
+            exchange(folder, new, names, sorted(filter(os.path.lexists, old)))
         keep_names(folder)
     except OSError as error:
         reason = f"cannot write results: {error.strerror or error}"
         raise UserError(f"{folder}: {reason}") from error
-
-
-@contextmanager
-def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
-    """A folder within `folder` for the duration of the block; one that remains is named."""
-    sweep(folder, f"{prefix}*")
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
-    try:
-        yield scratch
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(scratch, ignore_errors=True)
-        if scratch.exists():
-            print(f"{scratch} could not be removed; it can be deleted")
-
-
-def sweep(folder: Path, pattern: str) -> None:
-    """Delete what killed processes left: files and folders of that name, older than a day."""
-    with suppress(OSError):  # another may be faster
-        for left in folder.glob(pattern):
-            if time.time() - left.lstat().st_mtime > DAY:
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-
-
-def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
-    """Write a file atomically; if that fails, keep the previous one and raise `UserError`.
-
-    `durable`: it is on disk at the end, and survives a power cut.
-    """
-    if durable:
-        sweep(path.parent, f"{glob.escape(path.name)}.*.part")
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}; the previous file is unchanged"
-        ) from error
-    if durable:
-        keep_names(path.parent)
-
-
-def keep_names(folder: Path) -> None:
-    """Flush the folder's file names to disk, where the system can, to survive a power cut."""
-    if sys.platform != "win32":
-        with suppress(OSError):  # not every file system supports it
-            opened = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(opened)
-            finally:
-                os.close(opened)
 
 
 def write_json(path: Path, content: object) -> None:

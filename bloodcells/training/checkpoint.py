@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bloodcells.errors import UserError
-from bloodcells.tracking.run_folder import write_whole
+from bloodcells.tracking.atomic import SCRATCH, write_whole
 from bloodcells.training import distributed
 from bloodcells.training.identity import compare, damaged, finished_identity, kept_identity
 from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
@@ -118,7 +118,7 @@ class CheckpointFolder:
     def sweep(self) -> None:
         """Delete partial files of a killed process, unless another may be writing them."""
         if not self.shared:
-            for left in (*self.run.glob(".writing-*"), *self.folder.glob("*.part")):
+            for left in (*self.run.glob(f"{SCRATCH}*"), *self.folder.glob("*.part")):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def __enter__(self) -> CheckpointFolder:

@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 
 from bloodcells.errors import UserError
-from bloodcells.tracking.run_folder import write_whole
+from bloodcells.tracking.atomic import write_whole
 
 try:
     import fcntl

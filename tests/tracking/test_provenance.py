@@ -81,6 +81,16 @@ def test_a_base_of_the_preset_counts_and_a_new_preset_does_not(copy):
     assert (folder, edited) == ("mine", [])
 
 
+def test_a_preset_elsewhere_with_the_name_of_a_committed_one(copy, tmp_path):
+    theirs = tmp_path / "cnn-paper.toml"
+    shutil.copy(copy / ".config" / theirs.name, theirs)
+    assert defaults(copy, "--config", theirs)[0] == "cnn-paper"
+    edit(tmp_path, theirs.name, "epochs = 5", "epochs = 6")
+    folder, _, edited = defaults(copy, "--config", theirs)
+    assert edited == [str(theirs)]
+    assert folder.startswith("cnn-paper-edited-")
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [

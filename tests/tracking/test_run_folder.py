@@ -1,12 +1,20 @@
 """Writing into a run folder."""
 
+import errno
+import itertools
+import json
 import os
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from bloodcells.tracking import run_folder
+from bloodcells.errors import UserError
+from bloodcells.tracking import atomic, run_folder
+
+BEFORE = {"metrics.json": "{}", "a.png": "old", "a.svg": "old", "b.csv": "old", "notes.txt": "mine"}
+AFTER = {"metrics.json": "{1}", "a.pdf": "new", "c.csv": "new"}
 
 
 def test_what_killed_processes_left_is_deleted_after_a_day(tmp_path):
@@ -19,10 +27,10 @@ def test_what_killed_processes_left_is_deleted_after_a_day(tmp_path):
     new = [tmp_path / ".writing-new", tmp_path / "a.json.2.part", tmp_path / "b.json.1.part"]
     for path in new:
         path.write_text("half")
-    yesterday = time.time() - 1.1 * run_folder.DAY
+    yesterday = time.time() - 1.1 * atomic.DAY
     for path in (*old, new[-1]):
         os.utime(path, (yesterday, yesterday), follow_symlinks=False)
-    run_folder.write_whole(tmp_path / "a.json", b"{}")
+    atomic.write_whole(tmp_path / "a.json", b"{}")
     run_folder.write(tmp_path, lambda folder: (folder / "c").touch(), last="c")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"a.json", "c", "theirs", *(path.name for path in new)}
@@ -37,3 +45,99 @@ def test_settings_are_a_preset_whatever_the_names(tmp_path, name):
 def test_settings_with_a_name_that_is_no_text(tmp_path):
     run_folder.write_toml(tmp_path / "config.toml", {"teacher": "a\udcff"})
     assert tomllib.loads((tmp_path / "config.toml").read_text("utf-8")) == {"teacher": "a?"}
+
+
+def save(folder):
+    """Write `AFTER` into the folder, as a script does; `b.csv` is one of its earlier files."""
+
+    def fill(new):
+        for name, text in AFTER.items():
+            (new / name).write_text(text)
+
+    run_folder.write(folder, fill, last="metrics.json", stale=["b.*"])
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in BEFORE.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def moves(monkeypatch, fails):
+    """Let each move fail, of those whose number `fails` returns an exception for."""
+    rename, numbers = Path.rename, itertools.count(1)
+
+    def counted(path, target):
+        if error := fails(next(numbers)):
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", counted)
+    return numbers
+
+
+def test_results_replace_the_earlier_ones(folder, monkeypatch):
+    numbers = moves(monkeypatch, lambda number: None)
+    save(folder)
+    assert next(numbers) == 8  # four files go, three come
+    assert contents(folder) == {**AFTER, "notes.txt": "mine"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "in use"), KeyboardInterrupt()])
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_move_that_fails_changes_nothing(folder, monkeypatch, at, error):
+    moves(monkeypatch, lambda number: error if number == at else None)
+    with pytest.raises((UserError, KeyboardInterrupt)):
+        save(folder)
+    assert contents(folder) == BEFORE
+
+
+def test_moves_that_cannot_be_undone_lose_nothing(folder, monkeypatch, capsys):
+    moves(monkeypatch, lambda number: OSError(errno.EIO, "broken") if number > 4 else None)
+    with pytest.raises(UserError, match="cannot write results: broken"):
+        save(folder)
+    kept = capsys.readouterr().out.partition(" holds the earlier results")[0]
+    assert contents(Path(kept)) == {k: v for k, v in BEFORE.items() if k != "notes.txt"}
+
+
+def test_a_folder_with_the_name_of_a_result_stays(folder):
+    (folder / "c.csv").mkdir()
+    with pytest.raises(UserError, match=r"c\.csv there is a folder"):
+        save(folder)
+    (folder / "c.csv").rmdir()
+    assert contents(folder) == BEFORE
+
+
+@pytest.mark.parametrize("name", ["figure.PDF", "table.csv", "metrics.json", "a.b.svg"])
+def test_a_folder_of_others_is_not_written_to(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"it holds {name}, but no readable results of explain.py"):
+        run_folder.prepare(tmp_path, script="explain.py")
+
+
+def test_a_log_or_a_folder_may_lie_where_results_go(tmp_path):
+    (tmp_path / "log.txt").write_text("mine")
+    (tmp_path / ".cache.json").write_text("{}")
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "cell.png").write_text("mine")
+    run_folder.prepare(tmp_path, script="explain.py")
+
+
+def test_results_whose_moves_were_cut_short_may_be_written_again(folder):
+    (folder / "metrics.json").unlink()
+    (folder / ".writing-abc").mkdir()
+    run_folder.prepare(folder, script="explain.py")
+
+
+def test_an_unfinished_run_of_another_script_stays(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    identity = {"code": {"model_cnn.py": "1", "models.py": "2"}}
+    (tmp_path / "checkpoint" / "identity.json").write_text(json.dumps(identity))
+    run_folder.prepare(tmp_path, script="model_cnn.py")
+    with pytest.raises(UserError, match="it holds an unfinished run of another script"):
+        run_folder.prepare(tmp_path, script="robustness.py")

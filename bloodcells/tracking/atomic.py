@@ -1,0 +1,108 @@
+"""Writing files so that a failure, an interruption or a power cut loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bloodcells.errors import UserError
+
+SCRATCH = ".writing-"  # begins the names of folders for what is being written
+DAY = 86400.0  # seconds
+
+
+def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path]) -> None:
+    """Move the files `old` out of `folder` and the files of `new` in: all, or none.
+
+    The last of `names` is the first file to go and the last to come. Raises `OSError`.
+    """
+    if folders := [path for path in old if path.is_dir() and not path.is_symlink()]:
+        raise IsADirectoryError(errno.EISDIR, f"{folders[0].name} there is a folder")
+    away = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
+    first = sorted(old, key=lambda path: path.name != names[-1])
+    moves = [(path, away / path.name) for path in first]
+    moves += [(new / name, folder / name) for name in names]
+    try:
+        for source, target in moves:
+            source.rename(target)
+    except BaseException:
+        try:
+            for source, target in reversed(moves):
+                if os.path.lexists(target) and not os.path.lexists(source):
+                    target.rename(source)
+            away.rmdir()
+        except OSError:
+            print(f"{away} holds the earlier results, which could not be moved back")
+        raise
+    remove(away)
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder within `folder` for the duration of the block; one that remains is named."""
+    sweep(folder, f"{SCRATCH}*")
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
+    try:
+        yield scratch
+    finally:
+        remove(scratch)
+
+
+def remove(scratch: Path) -> None:
+    """Delete a folder of ours, or say that it is left."""
+    with suppress(OSError):
+        shutil.rmtree(scratch, ignore_errors=True)
+    if scratch.exists():
+        print(f"{scratch} could not be removed; it can be deleted")
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Delete what killed processes left: files and folders of that name, older than a day."""
+    with suppress(OSError):  # another may be faster
+        for left in folder.glob(pattern):
+            if time.time() - left.lstat().st_mtime > DAY:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write a file atomically; if that fails, keep the previous one and raise `UserError`.
+
+    `durable`: it is on disk at the end, and survives a power cut.
+    """
+    if durable:
+        sweep(path.parent, f"{glob.escape(path.name)}.*.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}; the previous file is unchanged"
+        ) from error
+    if durable:
+        keep_names(path.parent)
+
+
+def keep_names(folder: Path) -> None:
+    """Flush the folder's file names to disk, where the system can, to survive a power cut."""
+    if sys.platform != "win32":
+        with suppress(OSError):  # not every file system supports it
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
