@@ -48,8 +48,7 @@ def main() -> None:
         content = {"size": args.size, "code": args.code.describe(), "networks": rows}
         run_folder.write_json(folder / "metrics.json", content)
 
-    drawn = [f"{name}.{args.figure_format}" for name in models.MODELS]
-    run_folder.write(args.output, fill, last="metrics.json", stale=drawn)
+    run_folder.write(args.output, fill, last="metrics.json", stale=list(models.MODELS))
     for name, found in layers.items():
         print(f"{name}: {summary(found)}")
         for layer in found:

@@ -51,7 +51,8 @@ def main() -> None:
         run_folder.write_json(folder / "audit.json", found)
         draw(folder, args, dataset, found)
 
-    run_folder.write(args.output, fill, last="audit.json", stale=["montage_*", "stage_*"])
+    optional = ["montage_[0-9]*", "stage_counts.csv", "stage_examples", "stage_distribution"]
+    run_folder.write(args.output, fill, last="audit.json", stale=optional)
     for name, count in found["summary"].items():
         print(f"  {name.replace('_', ' '):40} {count:5}")
     for size, count in found.get("photograph_sizes", {}).items():

@@ -223,7 +223,7 @@ def export_for_hub(folder: Path) -> None:
     run_folder = _own("bloodcells.tracking.run_folder")
     errors, source = _own("bloodcells.errors"), FOLDER / "weights" / f"{RELEASED}.safetensors"
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    there = {name for name in there if not name.startswith(".writing-")}  # of a killed process
+    there = {name for name in there if not name.startswith(".")}  # of a killed process
     if there - EXPORTED or (there and not _is_exported(folder / "config.json")):
         raise errors.UserError(f"{folder}: it holds other files; pass a new folder")
     classifier = _own("bloodcells.inference.classifier")

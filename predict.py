@@ -69,10 +69,13 @@ def main() -> None:
     if args.classes:
         model = only(model, names, args.classes)
     labels = labels_of(args.paths, files, names, model) if args.labelled else {}
-    for folder, flag in ((args.output, "--output"), (args.save_crops, "--save-crops")):
-        if folder is not None:
-            refuse_own_folder(flag, folder, args.paths, files)
-            run_folder.prepare(folder, flag=flag, script=args.code.script)
+    if args.output is not None:
+        refuse_own_folder("--output", args.output, args.paths, files)
+        run_folder.prepare(args.output, script=args.code.script)
+    if args.save_crops is not None:
+        refuse_own_folder("--save-crops", args.save_crops, args.paths, files)
+        run_folder.refuse_results(args.save_crops, "--save-crops", "perhaps of an earlier command")
+        run_folder.prepare(args.save_crops, flag="--save-crops")
     tally = Tally()
     images: Iterable[UserImage] = usable(user_images.read(files, model.size, args.frame), tally)
     if args.adapt:

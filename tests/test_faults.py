@@ -21,7 +21,11 @@ def same(folder, expected):
     found = run_folder.read(folder)
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
     names = {path.name for path in folder.iterdir()}
-    junk = {name for name in names if name.startswith(".writing-") or name.endswith(".part")}
+    junk = {
+        name
+        for name in names
+        if name.startswith((".writing-", ".earlier-")) or name.endswith(".part")
+    }
     return not junk and "checkpoint" not in names
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -154,11 +155,11 @@ def test_nothing_held_out(run, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
-def test_figure_format(run, tmp_path, kind):
-    (tmp_path / "confusion_matrix.png").touch()  # of earlier results
+def test_figure_format(run, quick_run, tmp_path, kind):
+    shutil.copytree(quick_run, tmp_path, dirs_exist_ok=True)  # earlier results, with figures
     (tmp_path / "mine.png").touch()
     flags = [*QUICK, "--figure-format", kind, "--output", tmp_path, "--protocol", "as-published"]
-    assert run("model_baseline.py", *flags).code == 0
+    assert run("model_baseline.py", *flags, "--overwrite").code == 0
     assert {path.stem for path in tmp_path.glob(f"*.{kind}")} == set(FIGURES)
     assert {path.name for path in tmp_path.glob("*.png")} == {"mine.png"}
     if kind == "svg":

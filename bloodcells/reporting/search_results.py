@@ -89,7 +89,7 @@ def save_search(
             search_figures.heat_maps(path("heat_maps"), cells, mark)
         run_folder.write_json(folder / "metrics.json", content)
 
-    optional = ["importances.*", "heat_maps.*"]
+    optional = ["importances", "heat_maps"]
     run_folder.write(args.output, fill, last="metrics.json", stale=optional)
     print(table(cells, args.objective))
     print(f"wrote {args.output}")

@@ -16,33 +16,40 @@ from pathlib import Path
 from bloodcells.errors import UserError
 
 SCRATCH = ".writing-"  # begins the names of folders for what is being written
+EARLIER = ".earlier-"  # and of those for earlier results, until the new ones are in place
 DAY = 86400.0  # seconds
 
 
 def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path]) -> None:
     """Move the files `old` out of `folder` and the files of `new` in: all, or none.
 
-    The last of `names` is the first file to go and the last to come. Raises `OSError`.
+    The last of `names` is the first file to go and the last to come. Raises `OSError`, and
+    `UserError` if then the files `old` cannot be moved back.
     """
     if folders := [path for path in old if path.is_dir() and not path.is_symlink()]:
         raise IsADirectoryError(errno.EISDIR, f"{folders[0].name} there is a folder")
-    away = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
-    first = sorted(old, key=lambda path: path.name != names[-1])
-    moves = [(path, away / path.name) for path in first]
-    moves += [(new / name, folder / name) for name in names]
+    away = Path(tempfile.mkdtemp(dir=folder, prefix=EARLIER))
+    old = sorted(old, key=lambda path: path.name != names[-1])
+    going = [(path, away / path.name) for path in old]
+    coming = [(new / name, folder / name) for name in names]
     try:
-        for source, target in moves:
-            source.rename(target)
-    except BaseException:
+        for source, target in going:
+            with suppress(FileNotFoundError):  # another process may be writing the same results
+                source.replace(target)
+        for source, target in coming:
+            source.replace(target)
+    except BaseException as error:
         try:
-            for source, target in reversed(moves):
+            for source, target in reversed(going + coming):
                 if os.path.lexists(target) and not os.path.lexists(source):
-                    target.rename(source)
+                    target.replace(source)
             away.rmdir()
         except OSError:
-            print(f"{away} holds the earlier results, which could not be moved back")
+            raise UserError(f"{folder}: {error}; the earlier results are in {away}") from error
         raise
+    keep_names(folder)
     remove(away)
+    sweep(folder, f"{EARLIER}*")
 
 
 @contextmanager

@@ -84,10 +84,12 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     if not committed:  # a new script, perhaps a copy: what it imports may be committed
         contents = {path: at_head(path) for path in files}
         committed = {path: file_hash(content) for path, content in contents.items() if content}
-    # a preset elsewhere has a committed one's name only if it is a copy, perhaps edited
-    kept = {path: at_head(f".config/{Path(path).name}") for path in map(relative, presets)}
-    marks = {path: settings_hash(on_disk(path)) for path in kept if kept[path] is not None}
-    edited = {path: mark for path, mark in marks.items() if mark != settings_hash(kept[path])}
+    edited = {}
+    for path in map(relative, presets):  # elsewhere, a committed one's name is that of a copy
+        preset = Path(path).name
+        kept, mark = at_head(path) or at_head(f".config/{preset}"), settings_hash(on_disk(path))
+        if kept is not None and settings_hash(kept) != mark:
+            edited[preset if Path(path).is_absolute() else path] = mark
     return Code(name, commit, files, committed, edited)
 
 
@@ -181,13 +183,12 @@ def recorded(folder: Path) -> dict | None:
     return None
 
 
-def begun(folder: Path) -> dict | None:
-    """The code files of the unfinished experiment in a folder, with their hashes; None without."""
+def begun(folder: Path) -> str | None:
+    """The script of the unfinished experiment in a folder; None if there is none, or no name."""
     try:
-        files = read_json(folder / "checkpoint" / "identity.json")["code"]
+        return str(read_json(folder / "checkpoint" / "identity.json")["script"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return files if isinstance(files, dict) else None
 
 
 def has_results(folder: Path) -> bool:

@@ -6,12 +6,14 @@ The results file, such as `metrics.json`, is moved in last: without it, the fold
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,16 @@ import numpy as np
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.tracking import provenance
-from bloodcells.tracking.atomic import SCRATCH, exchange, keep_names, scratch_folder
+from bloodcells.tracking.atomic import EARLIER, SCRATCH, exchange, scratch_folder
 from bloodcells.tracking.files import read_json, regular
 from bloodcells.tracking.provenance import Code
 
 FIGURES = (".png", ".pdf", ".svg")
-KINDS = (*FIGURES, ".csv", ".json", ".npz", ".toml")  # of files that scripts write
-UNFINISHED = ("checkpoint/identity.json", "study.db", f"{SCRATCH}*")  # what stopped scripts leave
+KINDS = (  # names of what scripts write; a user's preset, of another name, may lie beside
+    *("*.png", "*.pdf", "*.svg", "*.csv", "*.json", "*.npz", "*.safetensors"),
+    *("config.toml", "best.toml"),
+)
+UNFINISHED = ("checkpoint/identity.json", f"{SCRATCH}*", f"{EARLIER}*")  # of stopped scripts
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,15 @@ def prepare(
     """Create the folder and check that results can be written, before hours are spent on them.
 
     Raises `UserError` if they cannot, if results of edited `code` would replace results of
-    committed code, or if the folder holds what `script` did not write.
+    committed code, or, given a `script`, if the folder holds anything like results but its own.
     """
-    if script:
-        refuse_foreign(folder, script, flag)
-    if code and code.edited:
-        protect(folder, code, flag)
-        since = f"commit {code.commit}" if code.commit else "the results that came with it"
-        print(f"edited since {since}: {named(code.edited)}; results go to {folder}")
     try:
+        if script:
+            refuse_foreign(folder, script, flag)
+        if code and code.edited:
+            protect(folder, code, flag)
+            since = f"commit {code.commit}" if code.commit else "the results that came with it"
+            print(f"edited since {since}: {named(code.edited)}; results go to {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -64,27 +69,29 @@ def prepare(
 
 
 def refuse_foreign(folder: Path, script: str, flag: str) -> None:
-    """Raise `UserError` if files that are not of `script` could be taken for its own, or replaced.
-
-    A folder without anything of a script may hold a log, notes or folders, but no file of the
-    `KINDS` that scripts write.
-    """
+    """Raise `UserError` if the folder holds results, or what may be some, not of `script`."""
+    unfinished = any(any(folder.glob(name)) for name in UNFINISHED)
     kept, begun = provenance.recorded(folder), provenance.begun(folder)
     if kept and kept["script"] != script:
         raise UserError(
             f"{flag} {folder}: it holds results of {kept['script']}; pass another folder"
         )
-    if begun and script not in begun:
+    if begun not in (None, script):
         raise UserError(
-            f"{flag} {folder}: it holds an unfinished run of another script; pass another folder"
+            f"{flag} {folder}: it holds an unfinished run of {begun}; pass another folder"
         )
-    own = kept or any(any(folder.glob(name)) for name in UNFINISHED)
-    visible = (path.name for path in folder.glob("[!.]*") if path.suffix.lower() in KINDS)
-    if not own and (theirs := sorted(visible)):
-        raise UserError(
-            f"{flag} {folder}: it holds {theirs[0]}, but no readable results of {script}; pass an "
-            "empty folder, or one with its earlier results"
-        )
+    if not (kept or unfinished):
+        refuse_results(folder, flag, f"but no readable results of {script}")
+
+
+def refuse_results(folder: Path, flag: str, but: str) -> None:
+    """Raise `UserError` if the folder holds a file with a name like those that scripts write."""
+    for path in sorted(folder.glob("[!.]*")):
+        if any(fnmatch(path.name.lower(), kind) for kind in KINDS):
+            raise UserError(
+                f"{flag} {folder}: it holds {path.name}, {but}; pass an empty folder, or delete "
+                "what is there"
+            )
 
 
 def protect(folder: Path, code: Code, flag: str) -> None:
@@ -109,7 +116,8 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: Sequence
     If that fails or is interrupted, `folder` is as before; if it is killed between the moves, it
     lacks the file `last`, which marks a finished experiment. Files that `fill` does not write are
     kept, except earlier ones that match a pattern of `stale`, and the same figures in other formats
-    where `last` is a results file. Raises `UserError` if writing fails.
+    where `last` is a results file. A pattern without a suffix is that of a figure in any format.
+    Raises `UserError` if writing fails.
     """
     try:
         with scratch_folder(folder) as new:
@@ -118,16 +126,24 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: Sequence
             for name in names:
                 with (new / name).open("rb+") as file:
                     os.fsync(file.fileno())
-            old = {folder / name for name in names}
-            old |= {path for pattern in stale for path in folder.glob(pattern)}
+            patterns = list(stale)
             if Path(last).suffix not in FIGURES:
-                drawn = [path for path in old if path.suffix in FIGURES]
-                old |= {path.with_suffix(suffix) for path in drawn for suffix in FIGURES}
-            exchange(folder, new, names, sorted(filter(os.path.lexists, old)))
-        keep_names(folder)
+                drawn = (Path(name) for name in names if Path(name).suffix in FIGURES)
+                patterns += [glob.escape(path.stem) for path in drawn]
+            exchange(folder, new, names, earlier(folder, names, patterns))
     except OSError as error:
         reason = f"cannot write results: {error.strerror or error}"
         raise UserError(f"{folder}: {reason}") from error
+
+
+def earlier(folder: Path, names: Sequence[str], patterns: Sequence[str]) -> list[Path]:
+    """What is there under these names, and the files of these patterns, by `write`; sorted."""
+    found = {path for name in names if os.path.lexists(path := folder / name)}
+    for pattern in patterns:
+        for suffix in FIGURES if "." not in pattern else [""]:
+            files = folder.glob(pattern + suffix)
+            found |= {path for path in files if path.is_symlink() or path.is_file()}
+    return sorted(found)
 
 
 def write_json(path: Path, content: object) -> None:

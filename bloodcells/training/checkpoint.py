@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bloodcells.errors import UserError
-from bloodcells.tracking.atomic import SCRATCH, write_whole
+from bloodcells.tracking.atomic import EARLIER, SCRATCH, write_whole
 from bloodcells.training import distributed
 from bloodcells.training.identity import compare, damaged, finished_identity, kept_identity
 from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
@@ -102,7 +102,7 @@ class CheckpointFolder:
                     )
                 compare(finished_identity(self.result), self.identity, self.run)
                 shutil.rmtree(self.folder, ignore_errors=True)  # left if killed at the very end
-                self.sweep()
+                self.sweep(f"{SCRATCH}*", f"{EARLIER}*")
                 return False
             self.resumed = unfinished and not overwrite
             if self.resumed:
@@ -112,13 +112,14 @@ class CheckpointFolder:
             if not self.resumed:
                 self.clear()
                 write_whole(self.known, json.dumps(self.identity).encode())
-            self.sweep()
+            self.sweep(f"{SCRATCH}*")
             return True
 
-    def sweep(self) -> None:
-        """Delete partial files of a killed process, unless another may be writing them."""
+    def sweep(self, *patterns: str) -> None:
+        """Delete what a killed process left, unless another may be writing it."""
         if not self.shared:
-            for left in (*self.run.glob(f"{SCRATCH}*"), *self.folder.glob("*.part")):
+            folders = (path for pattern in patterns for path in self.run.glob(pattern))
+            for left in (*folders, *self.folder.glob("*.part")):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def __enter__(self) -> CheckpointFolder:
@@ -165,6 +166,7 @@ class CheckpointFolder:
     def end(self) -> None:
         """Delete the checkpoints once the results are written; call it within a `turn`."""
         try:
+            self.sweep(f"{EARLIER}*")
             self.clear()
             self.locks.release()
             shutil.rmtree(self.folder)

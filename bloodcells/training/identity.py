@@ -33,9 +33,7 @@ def finished_identity(result: Path) -> dict:
     """The identity of a finished experiment, as far as its results say. Raises `UserError`."""
     try:
         content = read_json(result)
-        code = {"code": content["code"]["files"]} if "code" in content else {}
-        if not isinstance(code.get("code", {}), dict):
-            raise TypeError("it names no files")
+        code = {"script": content["code"]["script"], "code": content["code"]["files"]}
         return {**content["config"], **code, "data file": content["dataset"]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error

@@ -100,6 +100,7 @@ def open_folder(
     settings = settings_of(args)
     mine = {
         **{k: v for k, v in settings.items() if k not in NOT_TRAINING},
+        "script": args.code.script,
         "code": args.code.files,
         "data file": dataset.describe(),
         "network": str(network),

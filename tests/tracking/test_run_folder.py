@@ -69,15 +69,18 @@ def folder(tmp_path):
 
 
 def moves(monkeypatch, fails):
-    """Let each move fail, of those whose number `fails` returns an exception for."""
-    rename, numbers = Path.rename, itertools.count(1)
+    """Let each move fail for whose number `fails` returns an error; Ctrl-C comes after it."""
+    replace, numbers = Path.replace, itertools.count(1)
 
     def counted(path, target):
-        if error := fails(next(numbers)):
+        error = fails(next(numbers))
+        if isinstance(error, OSError):
             raise error
-        return rename(path, target)
+        replace(path, target)
+        if error:
+            raise error
 
-    monkeypatch.setattr(Path, "rename", counted)
+    monkeypatch.setattr(Path, "replace", counted)
     return numbers
 
 
@@ -97,12 +100,31 @@ def test_a_move_that_fails_changes_nothing(folder, monkeypatch, at, error):
     assert contents(folder) == BEFORE
 
 
-def test_moves_that_cannot_be_undone_lose_nothing(folder, monkeypatch, capsys):
+def test_moves_that_cannot_be_undone_lose_nothing(folder, monkeypatch):
     moves(monkeypatch, lambda number: OSError(errno.EIO, "broken") if number > 4 else None)
-    with pytest.raises(UserError, match="cannot write results: broken"):
+    with pytest.raises(UserError, match="broken; the earlier results are in ") as caught:
         save(folder)
-    kept = capsys.readouterr().out.partition(" holds the earlier results")[0]
+    kept = str(caught.value).partition("the earlier results are in ")[2]
     assert contents(Path(kept)) == {k: v for k, v in BEFORE.items() if k != "notes.txt"}
+
+
+def test_two_processes_that_write_the_same(folder, monkeypatch):
+    def first_the_other(number):
+        monkeypatch.undo()
+        save(folder)
+
+    moves(monkeypatch, first_the_other)
+    save(folder)
+    assert contents(folder) == {**AFTER, "notes.txt": "mine"}
+
+
+def test_only_files_and_figures_of_the_pattern_are_stale(tmp_path):
+    for name in ("map.png", "map.svg", "map.txt", "map-mine.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "map.pdf").mkdir()
+    run_folder.write(tmp_path, lambda new: (new / "a.json").touch(), "a.json", stale=["map"])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a.json", "map.pdf", "map.txt", "map-mine.png"}
 
 
 def test_a_folder_with_the_name_of_a_result_stays(folder):
@@ -113,15 +135,16 @@ def test_a_folder_with_the_name_of_a_result_stays(folder):
     assert contents(folder) == BEFORE
 
 
-@pytest.mark.parametrize("name", ["figure.PDF", "table.csv", "metrics.json", "a.b.svg"])
+@pytest.mark.parametrize("name", ["figure.PDF", "a.csv", "config.toml", "a.safetensors"])
 def test_a_folder_of_others_is_not_written_to(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"it holds {name}, but no readable results of explain.py"):
         run_folder.prepare(tmp_path, script="explain.py")
 
 
-def test_a_log_or_a_folder_may_lie_where_results_go(tmp_path):
-    (tmp_path / "log.txt").write_text("mine")
+def test_a_log_or_a_preset_or_a_folder_may_lie_where_results_go(tmp_path):
+    for name in ("log.txt", "mine.toml"):
+        (tmp_path / name).write_text("mine")
     (tmp_path / ".cache.json").write_text("{}")
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "cell.png").write_text("mine")
@@ -136,8 +159,8 @@ def test_results_whose_moves_were_cut_short_may_be_written_again(folder):
 
 def test_an_unfinished_run_of_another_script_stays(tmp_path):
     (tmp_path / "checkpoint").mkdir()
-    identity = {"code": {"model_cnn.py": "1", "models.py": "2"}}
+    identity = {"script": "model_cnn.py", "code": {}}
     (tmp_path / "checkpoint" / "identity.json").write_text(json.dumps(identity))
     run_folder.prepare(tmp_path, script="model_cnn.py")
-    with pytest.raises(UserError, match="it holds an unfinished run of another script"):
-        run_folder.prepare(tmp_path, script="robustness.py")
+    with pytest.raises(UserError, match="an unfinished run of model_cnn"):
+        run_folder.prepare(tmp_path, script="explain.py")

@@ -120,7 +120,7 @@ def test_results_whose_code_is_none(fails, whole, tmp_path):
     copy = shutil.copytree(whole, tmp_path / "copy")
     change(copy, code={"files": []})
     line = fails("model_cnn.py", *SMALL, "--output", copy, "--resume")
-    assert "metrics.json: damaged" in line
+    assert "no readable results of model_cnn.py" in line
 
 
 @pytest.mark.parametrize("name", ["epoch90.ckpt", "model.pt", "seed-0.pt/part"])
