@@ -93,6 +93,8 @@ def main() -> None:
         if args.check and text != before[path]:
             raise UserError(f"{path} is out of date: run python report.py")
         if text != before[path]:
+            if read_document(path) != before[path]:
+                raise UserError(f"{path} was edited meanwhile: run python report.py again")
             write_whole(path, text.encode())
             print(f"wrote the tables into {path}")
 

@@ -36,6 +36,17 @@ def test_tables_are_written_between_their_markers(run, plots, documents, readme)
     assert (plots / "report.html").stat().st_size > 100_000
 
 
+def test_a_document_edited_meanwhile_stays(fails, documents, readme, monkeypatch):
+    def slow(text, *rest):
+        readme.write_text("mine")
+        return f"{text}new"
+
+    monkeypatch.setattr("report.renewed", slow)
+    monkeypatch.setattr("report.blocks_of", lambda text: [])
+    assert "was edited meanwhile" in fails("report.py", *documents)
+    assert readme.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
