@@ -4,7 +4,8 @@
     python data_visualization.py --figure-format pdf    # for a paper
 
 The audit lists exact and near duplicates, within and across the splits. Of the official images it
-also shows the photographs that they were made from: the stages of maturation, and the sizes.
+also shows the photographs that they were made from: the stages of maturation, and the sizes. Writes
+audit.json, the counts by class and by stage as CSV files, and figures.
 """
 
 from bloodcells.cli.arguments import run_script

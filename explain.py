@@ -6,7 +6,8 @@
 The errors are on the test split; each is shown with the training images nearest to it in the
 network's feature space. Labels are suspect by confident learning on held-out predictions
 (cleanlab); those of the test split are listed for readers and used for nothing. The maps are
-illustrations; a check shows how much they change when the network's weights are shuffled.
+illustrations; a check shows how much they change when the network's weights are shuffled. Writes
+metrics.json, suspect_labels.csv and three figures.
 """
 
 from bloodcells.cli.arguments import run_script

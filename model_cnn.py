@@ -7,11 +7,11 @@
     python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 
 Each model is scored after every epoch on its held-out images, if it has any, and once on the
-official test split, at the end (as published: only the last fold's model). Metrics, history,
-predictions and figures go to plots/<preset>/, or to a folder named after other settings. The first
-command reaches a test accuracy of 0.887 and takes 70 to 105 seconds on two cores of an AMD EPYC.
-Ctrl-C stops after the current batch and prints the command that resumes. docs/experiments.md shows
-four edits of this script.
+official test split, at the end (as published: only the last fold's model). Writes metrics.json,
+history.csv, predictions.npz, config.toml and figures into plots/<preset>/, or into a folder named
+after other settings. The first command reaches a test accuracy of 0.887 and takes 70 to 105 seconds
+on two cores of an AMD EPYC. Ctrl-C stops after the current batch and prints the command that
+resumes. docs/experiments.md shows four edits of this script.
 """
 
 from bloodcells.cli.arguments import run_script

@@ -7,8 +7,9 @@
 The preset's table [space] lists what to vary: `batch-size = [64, 128]` gives values,
 `lr = {low = 1e-3, high = 1e-1, log = true}` a range. To continue a search that was stopped or
 killed, run the same command again. To share its trials, run it several times at once, on several
-machines with the same --storage; workers on one machine share its cores. Writes plots/tuning/ with
-best.toml, a preset for model_cnn.py.
+machines with the same --storage; workers on one machine share its cores. Writes metrics.json,
+trials.csv, best.toml (a preset for model_cnn.py) and figures into plots/tuning/, and keeps the
+trials in study.db there.
 """
 
 from bloodcells.cli.arguments import run_script

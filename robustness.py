@@ -5,7 +5,8 @@
 
 Reads the weights in the run folders. Those of cnn-paper and cnn-robust are not in the repository:
 train them first. Every model classifies the same test images, with each corruption at five
-severities. No choice depends on the results. Writes plots/robustness/.
+severities. No choice depends on the results. Writes metrics.json and two figures into
+plots/robustness/.
 """
 
 from bloodcells.cli.arguments import run_script
