@@ -65,7 +65,7 @@ def test_error_at_a_call_of_a_tool(tool, faults, tmp_path, what, name):
         if what == "export":  # whole, be it the earlier file or the new one
             onnxruntime.InferenceSession(folder / "model.onnx")
         assert tool(what, folder).code == 0, where
-        left = {path.name for path in folder.glob(".writing-*")}  # its removal failed
+        left = {path.name for path in folder.glob(".*-*")}  # its removal failed
         assert all(name in outcome.out + outcome.err for name in left), where
         assert {path.name for path in folder.iterdir()} - left == files, where
         shutil.rmtree(folder)
@@ -118,7 +118,7 @@ def test_error_at_a_call_of_a_search(run, faults, tmp_path, monkeypatch, name):
         assert "Traceback" not in outcome.err, where
         assert search(folder).code == 0, where
         assert scores(folder) == expected, where
-        left = [path.name for path in folder.glob(".writing-*")]  # its removal failed
+        left = [path.name for path in folder.glob(".*-*")]  # its removal failed
         assert all(f"{name} could not be removed" in outcome.out for name in left), where
         shutil.rmtree(folder)
 
