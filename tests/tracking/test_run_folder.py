@@ -1,7 +1,6 @@
 """Writing into a run folder."""
 
 import errno
-import itertools
 import json
 import os
 import time
@@ -70,10 +69,11 @@ def folder(tmp_path):
 
 def moves(monkeypatch, fails):
     """Let each move fail for whose number `fails` returns an error; Ctrl-C comes after it."""
-    replace, numbers = Path.replace, itertools.count(1)
+    replace, moved = Path.replace, []
 
     def counted(path, target):
-        error = fails(next(numbers))
+        moved.append(path.name)
+        error = fails(len(moved))
         if isinstance(error, OSError):
             raise error
         replace(path, target)
@@ -81,13 +81,16 @@ def moves(monkeypatch, fails):
             raise error
 
     monkeypatch.setattr(Path, "replace", counted)
-    return numbers
+    return moved
 
 
 def test_results_replace_the_earlier_ones(folder, monkeypatch):
-    numbers = moves(monkeypatch, lambda number: None)
+    moved = moves(monkeypatch, lambda number: None)
     save(folder)
-    assert next(numbers) == 8  # four files go, three come
+    gone, come = moved[:4], moved[4:]
+    assert gone[0] == come[-1] == "metrics.json"  # which marks the folder as finished
+    assert set(gone) == BEFORE.keys() - {"notes.txt"}
+    assert set(come) == AFTER.keys()
     assert contents(folder) == {**AFTER, "notes.txt": "mine"}
 
 
@@ -164,3 +167,19 @@ def test_an_unfinished_run_of_another_script_stays(tmp_path):
     run_folder.prepare(tmp_path, script="model_cnn.py")
     with pytest.raises(UserError, match="an unfinished run of model_cnn"):
         run_folder.prepare(tmp_path, script="explain.py")
+
+
+@pytest.mark.parametrize(("durable", "flushes"), [(True, 2), (False, 0)])
+def test_a_file_that_has_to_survive_a_power_cut_is_flushed(tmp_path, monkeypatch, durable, flushes):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(file) or fsync(file))
+    atomic.write_whole(tmp_path / "a.json", b"{}", durable)
+    assert len(flushed) == flushes  # the file and its name
+    assert (tmp_path / "a.json").read_bytes() == b"{}"
+
+
+def test_a_file_that_cannot_be_written_keeps_its_content(folder, monkeypatch):
+    moves(monkeypatch, lambda number: OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(UserError, match="cannot be written: No space left on device; the previous"):
+        atomic.write_whole(folder / "metrics.json", b"{2}")
+    assert contents(folder) == BEFORE
