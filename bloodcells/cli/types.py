@@ -58,9 +58,9 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 def integer(text: str) -> int:
     """An argparse type: an integer, for a flag with choices."""
     value = number(text, int)
-    if math.isnan(value):
+    if not isinstance(value, int):
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer")
-    return int(value)
+    return value
 
 
 def number(text: str, kind: type[int] | type[float] = float) -> float:

@@ -202,6 +202,7 @@ def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
         (("robustness.py", "--images", "99999999"), "from 1 to 100000"),
         (("model_release.py", "--false-alarms", "0"), "above 0 and at most 0.5"),
         (("predict.py", "cell.png", "--weights", ""), "an empty name"),
+        (("architecture.py", "--size", "9" * 400), "invalid choice: 999"),
         (("model_release.py", "--weights", "README.md"), "must end in .safetensors"),
     ],
 )
