@@ -1,6 +1,7 @@
 """Checkpoints: what they keep, and when they are refused."""
 
 import csv
+import errno
 import io
 import os
 
@@ -103,3 +104,15 @@ def test_numbers_of_numpy_and_torch_survive_a_checkpoint(run, stopped, tmp_path,
     assert outcome.code == 0, outcome
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert {(row["a"], row["b"], row["c"]) for row in rows} == {("0.5", "2.0", "3")}
+
+
+def test_a_finished_run_whose_checkpoints_cannot_be_deleted(tmp_path, monkeypatch, capsys):
+    folder = checkpoint.CheckpointFolder(tmp_path, ["seed-0"], {})
+
+    def refused(path, missing_ok=False):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    folder.end()
+    said = capsys.readouterr().out
+    assert said == f"{folder.folder} could not be removed: Permission denied; it can be deleted\n"
