@@ -27,7 +27,7 @@ from bloodcells.tracking.provenance import Code
 
 FIGURES = (".png", ".pdf", ".svg")
 KINDS = (  # names of what scripts write; a user's preset, of another name, may lie beside
-    *("*.png", "*.pdf", "*.svg", "*.csv", "*.json", "*.npz", "*.safetensors"),
+    *(f"*{suffix}" for suffix in (*FIGURES, ".csv", ".json", ".npz", ".safetensors")),
     *("config.toml", "best.toml"),
 )
 UNFINISHED = ("checkpoint/identity.json", f"{SCRATCH}*", f"{EARLIER}*")  # of stopped scripts
