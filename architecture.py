@@ -3,12 +3,13 @@
     python architecture.py                    # writes plots/architecture/
     python architecture.py --model CellNet    # one network, in its own folder
 
-Each network is run once on a blank image while its modules are traced, so that the drawing always
-matches the code. No data is read. Writes metrics.json and a drawing of each network.
+Each network is run once on a blank image while its modules are traced, so that the drawing matches
+the code; what is no module, such as RobustNet's standardisation, is not drawn. No data is read.
+Writes metrics.json and a drawing of each network.
 """
 
 from bloodcells.cli.arguments import run_script
-from bloodcells.cli.scripts import parse_architecture
+from bloodcells.cli.tools import parse_architecture
 
 if __name__ == "__main__":
     run_script(parse_architecture, __file__)  # answers --help and wrong flags before torch loads

@@ -1,13 +1,14 @@
 """Calibrate a trained network for predict.py, and measure how far it can be trusted.
 
-    python model_release.py                         # writes weights/cnn-robust.*, plots/release/
-    python model_release.py --elsewhere wbc/        # scores another laboratory's images, too
-    python model_release.py --config release-best   # writes weights/cnn-best.*, plots/release-best/
+    python model_release.py --elsewhere wbc/         # writes weights/cnn-robust.*, plots/release/
+    python model_release.py --config release-stages  # weights/cnn-stages.*, plots/release-stages/
+    python model_release.py --run plots/mine --output plots/my-release --weights mine.safetensors
 
 For each seed's model, the temperature, the prediction sets and the out-of-distribution threshold
 are fitted on validation and scored once on test. The model of the first seed is released, not the
 best one. Takes six minutes on two cores. Writes metrics.json and figures, and the weights
-(.safetensors) with their card (.json).
+(.safetensors) with their card (.json). With --elsewhere, another laboratory's images are scored,
+too; results that have such scores are not replaced by results without.
 """
 
 from bloodcells.cli.arguments import run_script

@@ -55,7 +55,7 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bloodcells.training.device.CPU_SIDE", 64)
-        for module in ("arguments", "scripts", "tools"):
+        for module in ("arguments", "tools"):
             patch.setattr(f"bloodcells.cli.{module}.code_of", committed)
         yield
 

@@ -12,7 +12,7 @@ PARSERS = {
     "bench.py": scripts.parse_bench,
     "robustness.py": scripts.parse_robustness,
     "model_release.py": scripts.parse_release,
-    "architecture.py": scripts.parse_architecture,
+    "architecture.py": tools.parse_architecture,
     "predict.py": tools.parse_predict,
     "report.py": tools.parse_report,
     "demo.py": tools.parse_demo,

@@ -57,6 +57,11 @@ def test_another_laboratory_s_images_are_scored(release, run, sorted_cells, tmp_
     assert "balanced accuracy" in outcome.err
     assert outcome.code == 1  # the text
 
+    outcome = release()
+    assert outcome.code == 2
+    assert "scores on another laboratory's images, which would be lost" in outcome.err
+    assert metrics_of(tmp_path / "release") == content
+
 
 def test_release_writes_what_predict_takes(release, run, trained, tmp_path):
     outcome = release()

@@ -278,7 +278,7 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
         end(141)
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # of a GPU; torch may not be loaded here
-            fail("error: the device is out of memory; lower --batch-size", 2)
+            fail("error: the device is out of memory; lower --batch-size if there is one", 2)
         if isinstance(error, OSError) and error.errno in MENDABLE:
             what = f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
             fail(f"error: {what}; {MENDABLE[error.errno]}", 2)

@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import SIZES, Parser, add_figure_flag, make_parser, parse, refuse_idle
+from bloodcells.cli.arguments import Parser, make_parser, parse, refuse_idle
 from bloodcells.cli.flags import (
     add_network_flags,
     add_recipe_flags,
@@ -20,7 +20,6 @@ from bloodcells.cli.flags import (
 )
 from bloodcells.cli.types import (
     fraction,
-    integer,
     location,
     name,
     positive,
@@ -29,7 +28,7 @@ from bloodcells.cli.types import (
     whole_number,
 )
 from bloodcells.errors import UserError
-from bloodcells.tracking.provenance import code_of
+from bloodcells.tracking.files import read_json
 
 FALSE_ALARMS = 0.01  # of the released weights
 
@@ -259,12 +258,28 @@ def parse_release(script: str) -> Namespace:
     )
     add_elsewhere_flag(group)
     args = parse(parser)
+    if args.size > 64:
+        raise UserError(f"--size {args.size}: some images that show no cell are smaller; use 64")
+    keep_scores(args.output, args.elsewhere)
     settings = args.false_alarms, args.seed, args.run.parent
     usual = settings == (FALSE_ALARMS, 0, Path("plots"))
     # neither edited code nor other settings replace the released weights
     name = args.code.named(args.run.name) if usual else args.output.name
     args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
     return args
+
+
+def keep_scores(output: Path, elsewhere: Path | None) -> None:
+    """Raise `UserError` if scores on another laboratory's images would be replaced by none."""
+    try:
+        scores = read_json(output / "metrics.json").get("elsewhere")
+    except (OSError, ValueError, AttributeError):
+        return  # nothing there that could be read
+    if scores and not elsewhere:
+        raise UserError(
+            f"--output {output}: it has scores on another laboratory's images, which would be "
+            "lost; pass their folder as --elsewhere, or other places as --output and --weights"
+        )
 
 
 def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
@@ -275,25 +290,3 @@ def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
         metavar="DIR",
         help="score another laboratory's images too: folders named after their classes",
     )
-
-
-def parse_architecture(script: str) -> Namespace:
-    """The command line of architecture.py."""
-    parser = Parser(script)
-    parser.add_argument("--model", help="class in models.py (default: all)")
-    parser.add_argument(
-        "--size", type=integer, choices=SIZES, default=28, help="image side in pixels"
-    )
-    parser.add_argument(
-        "--output",
-        type=location,
-        metavar="DIR",
-        help="folder to write to (default: plots/architecture, plus settings that differ)",
-    )
-    add_figure_flag(parser)
-    args = parser.parse_args()
-    args.code = code_of(Path(script))
-    departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
-    name = args.code.named("-".join(["architecture", *departs]))
-    args.output = args.output or ROOT / "plots" / name
-    return args

@@ -1,4 +1,4 @@
-"""Parsers for the scripts that train nothing: predict.py, report.py, demo.py and hubconf.py."""
+"""Parsers for the scripts that do not read BloodMNIST, such as predict.py and report.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag, refuse_idle
+from bloodcells.cli.arguments import SIZES, Parser, add_device_flag, add_figure_flag, refuse_idle
 from bloodcells.cli.types import fraction, integer, location, name, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
@@ -261,3 +261,25 @@ def parse_demo(script: str) -> Namespace:
     add_device_flag(parser)
     args = parser.parse_args()
     return Namespace(**vars(args), sets="0.95", abstain_below=0.0, save_crops=None, batch_size=128)
+
+
+def parse_architecture(script: str) -> Namespace:
+    """The command line of architecture.py."""
+    parser = Parser(script)
+    parser.add_argument("--model", help="class in models.py (default: all)")
+    parser.add_argument(
+        "--size", type=integer, choices=SIZES, default=28, help="image side in pixels"
+    )
+    parser.add_argument(
+        "--output",
+        type=location,
+        metavar="DIR",
+        help="folder to write to (default: plots/architecture, plus settings that differ)",
+    )
+    add_figure_flag(parser)
+    args = parser.parse_args()
+    args.code = code_of(Path(script))
+    departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
+    name = args.code.named("-".join(["architecture", *departs]))
+    args.output = args.output or ROOT / "plots" / name
+    return args

@@ -40,7 +40,8 @@ def rank() -> int:
 def group(device: torch.device) -> Iterator[None]:
     """Within the block, torchrun's processes form one group, of which only the first prints.
 
-    Raises `UserError` if another process ends early, and for a device that cannot be used.
+    Raises `UserError` for a device that cannot be used and, on CPUs, if another process ends early;
+    with nccl, torchrun then ends the others.
     """
     if not dist.is_torchelastic_launched():
         yield

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +31,8 @@ _requested = _raised = False
 def ending_after_the_batch() -> Iterator[None]:
     """Within the block, the first signal makes `stop_if_asked` raise; the second stops at once.
 
-    If `stop_if_asked` is not called any more, the end of the block raises `Interrupted`.
+    If `stop_if_asked` is not called any more, the end of the block raises `Interrupted`, but not
+    with several processes, of which only this one knows.
     """
     global _requested, _raised
 
@@ -65,3 +69,19 @@ def stop_if_asked(device: torch.device) -> None:
     if distributed.summed([float(_requested)], device)[0]:
         _raised = True
         raise Interrupted
+
+
+def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
+    """The command that resumes this one; `alone` drops --only-fold and --only-seed."""
+    if distributed.size() > 1:
+        return "the same torchrun command with --resume"
+    given, kept = iter(sys.argv[1:]), []
+    for flag in given:
+        if alone and flag in ("--only-fold", "--only-seed"):
+            next(given, None)
+        elif not (alone and flag.startswith(("--only-fold=", "--only-seed="))):
+            kept += [flag] * (flag not in ("--resume", "--overwrite"))
+    given_output = any(flag.split("=")[0] == "--output" for flag in kept)
+    if args.code.edited and not given_output:  # the default changes with the next edit
+        kept += ["--output", str(args.output)]
+    return shlex.join(["python", sys.argv[0], *kept, "--resume"])

@@ -8,9 +8,7 @@ signals, torchrun's processes and the progress bar.
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,7 +29,7 @@ from bloodcells.training import distributed, identity, threads
 from bloodcells.training.augmentation import Batches
 from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, is_model
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
-from bloodcells.training.interruption import ending_after_the_batch
+from bloodcells.training.interruption import ending_after_the_batch, resuming_command
 from bloodcells.training.locks import mendable
 from bloodcells.training.meter import refuse_divergence
 from bloodcells.training.progress import Progress
@@ -152,6 +150,7 @@ class Session:
         self.signals = stack.enter_context(ExitStack())
         self.checkpoint: Checkpoint | None = None  # of the model in training
         self.history: list[dict] = []  # one row per epoch of that model
+        self.columns: list[str] = []  # of every epoch's row, once there is one
         self.curves: Curves | None = None  # of that model, for TensorBoard
         self.runs: list[Run] = []  # of all models, once they are complete
 
@@ -195,11 +194,18 @@ class Session:
     def save(self, epoch: int, row: dict) -> None:
         """Add an epoch's row to the history, show it, and save the model's state.
 
-        Raises `DivergedError` if the held-out loss is NaN or infinite; the previous state is kept.
+        The previous state is kept if it raises: `DivergedError` if the held-out loss is NaN or
+        infinite, `UserError` if the row's columns are not those of every row, or hold no numbers.
         """
         refuse_divergence(epoch, row)
         gflops = matrix_product_gflops("float32", self.device, repeats=1)
         numbers = {name: plain(value) for name, value in row.items()}
+        self.columns = self.columns or list(numbers)
+        if list(numbers) != self.columns or not all(map(is_number, numbers.values())):
+            raise UserError(
+                f"epoch {epoch}: the row of history.csv has {numbers}; every epoch's needs a "
+                f"number for each of {', '.join(self.columns)}, in this order"
+            )
         times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
         self.history.append({**self.place, "epoch": epoch, **numbers, **times})
         cast(Checkpoint, self.checkpoint).save(self.history)
@@ -252,6 +258,11 @@ def plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic | Tensor) else value
 
 
+def is_number(value: object) -> bool:
+    """Whether a figure can show it."""
+    return isinstance(value, int | float)
+
+
 @contextmanager
 def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
     """Within the block, an interruption says how to resume, and a lack of memory what to lower."""
@@ -274,19 +285,3 @@ def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
         for fold in folds
         if all(value in (None, getattr(fold, attribute)) for attribute, value in wanted.items())
     ]
-
-
-def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
-    """The command that resumes this one; `alone` drops --only-fold and --only-seed."""
-    if distributed.size() > 1:
-        return "the same torchrun command with --resume"
-    given, kept = iter(sys.argv[1:]), []
-    for flag in given:
-        if alone and flag in ("--only-fold", "--only-seed"):
-            next(given, None)
-        elif not (alone and flag.startswith(("--only-fold=", "--only-seed="))):
-            kept += [flag] * (flag not in ("--resume", "--overwrite"))
-    given_output = any(flag.split("=")[0] == "--output" for flag in kept)
-    if args.code.edited and not given_output:  # the default changes with the next edit
-        kept += ["--output", str(args.output)]
-    return shlex.join(["python", sys.argv[0], *kept, "--resume"])

@@ -31,7 +31,7 @@ class Trainings:
     def __init__(self, folder: Path | None, mine: Path | None):
         """`folder` holds a lock file for each, `mine` is this one's; None: no other is known."""
         self.folder, self.mine = folder, mine
-        self.most = torch.get_num_threads()
+        self.most = torch.get_num_threads()  # before any are left to others
 
     def others(self) -> list[int]:
         """The process numbers of the other trainings; files of ended ones are removed."""
@@ -74,9 +74,11 @@ class Trainings:
 def trainings() -> Iterator[Trainings]:
     """Within the block, this process is one of the machine's trainings.
 
+    The block may lower this process's number of threads; after it, the number is as before.
     Where lock files are impossible, or the folder is another user's, each goes on as if alone.
     """
     user = os.getuid() if hasattr(os, "getuid") else 0
+    before = torch.get_num_threads()
     try:
         folder = Path(tempfile.gettempdir()) / f"bloodcells-{user}"
         mine = folder / f"{os.getpid()}.training"
@@ -91,6 +93,7 @@ def trainings() -> Iterator[Trainings]:
     try:
         yield Trainings(folder, mine)
     finally:
+        torch.set_num_threads(before)  # the others may have ended
         with suppress(OSError):
             lock.release()
         with suppress(OSError):

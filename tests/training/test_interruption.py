@@ -36,7 +36,7 @@ def test_resuming_command_keeps_what_matters(monkeypatch):
     start = "python a/model_cnn.py"
     code = provenance.Code("model_cnn.py", "c0ffee", {}, {}, {})
     args = Namespace(code=code, output=Path("plots/cnn-paper-edited-123456"))
-    resuming = partial(session.resuming_command, args)
+    resuming = partial(interruption.resuming_command, args)
     assert resuming() == f"{start} --only-seed 3 --output 'a b' --resume"
     assert resuming(alone=True) == f"{start} --output 'a b' --resume"
     monkeypatch.setattr(sys, "argv", ["model_cnn.py"])

@@ -1,5 +1,6 @@
 """Runs that are killed, stopped, spread over processes: they end as if nothing had happened."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from disk_faults import EVERY
 from interrupted_runs import SMALL, same
 from written import probabilities_of
 
+import model_cnn
 from bloodcells.training import checkpoint, session
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -108,3 +110,21 @@ def test_resumed_with_other_threads(run, stop_after, quick_run, tmp_path):
     torch.set_num_threads(before)
     assert outcome.code == 0, outcome
     np.testing.assert_allclose(probabilities_of(tmp_path), probabilities_of(quick_run), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"),
+    [
+        (lambda epoch: {"grad_norm": 1.0} if epoch > 1 else {}, "grad_norm"),
+        (lambda epoch: {"grad_norm": 1.0} if epoch == 1 else {}, "grad_norm"),
+        (lambda epoch: {"grad_norm": [1.0, 2.0]}, "[1.0, 2.0]"),
+    ],
+)
+def test_a_column_of_some_epochs_ends_training_at_once(fails, monkeypatch, tmp_path, extra, what):
+    """Else its values get into other columns, or no figure can be drawn after hours."""
+    real, epochs = model_cnn.train_epoch, itertools.count(1)
+    monkeypatch.setattr(model_cnn, "train_epoch", lambda *a: real(*a) | extra(next(epochs)))
+    flags = ("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3)
+    line = fails("model_cnn.py", *flags, "--output", tmp_path)
+    assert what in line
+    assert "every epoch's needs a number for each of" in line

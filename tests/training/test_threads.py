@@ -104,6 +104,18 @@ def test_another_training_is_noticed_and_shares_the_cores(other):
         assert torch.get_num_threads() == 3
 
 
+def test_the_next_training_has_the_cores_of_one_that_ended(other):
+    torch.set_num_threads(4)
+    with threads.trainings() as beside:
+        beside.share_cores(None)
+        assert torch.get_num_threads() == 2
+    other.kill()
+    other.wait()
+    with threads.trainings() as beside:
+        beside.share_cores(None)
+        assert torch.get_num_threads() == 4
+
+
 def test_a_killed_training_is_forgotten(other, tmp_path):
     with threads.trainings() as beside:
         assert beside.others() == [other.pid]
