@@ -5,7 +5,7 @@
 
 The errors are on the test split; each is shown with the training images nearest to it in the
 network's feature space. Labels are suspect by confident learning on held-out predictions
-(cleanlab); those of the test split are listed for readers and used for nothing. The maps are
+(cleanlab); those of the test split are listed for readers; no choice depends on them. The maps are
 illustrations; a check shows how much they change when the network's weights are shuffled. Writes
 metrics.json, suspect_labels.csv and three figures.
 """

@@ -1,7 +1,7 @@
 """The released network for other programs: an entry point for torch.hub, and a folder to share.
 
     network = torch.hub.load("OWNER/REPOSITORY", "cellnet")    # of a clone: source="local"
-    network.predict(images)    # PIL images, or uint8 (N, 28, 28, 3); probabilities (N, 8)
+    network.predict(images)    # PIL images, or uint8 (N, 28, 28, 3); probabilities (N, classes)
 
     python hubconf.py exported/    # writes a folder as the Hugging Face hub expects it
 

@@ -1,7 +1,7 @@
 """Hyper-parameter search on held-out images; the test split is never read.
 
     python model_parameter_tuning.py                          # the paper's grid of 18 combinations
-    python model_parameter_tuning.py --config tuning-best     # TPE around the best recipe
+    python model_parameter_tuning.py --config tuning-best     # TPE around cnn-fast-60
     python model_parameter_tuning.py --storage postgresql://user@host/database
 
 The preset's table [space] lists what to vary: `batch-size = [64, 128]` gives values,

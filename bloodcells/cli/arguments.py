@@ -130,7 +130,7 @@ def make_parser(script: str, preset: str) -> Parser:
     )
     add_device_flag(run)
     run.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of folds and training"
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of all random choices"
     )
     add_figure_flag(run)
     return parser

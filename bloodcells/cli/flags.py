@@ -93,6 +93,10 @@ def add_network_flags(parser: Parser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--model", default="ConvNet", help="class in models.py to train")
     group.add_argument(
-        "--widths", type=whole_number(1, 4096), nargs=3, metavar="N", help="CellNet's channels"
+        "--widths",
+        type=whole_number(1, 4096),
+        nargs=3,
+        metavar="N",
+        help="channels of CellNet or RobustNet",
     )
     group.add_argument("--dropout", type=fraction, help="ConvNet's dropout probability")

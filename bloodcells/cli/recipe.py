@@ -69,7 +69,8 @@ class Recipe:
     focus: float = setting(
         0.0,
         fraction,
-        help="share of the images to train on after the warm-up, half of them the hardest; 0: all",
+        help="share of the images to train on between the warm-up and the last tenth of the steps, "
+        "half of them the hardest; 0: all",
     )
     views: int = setting(
         1, (1, 2, 4, 8), help="test-time augmentation: rotations and reflections to average over"
