@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bloodcells.tracking import provenance
-from bloodcells.training import interruption, session
+from bloodcells.training import interruption
 
 
 def test_second_signal_stops_at_once():
