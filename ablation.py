@@ -3,7 +3,7 @@
     python ablation.py --overwrite         # writes plots/ablation/
     python ablation.py --only no-shift     # one variant, and the whole recipe
     python ablation.py --epochs 4          # a shorter recipe, in its own folder
-    python ablation.py --config ablation-robust --elsewhere wbc/ --overwrite   # what cnn-robust does
+    python ablation.py --config ablation-robust --elsewhere wbc/ --overwrite  # what cnn-robust does
 
 Every variant is trained on the same folds of train + validation, one fold after another, and scored
 on the held-out fold. A recipe with domain randomisation is also scored on corrupted held-out images
