@@ -61,7 +61,8 @@ def script_of(preset):
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.toml")))
 def test_every_preset_is_understood(monkeypatch, preset):
     script = script_of(preset)
-    monkeypatch.setattr("sys.argv", [script, "--config", preset])
+    more = ["--elsewhere", "wbc"] if script == "model_release.py" else []
+    monkeypatch.setattr("sys.argv", [script, "--config", preset, *more])
     PARSERS[script](str(ROOT / script))
 
 
@@ -125,6 +126,7 @@ def test_search_runs_but_for_the_training(run, tmp_path, monkeypatch, command):
 
 
 PREDICTED = {  # lines on standard output, with the header of a table
+    "docs/examples/": 9,
     "cell.png": 4,
     "cells.npy": 4,
     "sorted/": 2,
@@ -151,6 +153,7 @@ def test_prediction_runs(run, tmp_path, monkeypatch, command):
         Image.fromarray(cells[0]).save(path)
     for name in ("field-1.jpg", "field-2.jpg"):
         field((300, 200), (150, 100, 30)).save(name)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     script, *flags = shlex.split(command.partition(" > ")[0])[1:]
     outcome = run(script, *flags)
     assert outcome.code == 0

@@ -203,8 +203,7 @@ def edited(monkeypatch):
         other = {"models.py": "0" * 12, "bloodcells/training/optim.py": "0" * 12}
         return replace(found, files=found.files | other, committed=found.files, others={})
 
-    for module in ("arguments", "scripts"):
-        monkeypatch.setattr(f"bloodcells.cli.{module}.code_of", differing)
+    monkeypatch.setattr("bloodcells.cli.arguments.code_of", differing)
 
 
 @pytest.mark.parametrize("flags", [("--overwrite",), ("--resume",), ()])
