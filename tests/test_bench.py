@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 import bench
 from bloodcells.benchmarks import memory
+from bloodcells.benchmarks.timing import process_of_its_own
 from bloodcells.cli.recipe import Recipe
 
 FEW = {"train": 300, "val": 200, "test": 100}  # in place of BloodMNIST's images
@@ -66,3 +68,13 @@ def test_bench(run, tmp_path, monkeypatch):
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         *("network_speed", "operators", "growth")
     }
+
+
+def test_processes_that_are_compared_have_as_many_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)  # as --threads does
+    try:
+        with process_of_its_own() as process:
+            assert process.submit(torch.get_num_threads).result() == before + 1
+    finally:
+        torch.set_num_threads(before)

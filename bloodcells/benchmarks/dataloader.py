@@ -6,8 +6,6 @@ makes the batches, and the layers are torch's own in their usual order. Only `be
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from bloodcells.benchmarks.timing import process_of_its_own
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Labelled, Split
@@ -123,9 +122,7 @@ def compare_protocol(
         train_ours(name, recipe, *tensors)
         return time.perf_counter() - start
 
-    # in a process of its own, so that its memory is managed as usual too
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+    with process_of_its_own() as process:  # so that its memory is managed as usual too
 
         def dataloader_seconds(name: str) -> float:
             arguments = name, train, held_out, recipe.batch_size, device.type

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
 import sys
 import tempfile
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bloodcells.benchmarks.timing import process_of_its_own
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist, download
 from bloodcells.data.bloodmnist import Labelled
@@ -43,11 +42,10 @@ def of_training(
     size: int, recipe: Recipe, train: Train, counts: dict[str, int] = COUNTS
 ) -> int | None:
     """Peak memory in MiB of training CellNet on the CPU, with a generated data file."""
-    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / download.file_name(size)
         np.savez_compressed(path, **arrays(size, counts))  # type: ignore[arg-type]
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+        with process_of_its_own() as process:
             return process.submit(train_a_little, path, size, recipe, train).result()
 
 
@@ -59,11 +57,10 @@ def of_a_mapped_epoch(
     `mib_above_the_array` is the peak of the process less the size of the array, whose pages the
     system may drop at any time; None where it is unknown. The file is sparse: no disk is measured.
     """
-    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
         np.lib.format.open_memmap(path, "w+", np.uint8, (count, 28, 28, 3))  # takes no space
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+        with process_of_its_own() as process:
             seconds, above = process.submit(train_on_mapped, path, recipe, train).result()
     return {"images": count, "seconds": seconds, "mib_above_the_array": above}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import torch
@@ -15,8 +17,15 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.evaluation.prediction import predict
 from bloodcells.training.device import autocast, matrix_product, seconds_in_turn
 from bloodcells.training.optim import make_optimizers
+from bloodcells.training.threads import use_threads
 
 TrainEpoch = Callable[..., object]  # model_cnn.train_epoch, or one with the same arguments
+
+
+def process_of_its_own() -> ProcessPoolExecutor:
+    """A new process with this one's number of threads; its memory is managed as usual."""
+    spawn, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    return ProcessPoolExecutor(1, spawn, initializer=use_threads, initargs=(threads,))
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:

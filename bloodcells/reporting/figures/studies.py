@@ -91,7 +91,7 @@ def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None
             at = np.arange(len(rows)) + (place - 1) * 0.27
             shares = [100 * row[part]["share_of_peak"] for row in rows]
             peak.bar(at, shares, 0.25, color=COLOURS[place], label=part)
-        peak.set_xticks(range(len(rows)), [row["name"] for row in rows])
+        peak.set_xticks(range(len(rows)), [row["name"] for row in rows], size=7)
         peak.set(ylabel="% of the matrix-product peak")
         peak.legend(frameon=False, fontsize=8)
         for row, colour in zip(rows, itertools.cycle(COLOURS)):
