@@ -138,7 +138,7 @@ def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
             for place, value in enumerate(times.values()):
                 axes.annotate(f"{value:.3g}", (place, value), (-5, 4), textcoords="offset points",
                               ha="right", size=7)  # fmt: skip
-            axes.set(yscale="log", xlabel=by, ylabel=what)
-            axes.yaxis.set_minor_formatter("")
+            axes.set(yscale="log", xlabel=by, ylabel=f"{what} (log scale)", yticks=[])
+            axes.yaxis.set_minor_locator(NullLocator())  # each point has its value beside it
             axes.tick_params(axis="x", labelsize=6, labelrotation=20)
             axes.margins(x=0.45)
