@@ -1,4 +1,4 @@
-"""Parsers for the scripts that do not read BloodMNIST, such as predict.py and report.py."""
+"""Parsers for the scripts without presets, such as predict.py and report.py."""
 
 from __future__ import annotations
 
