@@ -75,6 +75,14 @@ class Parser(argparse.ArgumentParser):
             settings["description"], _, settings["epilog"] = docstring.partition("\n\n")
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **settings)
         self.script = script
+        self.idle: tuple[Sequence[str], str] = ((), "")
+
+    def hide(self, names: Sequence[str], where: str) -> None:
+        """Keep flags that do nothing in this script out of its help; `parse` refuses them."""
+        self.idle = names, where
+        for action in self._actions:
+            if action.dest in names:
+                action.help = argparse.SUPPRESS
 
     def error(self, message: str) -> NoReturn:
         """Raise `UserError`, which `run_script` prints."""
@@ -174,6 +182,7 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
         raise UserError(f"--photographs: not allowed with {other}")
     if not (args.jpeg or args.photographs):
         raise UserError("--no-jpeg does nothing without --photographs")
+    refuse_idle(parser, args, *parser.idle)
     if args.synthetic:
         refuse_idle(parser, args, ["data_root"], "with --synthetic")
     if hasattr(args, "protocol"):

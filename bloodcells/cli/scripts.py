@@ -74,8 +74,8 @@ def parse_ablation(script: str) -> Namespace:
         "--only", metavar="VARIANT", help="train only this variant and the whole recipe"
     )
     add_elsewhere_flag(parser)
+    parser.hide(["save_weights"], "in an ablation")
     args = parse(parser)
-    refuse_idle(parser, args, ["save_weights"], "in an ablation")
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: the ablation needs cross-validation")
     if args.elsewhere and not args.domain_randomisation:
@@ -101,8 +101,8 @@ def parse_explain(script: str) -> Namespace:
         metavar="FILE",
         help="released weights to examine",
     )
+    parser.hide(["save_weights"], "here: the models are not kept")
     args = parse(parser)
-    refuse_idle(parser, args, ["save_weights"], "here: the models are not kept")
     if args.protocol != "cross-validation":
         raise UserError(f"--protocol {args.protocol}: only cross-validation holds out every image")
     if args.labels != "classes":
@@ -162,12 +162,12 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
 def parse_search(script: str) -> tuple[Namespace, Parser]:
     """The command line of model_parameter_tuning.py, and the parser that reads its space."""
     parser = search_parser(script)
+    parser.hide(["save_weights"], "in a search")
     args = parse(parser)
     if args.protocol not in ("cross-validation", "official"):
         raise UserError(f"--protocol {args.protocol}: a search needs cross-validation or official")
     if (args.trials is None) == (args.search == "tpe"):
         raise UserError("--trials: needed for --search tpe; the grid has a number of its own")
-    refuse_idle(parser, args, ["save_weights"], "in a search")
     if not args.prune:
         refuse_idle(parser, args, ["prune_margin"], "with --no-prune")
     if not args.patience:
@@ -197,9 +197,8 @@ def parse_data(script: str) -> Namespace:
         metavar="RMS",
         help="largest root-mean-square difference, in grey levels, of a near duplicate",
     )
-    args = parse(parser)
-    refuse_idle(parser, args, ["seed", "device", "threads"], "here: nothing is trained")
-    return args
+    parser.hide(["seed", "device", "threads"], "here: nothing is trained")
+    return parse(parser)
 
 
 def parse_bench(script: str) -> Namespace:

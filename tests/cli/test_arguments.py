@@ -190,6 +190,22 @@ def test_a_flag_that_does_nothing_is_refused(fails, command, says):
     assert says in fails(*command)
 
 
+@pytest.mark.parametrize(
+    ("script", "flag"),
+    [
+        ("ablation.py", "--save-weights"),
+        ("explain.py", "--save-weights"),
+        ("data_visualization.py", "--seed"),
+        ("data_visualization.py", "--threads"),
+    ],
+)
+def test_help_leaves_out_a_flag_that_is_always_refused(run, fails, script, flag):
+    assert flag not in run(script, "--help").out
+    assert flag in run("model_cnn.py", "--help").out
+    value = () if flag == "--save-weights" else (1,)
+    assert f"{flag} does nothing" in fails(script, flag, *value)
+
+
 def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
     flags = ("--config", "cnn-best", "--synthetic", "--warmup", 0.9, "--output", tmp_path)
     assert "--focus does nothing with --warmup 0.9" in fails("model_cnn.py", *flags)
