@@ -60,7 +60,7 @@ VARIANTS: dict[str, dict] = {  # the settings that each variant changes
 }
 OF_RANDOMISATION: dict[str, dict] = {  # the same, of a recipe with domain randomisation
     WHOLE: {},
-    "no-randomisation": {"domain_randomisation": 0.0},
+    "no-randomisation": {"domain_randomisation": 0.0, "unchanged": "none"},
     "nine-in-ten-randomised": {"domain_randomisation": 0.9},  # focus needs some unchanged images
     "colour-unchanged": {"unchanged": "colour"},
     "geometry-unchanged": {"unchanged": "geometry"},

@@ -83,7 +83,7 @@ def train_epoch(
     model.train()
     meter = EpochMeter()
     for images, labels in batches:  # float32 (B, 3, H, W), normalised; int64 (B,)
-        stop_if_asked(images.device)  # by Ctrl-C
+        stop_if_asked()  # by Ctrl-C
         with autocast(images.device, recipe.precision):
             logits = model(images).float()  # (B, classes)
         loss = nn.functional.cross_entropy(logits, labels)

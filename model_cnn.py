@@ -78,10 +78,10 @@ def main() -> None:
 
 def build(args: Namespace) -> nn.Module:
     """A new network from models.py. Raises `UserError` for an option that it does not have."""
+    classes = len(LABELS[args.labels])
     try:
-        classes = len(LABELS[args.labels])
         return models.build(args.model, args.size, args.widths, args.dropout, classes)
-    except ValueError as error:
+    except models.OptionError as error:
         raise UserError(f"--{error}") from error
 
 
@@ -114,7 +114,7 @@ def train_epoch(
     model.train()
     meter = EpochMeter()
     for images, labels in batches:  # float32 (B, 3, H, W), augmented and normalised; int64 (B,)
-        stop_if_asked(images.device)  # by Ctrl-C
+        stop_if_asked()  # by Ctrl-C
         with autocast(images.device, recipe.precision):
             logits = model(images).float()  # (B, classes)
         losses = nn.functional.cross_entropy(

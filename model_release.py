@@ -98,9 +98,9 @@ def main() -> None:
         )
         run_folder.write_json(scratch / "metrics.json", content)
 
-    run_folder.write(args.output, fill, last="metrics.json")
     first = released_models[0]
     save_classifier(args.weights, first.classifier.cpu(), first.card)
+    run_folder.write(args.output, fill, last="metrics.json")
     print(uncertainty.table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")
@@ -173,8 +173,9 @@ def check(run: SavedRun, dataset: dict) -> None:
         raise UserError(f"--run {run.folder}: its --views is neither 1 nor 8")
     if edited := metrics.get("code", {}).get("edited"):
         raise UserError(f"--run {run.folder}: its code is edited, {named(edited)}: commit, retrain")
-    if metrics["dataset"] != dataset:
-        raise UserError(f"--run {run.folder}: it was trained on data other than {dataset['name']}")
+    theirs = metrics["dataset"]
+    if other := [k for k in {**theirs, **dataset} if theirs.get(k) != dataset.get(k)]:
+        raise UserError(f"--run {run.folder}: trained on other data (different {', '.join(other)})")
 
 
 def protect_weights(path: Path, code: Code) -> None:

@@ -15,7 +15,7 @@ class Dropout(nn.Module):
     """`nn.Dropout` with one random byte per value on the CPU; rounds `p` to a multiple of 1/256.
 
     The CPU draws random numbers one after another, which with `nn.Dropout` took a third of
-    `ConvNet`'s training time. Here each 64-bit number serves eight values. Raises `ValueError` for
+    `ConvNet`'s training time. Here each 64-bit number serves eight values. Raises `OptionError` for
     a `p` that rounds to 1, and for one above 0 that rounds to 0.
     """
 
@@ -23,7 +23,7 @@ class Dropout(nn.Module):
         super().__init__()
         self.dropped = round(p * 256)  # how many of a byte's 256 values drop
         if self.dropped == 256 or (p and not self.dropped):
-            raise ValueError(f"dropout {p:g}: pass 0, or 0.002 to 0.998: it is in steps of 1/256")
+            raise OptionError(f"dropout {p:g}: pass 0, or 0.002 to 0.998: it is in steps of 1/256")
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -223,6 +223,13 @@ class ResNet18(nn.Module):
         return self.network(x)
 
 
+class OptionError(ValueError):
+    """A network, or an option of it, that there is not; its message begins with the option's name.
+
+    Other errors of a network are mistakes in its code, and keep their traceback.
+    """
+
+
 NETWORKS = (Baseline, ConvNet, CellNet, RobustNet, ResNet18)
 MODELS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in NETWORKS}
 
@@ -236,16 +243,15 @@ def build(
 ) -> nn.Module:
     """A new network from `MODELS`; None for `widths` or `dropout` means the network's default.
 
-    Raises `ValueError`, whose message begins with the argument's name, for an unknown network and
-    for an option that the network does not have.
+    Raises `OptionError` for an unknown network and for an option that the network does not have.
     """
     if name not in MODELS:
-        raise ValueError(f"model {name}: models.py has {', '.join(MODELS)}")
+        raise OptionError(f"model {name}: models.py has {', '.join(MODELS)}")
     options = {}
     for option, value, owner in (("widths", widths, CellNet), ("dropout", dropout, ConvNet)):
         if value is not None:
             if not issubclass(MODELS[name], owner):
-                raise ValueError(
+                raise OptionError(
                     f"{option}: {name} has none to choose, only {owner.__name__}: use a preset "
                     "without it"
                 )

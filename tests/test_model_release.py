@@ -113,6 +113,6 @@ def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):
     (other / "weights-seed-1.safetensors").write_bytes(b"no weights")
     assert "weights-seed-1.safetensors: not this run's weights" in complaint(other, "--synthetic")
     change(other, dataset={"counts": {"train": 1}})
-    assert "trained on data other than" in complaint(other, "--synthetic")
+    assert "trained on other data (different counts)" in complaint(other, "--synthetic")
     change(other, runs=[row | {"weights": None} for row in metrics_of(other)["runs"]])
     assert "--save-weights" in complaint(other, "--synthetic")

@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
 from conftest import ROOT
 from torch import nn
 
+import model_cnn
 import models
+from bloodcells.errors import UserError
 
 
 @pytest.mark.parametrize("cls", models.MODELS.values(), ids=models.MODELS)
@@ -50,6 +53,21 @@ def test_build():
     assert models.build("ConvNet", 28, dropout=0.5).classifier[2].dropped == 128
     with pytest.raises(ValueError, match="dropout: CellNet has none to choose"):
         models.build("CellNet", 28, dropout=0.1)
+
+
+def test_a_mistake_in_a_network_is_no_mistake_of_the_command_line(monkeypatch):
+    """So that a student sees where in models.py it is."""
+
+    class Mine(nn.Module):
+        def __init__(self, **options):
+            raise ValueError("groups must be positive")
+
+    monkeypatch.setitem(models.MODELS, "Mine", Mine)
+    settings = {"labels": "classes", "size": 28, "widths": None, "dropout": None}
+    with pytest.raises(ValueError, match="groups must be positive"):
+        model_cnn.build(Namespace(model="Mine", **settings))
+    with pytest.raises(UserError, match=r"--model Other: models\.py has"):
+        model_cnn.build(Namespace(model="Other", **settings))
 
 
 def test_convnet_in_the_papers_order_of_layers():

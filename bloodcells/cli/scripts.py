@@ -257,8 +257,6 @@ def parse_release(script: str) -> Namespace:
     )
     add_elsewhere_flag(group)
     args = parse(parser)
-    if args.size > 64:
-        raise UserError(f"--size {args.size}: some images that show no cell are smaller; use 64")
     keep_scores(args.output, args.elsewhere)
     settings = args.false_alarms, args.seed, args.run.parent
     usual = settings == (FALSE_ALARMS, 0, Path("plots"))

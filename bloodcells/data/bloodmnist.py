@@ -294,3 +294,8 @@ def normalise(images: Tensor) -> Tensor:
     The result keeps the memory order of the pixels (`channels_last`), the fastest for convolutions.
     """
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Values rounded and clipped to uint8, as pixels are stored."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

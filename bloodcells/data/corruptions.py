@@ -15,6 +15,8 @@ from PIL import Image
 from scipy.ndimage import convolve
 from skimage.color import bex_from_rgb, rgb_from_bex
 
+from bloodcells.data.bloodmnist import to_bytes
+
 SEVERITIES = (1, 2, 3, 4, 5)
 Generator = np.random.Generator
 # takes float images (N, H, W, 3) in 0..255, the strength at a severity, a random generator
@@ -168,8 +170,3 @@ def versions(
     for name in names:
         for severity in SEVERITIES:
             yield name, severity, corrupt(images, name, severity, seed)
-
-
-def to_bytes(values: np.ndarray) -> np.ndarray:
-    """Values rounded and clipped to uint8."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -99,9 +99,12 @@ def near_pairs(images: np.ndarray, threshold: float) -> list[tuple[int, int, int
     blocks = 8 if side % 8 == 0 else 7
     step = side // blocks
     coarse = images.reshape(count, blocks, step, blocks, step, 3).mean((2, 4), dtype=np.float32)
+    coarse -= coarse.mean()  # smaller numbers are rounded less
     flat = coarse.reshape(count, -1)
     square = (flat**2).sum(1)
-    limit = threshold**2 * flat.shape[1] * 1.0001 + 1  # margin for rounding
+    length = flat.shape[1]
+    rounding = 2 * length * np.finfo(np.float32).eps * square.max() + 1  # at most, of a distance
+    limit = threshold**2 * length + rounding
     best: dict[tuple[int, int], tuple[float, int]] = {}
     for transform in range(8):
         turned = turn(coarse, transform).reshape(count, -1)

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from bloodcells.data.preparation import prepare
+from bloodcells.data.bloodmnist import to_bytes
+from bloodcells.data.official_chain import compressed, fit
 
 
 def blank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
@@ -40,7 +41,7 @@ def photograph(rng: np.random.Generator, count: int, size: int, name: str) -> np
         left = int(rng.integers(whole.width - side))
         top = int(rng.integers(whole.height - side))
         part = whole.crop((left, top, left + int(side), top + int(side)))
-        images.append(prepare(part, size, "none")[0])
+        images.append(shrunk(part, size))
     return np.stack(images)
 
 
@@ -49,12 +50,12 @@ def digits(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
     chosen = rng.choice(load_digits().images, count)
     large = to_bytes(255 - chosen * 15.9).repeat(4, axis=1).repeat(4, axis=2)
     drawn = (Image.fromarray(one).convert("RGB") for one in large)
-    return np.stack([prepare(one, size, "none")[0] for one in drawn])
+    return np.stack([shrunk(one, size) for one in drawn])
 
 
-def to_bytes(values: np.ndarray) -> np.ndarray:
-    """Values rounded and clipped to uint8."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def shrunk(image: Image.Image, size: int) -> np.ndarray:
+    """A whole RGB image, of any size, by the steps that made the official images."""
+    return np.asarray(compressed(fit(image, size)))
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {

@@ -54,7 +54,7 @@ class Teacher:
             device = train.labels.device
             answers = []
             for network in self.networks:
-                stop_if_asked(device)
+                stop_if_asked()
                 network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 answers.append(predict(network, train.images, VIEWS, self.precision, BATCH_SIZE))
             answer = torch.stack(answers).mean(0).to(device)

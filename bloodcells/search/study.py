@@ -97,15 +97,22 @@ class Worker:
             value, state = None, TrialState.FAIL
             trial.set_user_attr("failed", str(error))
         except KeyboardInterrupt as error:
-            # its slot is free again, if no other worker has it
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                trial.set_user_attr(STOPPED, True)
-            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            self.give_back(trial)
             raise KeyboardInterrupt("stopped; the same command goes on with the search") from error
         except optuna.exceptions.UpdateFinishedTrialError:
             value, state = None, None
         with self.database.errors(DAMAGED):
             return self.ended(trial, value, state)
+
+    def give_back(self, trial: optuna.Trial) -> None:
+        """Free the slot of a trial that Ctrl-C stopped, if no other worker has it.
+
+        If the database does not answer, the trial's silence frees it.
+        """
+        taken_over = optuna.exceptions.UpdateFinishedTrialError
+        with suppress(UserError, taken_over), self.database.errors():
+            trial.set_user_attr(STOPPED, True)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def ended(self, trial: optuna.Trial, value: float | None, state: TrialState | None) -> bool:
         """Store how a trial ended; returns False if another worker took it over."""

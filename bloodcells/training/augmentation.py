@@ -65,6 +65,7 @@ class Batches:
         self.focus, self.warmup = recipe.focus, recipe.warmup
         self.steps, self.step = recipe.epochs * len(self), 0
         self.losses = torch.zeros(len(labels), device=self.device)  # latest loss of each image
+        self.recorded = 0  # the step whose losses are the latest
         # rows left in this pass; rows of this batch
         self.waiting = self.rows = torch.empty(0, dtype=torch.int64, device=self.device)
 
@@ -79,7 +80,7 @@ class Batches:
         for name in ("losses", "waiting", "next_view"):
             kept = state[name]
             setattr(self, name, None if kept is None else kept.to(self.device))
-        self.step = state["step"]
+        self.step = self.recorded = state["step"]
 
     def draw(self, below: int, count: int) -> Tensor:
         """Random integers from 0 to below-1, int64 (count,)."""
@@ -105,7 +106,14 @@ class Batches:
             yield images, self.labels[distributed.part(self.rows)]
 
     def record(self, losses: Tensor) -> None:
-        """Store the losses, (B,), of the latest batch, by which the next images are chosen."""
+        """Store the losses, (B,), of the latest batch, by which the next images are chosen.
+
+        Raises `ValueError` for losses of another shape, such as their mean.
+        """
+        expected = len(distributed.part(self.rows))
+        if losses.shape != (expected,):
+            raise ValueError(f"losses of shape {tuple(losses.shape)}: pass one for each image")
+        self.recorded = self.step
         if self.randomised:  # such images' losses tell more of the change than of the image
             losses = losses.clone()
             losses[: changed_count(self.randomised, len(losses))] = torch.nan
@@ -113,12 +121,17 @@ class Batches:
         self.losses[self.rows] = torch.where(latest.isnan(), self.losses[self.rows], latest)
 
     def choose(self) -> Tensor:
-        """The rows of the next pass in random order, int64 (n,)."""
+        """The rows of the next pass in random order, int64 (n,).
+
+        Raises `ValueError` if `focus` has no losses to choose by.
+        """
         order = self.shuffled(torch.arange(len(self.labels), device=self.device))
         done = self.step / self.steps
         focused = self.focus and self.step and self.warmup <= done < 1 - ALL_AT_THE_END
         if not focused:  # the first pass covers all images: there are no losses to choose by
             return order
+        if self.recorded != self.step:
+            raise ValueError("focus needs the losses of each batch: pass them to record()")
         batches = max(1, round(self.focus * len(order) / self.batch_size))
         count = batches * self.batch_size  # no smaller last batch
         by_loss = order[self.losses[order].argsort(descending=True)]

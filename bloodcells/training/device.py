@@ -15,7 +15,7 @@ from torch import Tensor
 from bloodcells.errors import UserError
 from bloodcells.training.threads import use_threads
 
-CPU_SIDE, GPU_SIDE = 1536, 8192  # of the matrices in the speed measurement
+CPU_SIDE, GPU_SIDE = 1536, 4096  # of the matrices in the speed measurement
 
 
 def choose_device(name: str, threads: int | None = None) -> torch.device:

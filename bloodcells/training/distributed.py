@@ -53,7 +53,7 @@ def group(device: torch.device) -> Iterator[None]:
         if local >= gpus:
             raise UserError(f"--nproc-per-node: at most {gpus} here, one process per GPU")
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     console = sys.stdout
     try:
         if rank():

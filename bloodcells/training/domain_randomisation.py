@@ -155,10 +155,11 @@ def spots(images: Tensor) -> Tensor:
 def blur(images: Tensor) -> Tensor:
     """Out of focus: a Gaussian of 0.15 to 1.4 pixels of 28."""
     count, channels, height, width = images.shape
-    offsets = torch.arange(-4.0, 5.0, device=images.device) * 28 / width
+    reach = four_pixels(width)
+    offsets = torch.arange(-reach, reach + 1.0, device=images.device) * 28 / width
     kernel = (-0.5 * (offsets / uniform(images, 0.15, 1.4, 1)) ** 2).exp()
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-    flat = pad(images.reshape(1, -1, height, width), (4, 4, 4, 4), mode="reflect")
+    flat = pad(images.reshape(1, -1, height, width), [reach] * 4, mode="reflect")
     flat = conv2d(flat, kernel[:, None, :, None], groups=count * channels)
     flat = conv2d(flat, kernel[:, None, None, :], groups=count * channels)
     return flat.view(images.shape)
@@ -169,11 +170,17 @@ def motion(images: Tensor) -> Tensor:
     angle, reach = uniform(images, 0, math.pi), uniform(images, 0.5, 5) / 14
     theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
     total = torch.zeros_like(images)
-    places = [number / 4 for number in range(-4, 5)]
+    steps = four_pixels(images.shape[-1])
+    places = [number / steps for number in range(-steps, steps + 1)]
     for place in places:
         theta[:, 0, 2], theta[:, 1, 2] = place * reach * angle.cos(), place * reach * angle.sin()
         total += sampled(images, theta)
     return total / len(places)
+
+
+def four_pixels(side: int) -> int:
+    """Four pixels of 28, in pixels of images of that side."""
+    return math.ceil(4 * side / 28)
 
 
 def noise(images: Tensor) -> Tensor:

@@ -63,10 +63,13 @@ def ending_after_the_batch() -> Iterator[None]:
         _requested = _raised = False
 
 
-def stop_if_asked(device: torch.device) -> None:
-    """Raise `Interrupted` if this process, or another of the group, was asked to stop."""
+def stop_if_asked() -> None:
+    """Raise `Interrupted` if this process, or another of the group, was asked to stop.
+
+    The processes ask each other by way of the CPU, so that no GPU's work is awaited.
+    """
     global _raised
-    if distributed.summed([float(_requested)], device)[0]:
+    if distributed.summed([float(_requested)], torch.device("cpu"))[0]:
         _raised = True
         raise Interrupted
 

@@ -217,7 +217,6 @@ def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
         (("data_visualization.py", "--near-duplicate", "1e9"), "at most 255"),
         (("robustness.py", "--images", "99999999"), "from 1 to 100000"),
         (("model_release.py", "--false-alarms", "0"), "above 0 and at most 0.5"),
-        (("model_release.py", "--size", "128"), "use 64"),
         (("predict.py", "cell.png", "--weights", ""), "an empty name"),
         (("architecture.py", "--size", "9" * 400), "invalid choice: 999"),
         (("model_release.py", "--weights", "README.md"), "must end in .safetensors"),

@@ -67,6 +67,13 @@ def test_search_misses_no_pair(size):
     assert found == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_rounding_hides_no_pair(seed):
+    """A pair exactly at the threshold, of bright images, whose squares are large numbers."""
+    image = np.random.default_rng(seed).integers(235, 250, (28, 28, 3)).astype(np.uint8)
+    assert duplicates.near_pairs(np.stack([image, image + 2]), 2.0) == [(0, 1, 0, 2.0)]
+
+
 def test_eight_transforms_differ():
     image = random_images(1)
     assert len({duplicates.turn(image, t).tobytes() for t in range(8)}) == 8

@@ -6,7 +6,7 @@ import pytest
 from bloodcells.data import out_of_distribution
 
 
-@pytest.mark.parametrize("size", [28, 64])
+@pytest.mark.parametrize("size", [28, 64, 224])
 def test_images_of_no_cells(size):
     made = out_of_distribution.make(3, size, seed=0)
     again = out_of_distribution.make(3, size, seed=0)

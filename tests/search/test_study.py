@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import search_worker
 from disk_faults import EVERY
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from bloodcells.errors import UserError
 from bloodcells.search import study as shared_study
@@ -176,6 +178,21 @@ def test_stopping_is_no_death(tmp_path):
     worker.run(lambda trial: 1.0, lambda trial, done: None)
     assert [trial.state for trial in worker.filled()] == [TrialState.COMPLETE] * 2
     assert not [t for t in worker.filled() if shared_study.STOPPED in t.user_attrs]
+
+
+def test_ctrl_c_while_the_database_is_away(tmp_path, monkeypatch):
+    """It stops the worker, which otherwise waits for the database."""
+    worker = worker_of(tmp_path)
+
+    def away(*arguments):
+        raise StorageInternalError("away") from OperationalError("", {}, Exception("refused"))
+
+    def stopped(trial):
+        monkeypatch.setattr(type(trial), "set_user_attr", away)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        worker.run(stopped, lambda trial, done: None)
 
 
 def test_database_that_fails_meanwhile(tmp_path):

@@ -128,9 +128,28 @@ def test_focus_without_warmup_begins_with_a_pass_over_all():
     images, labels = random_images(160)
     recipe = Recipe(epochs=2, batch_size=16, lr=1.0, focus=0.4, warmup=0.0, schedule="triangle")
     source = Batches(images, labels, recipe, torch.Generator().manual_seed(0))
-    first, second = (torch.cat([rows for _, rows in source]).tolist() for _ in range(2))
-    assert sorted(first) == list(range(160))
-    assert len(set(second)) < 160
+    epochs = []
+    for _ in range(2):
+        epochs.append([])
+        for _, shown in source:
+            source.record(torch.zeros(len(shown)))
+            epochs[-1] += shown.tolist()
+    assert sorted(epochs[0]) == list(range(160))
+    assert len(set(epochs[1])) < 160
+
+
+def test_focus_refuses_losses_that_tell_nothing_of_each_image():
+    images, labels = random_images(160)
+    recipe = Recipe(epochs=2, batch_size=16, lr=1.0, focus=0.4, warmup=0.0, schedule="triangle")
+    source = Batches(images, labels, recipe, torch.Generator().manual_seed(0))
+    batches = iter(source)
+    next(batches)
+    with pytest.raises(ValueError, match=r"shape \(\): pass one for each image"):
+        source.record(torch.tensor(0.5))
+    for _ in batches:  # whose losses are not recorded
+        pass
+    with pytest.raises(ValueError, match="focus needs the losses"):
+        next(iter(source))
 
 
 def test_reflect():

@@ -54,6 +54,32 @@ def test_each_change_is_an_image_s_own(change, size):
         assert changed.mean() == pytest.approx(float(images.mean()), abs=0.02)
 
 
+@pytest.mark.parametrize("size", [28, 112])
+def test_blur_reaches_as_far_at_any_size(size, monkeypatch):
+    """A dot, under the widest blur: its deviation is 1.4 pixels of 28."""
+    dot = torch.zeros(1, 3, size, size)
+    dot[..., size // 2, size // 2] = 1
+    monkeypatch.setattr(
+        domain_randomisation, "uniform", lambda images, low, high, *shape: torch.full((1, 1), high)
+    )
+    spread = domain_randomisation.blur(dot)[0, 0].sum(0)
+    places = (torch.arange(size) - size // 2) * 28 / size
+    assert float((spread * places**2).sum()) ** 0.5 == pytest.approx(1.4, rel=0.03)
+
+
+@pytest.mark.parametrize("size", [28, 112])
+def test_motion_leaves_no_gaps_at_any_size(size, monkeypatch):
+    """A dot, moved by five pixels of 28 to either side."""
+    dot = torch.zeros(1, 3, size, size)
+    dot[..., size // 2, size // 2] = 1
+    reaches = iter([torch.zeros(1), torch.full((1,), 5.0)])  # the angle; half the way
+    monkeypatch.setattr(domain_randomisation, "uniform", lambda *_: next(reaches))
+    trace = domain_randomisation.motion(dot)[0, 0, size // 2] > 0.001
+    (moved,) = trace.nonzero(as_tuple=True)
+    assert int(trace.sum()) == int(moved.max() - moved.min()) + 1
+    assert int(trace.sum()) == pytest.approx(10 * size / 28, rel=0.15)
+
+
 def test_grey_stays_grey_under_another_camera_but_for_its_white_balance():
     grey = torch.linspace(0.2, 0.8, 28).expand(8, 3, 28, 28).clone()
     torch.manual_seed(0)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from bloodcells.tracking import provenance
 from bloodcells.training import interruption
@@ -19,10 +18,10 @@ def test_second_signal_stops_at_once():
     with interruption.ending_after_the_batch():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(interruption.Interrupted):
-            interruption.stop_if_asked(torch.device("cpu"))
+            interruption.stop_if_asked()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-    interruption.stop_if_asked(torch.device("cpu"))  # outside, nothing was asked for
+    interruption.stop_if_asked()  # outside, nothing was asked for
 
 
 def test_a_signal_after_the_last_batch_is_not_forgotten():
@@ -53,4 +52,4 @@ def test_a_terminal_that_is_gone(monkeypatch):
     with interruption.ending_after_the_batch():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(interruption.Interrupted):
-            interruption.stop_if_asked(torch.device("cpu"))
+            interruption.stop_if_asked()
