@@ -35,14 +35,14 @@ from bloodcells.data.folds import make_folds
 from bloodcells.errors import UserError
 from bloodcells.evaluation import elsewhere, unseen
 from bloodcells.evaluation.metrics import mcnemar
-from bloodcells.evaluation.prediction import score
+from bloodcells.evaluation.prediction import final_predictions, score
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.tables.studies import ablation_rows
 from bloodcells.tracking import run_folder
 from bloodcells.training.device import choose_device, choose_precision
 from bloodcells.training.record import Run
 from bloodcells.training.session import open_session
-from model_cnn import build, final_predictions, set_up, train_epoch
+from model_cnn import build, set_up, train_epoch
 
 WHOLE = "whole-recipe"
 ADAM = {"optimizer": "adam", "filter_lr": 0.05, "weight_decay": 0.0}
@@ -126,13 +126,18 @@ def main() -> None:
 def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namespace]:
     """The settings of each variant; a variant that changes nothing is left out.
 
-    Raises `UserError` for incompatible settings, before anything is trained.
+    Before anything is trained, raises `UserError` for incompatible settings and `ValueError` for
+    unknown ones.
     """
     if args.only not in (None, *changes):
         raise UserError(f"--only {args.only}: the variants are {', '.join(changes)}")
     variants = {}
     for name in changes if args.only is None else dict.fromkeys((WHOLE, args.only)):
+        if unknown := changes[name].keys() - vars(args).keys():
+            raise ValueError(f"{name}: no setting is named {', '.join(sorted(unknown))}")
         changed = Namespace(**{**vars(args), **changes[name]})
+        if not changed.focus and changed.schedule != "triangle":
+            changed.warmup = Recipe.warmup  # the variant has none
         if name != WHOLE and changed == args:
             print(f"{name}: skipped, it changes nothing in this recipe")
             continue

@@ -34,14 +34,14 @@ from bloodcells.data.bloodmnist import Dataset, Pool, Split
 from bloodcells.data.folds import Fold, make_folds
 from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import activation_maps
-from bloodcells.evaluation.prediction import score
+from bloodcells.evaluation.prediction import final_predictions, score
 from bloodcells.inference.classifier import Classifier, features, load_classifier, md5_of
 from bloodcells.reporting.figures import explanations as figures
 from bloodcells.tracking import run_folder
 from bloodcells.training.device import choose_device, choose_precision
 from bloodcells.training.record import Run
 from bloodcells.training.session import open_session
-from model_cnn import build, final_predictions, set_up, train_epoch
+from model_cnn import build, set_up, train_epoch
 
 SHOWN, NEIGHBOURS = 8, 5  # errors, and nearest training images of each
 SUSPECTS = 40  # suspect labels in the figure; the CSV file has all
@@ -54,7 +54,7 @@ def main() -> None:
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
     path = run_folder.find(args.released)
-    released = load_classifier(path, 1, device, flag="--released")
+    released, md5 = load_classifier(path, 1, device, flag="--released"), md5_of(path.read_bytes())
     if released.size != args.size:
         raise UserError(f"--size {args.size}: the weights {path} are for {released.size} px")
     if tuple(released.classes) != bloodmnist.CLASS_NAMES:
@@ -78,7 +78,6 @@ def main() -> None:
         if session.complete():
             probabilities = held_out_probabilities(pool, folds, session.runs)
             suspects = suspect_labels({"train": dataset.train, "val": dataset.val}, probabilities)
-            md5 = md5_of(path.read_bytes())
             classifier, record = released.classifier, session.environment
             save(args, dataset, classifier, md5, suspects, record, device)
 

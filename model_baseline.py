@@ -24,7 +24,7 @@ from bloodcells.cli.arguments import data_settings
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.folds import make_folds
-from bloodcells.evaluation.prediction import predict, score
+from bloodcells.evaluation.prediction import final_predictions, score
 from bloodcells.reporting.results import save_results
 from bloodcells.training import distributed
 from bloodcells.training.augmentation import Batches
@@ -60,17 +60,7 @@ def main() -> None:
                 row = train_epoch(model, batches, optimizer, recipe)
                 row |= score(model, held_out, recipe)
                 session.save(epoch, row)  # raises if the held-out loss is NaN or infinite
-
-            predictions = {}
-            if held_out is not None:
-                predictions["val_labels"] = held_out.labels
-                predictions["val_probabilities"] = predict(
-                    model, held_out.images, precision=recipe.precision
-                )
-            if fold.scored:  # the model's only predictions on the test split
-                predictions["test_probabilities"] = predict(
-                    model, test.images, precision=recipe.precision
-                )
+            predictions = final_predictions(model, held_out, test if fold.scored else None, recipe)
             session.finish(fold, model, predictions)
         if session.complete():  # all models are trained, and this process writes the results
             save_results(args, dataset, network, session)

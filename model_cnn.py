@@ -24,7 +24,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -36,7 +36,7 @@ from bloodcells.data.bloodmnist import LABELS, Labelled
 from bloodcells.data.folds import Fold, make_folds
 from bloodcells.errors import UserError
 from bloodcells.evaluation.distillation import Teacher
-from bloodcells.evaluation.prediction import predict, score
+from bloodcells.evaluation.prediction import final_predictions, score
 from bloodcells.reporting.results import save_results
 from bloodcells.training import distributed
 from bloodcells.training.augmentation import Batches
@@ -132,24 +132,6 @@ def train_epoch(
         for scheduler in schedulers:
             scheduler.step()
     return meter.row()
-
-
-def final_predictions(
-    model: nn.Module, held_out: Labelled | None, test: Labelled | None, recipe: Recipe
-) -> dict[str, Tensor]:
-    """A trained model's probabilities, (N, classes), and the labels of its held-out images.
-
-    Nothing else predicts on the test split during training.
-    """
-    views, precision, predictions = recipe.views, recipe.precision, {}
-    if held_out is not None:
-        predictions["val_labels"] = held_out.labels
-        predictions["val_probabilities"] = predict(model, held_out.images, views, precision)
-    if test is not None:
-        predictions["test_probabilities"] = predict(model, test.images, views, precision)
-        if views > 1:
-            predictions["test_one_view"] = predict(model, test.images, 1, precision)
-    return predictions
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from bloodcells.inference.classifier import (
     released,
     save_classifier,
 )
-from bloodcells.inference.networks import load_network
+from bloodcells.inference.networks import load_network, refuse_unfit
 from bloodcells.reporting.figures.domains import corrupted_examples, domains
 from bloodcells.reporting.figures.uncertainty import draw_all
 from bloodcells.tracking import run_folder
@@ -161,21 +161,17 @@ def draw_domains(
 
 def check(run: SavedRun, dataset: dict) -> None:
     """Raise `UserError` if the models of a run folder cannot be released."""
-    metrics = run.metrics
+    metrics, flag = run.metrics, f"--run {run.folder}"
     network = models.MODELS.get(metrics["model"]["name"], Tensor)
     if not issubclass(network, models.CellNet):
-        raise UserError(f"--run {run.folder}: only CellNet and RobustNet are released")
+        raise UserError(f"{flag}: only CellNet and RobustNet are released")
     if metrics["config"].get("protocol") != "official":
-        raise UserError(f"--run {run.folder}: its --protocol is not official")
-    if not all(row.get("weights") for row in metrics["runs"]):
-        raise UserError(f"--run {run.folder}: it has no weights; train it with --save-weights")
+        raise UserError(f"{flag}: its --protocol is not official")
     if metrics["config"]["views"] not in VIEWS:
-        raise UserError(f"--run {run.folder}: its --views is neither 1 nor 8")
+        raise UserError(f"{flag}: its --views is neither 1 nor 8")
     if edited := metrics.get("code", {}).get("edited"):
-        raise UserError(f"--run {run.folder}: its code is edited, {named(edited)}: commit, retrain")
-    theirs = metrics["dataset"]
-    if other := [k for k in {**theirs, **dataset} if theirs.get(k) != dataset.get(k)]:
-        raise UserError(f"--run {run.folder}: trained on other data (different {', '.join(other)})")
+        raise UserError(f"{flag}: its code is edited, {named(edited)}: commit, retrain")
+    refuse_unfit(run, dataset, flag)
 
 
 def protect_weights(path: Path, code: Code) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 
-class Dropout(nn.Module):
-    """`nn.Dropout` with one random byte per value on the CPU; rounds `p` to a multiple of 1/256.
+class Dropout(nn.Dropout):
+    """`nn.Dropout` of torch, with one random byte per value on the CPU; `p` in steps of 1/256.
 
     The CPU draws random numbers one after another, which with `nn.Dropout` took a third of
     `ConvNet`'s training time. Here each 64-bit number serves eight values. Raises `OptionError` for
@@ -20,7 +20,7 @@ class Dropout(nn.Module):
     """
 
     def __init__(self, p: float):
-        super().__init__()
+        super().__init__(p)
         self.dropped = round(p * 256)  # how many of a byte's 256 values drop
         if self.dropped == 256 or (p and not self.dropped):
             raise OptionError(f"dropout {p:g}: pass 0, or 0.002 to 0.998: it is in steps of 1/256")
@@ -252,8 +252,7 @@ def build(
         if value is not None:
             if not issubclass(MODELS[name], owner):
                 raise OptionError(
-                    f"{option}: {name} has none to choose, only {owner.__name__}: use a preset "
-                    "without it"
+                    f"{option}: {name} has none to choose; leave it out, or use a preset without it"
                 )
             options[option] = value
     return MODELS[name](image_size=image_size, num_classes=num_classes, **options)

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from disk_faults import Faults
 
-import model_cnn
 from bloodcells.cli import arguments
 from bloodcells.data import bloodmnist, download, synthetic_cells
 from bloodcells.errors import UserError
@@ -116,8 +115,7 @@ def seen_by_networks(patch):
         seen.append(images)
         return predict(model, images, *rest, **settings)
 
-    for module in (model_cnn, prediction):
-        patch.setattr(module, "predict", spy)
+    patch.setattr(prediction, "predict", spy)
     return seen
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import ablation
 from bloodcells.data import bloodmnist, corruptions
 from bloodcells.training import checkpoint
 
@@ -92,3 +93,23 @@ def test_ablation_resumes(run, tmp_path, stop_after):
     outcome = run("ablation.py", *flags, "--resume")
     assert outcome.code == 0, outcome
     assert outcome.out.count(" epoch ") == 2  # of the one model that was left
+
+
+def test_a_variant_without_its_warmup(run, tmp_path):
+    """A constant rate has no warm-up, whatever that of the recipe; nor have two folds a result."""
+    flags = ["--config", "cnn-fast-15", "--synthetic", "--protocol", "cross-validation"]
+    flags += ["--replicates", 2, "--focus", 0, "--warmup", 0.1, "--epochs", 1]
+    outcome = run("ablation.py", *flags, "--only", "constant-rate", "--output", tmp_path)
+    assert outcome.code == 0, outcome
+
+
+def test_a_variant_of_no_setting_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(ablation.VARIANTS, "mine", {"label_smothing": 0.0})
+    with pytest.raises(ValueError, match="mine: no setting is named label_smothing"):
+        run("ablation.py", "--synthetic", "--only", "mine", "--output", tmp_path)
+
+
+def test_scores_elsewhere_are_not_replaced_by_none(fails, tmp_path):
+    (tmp_path / "ablation.json").write_text('{"elsewhere": "wbc"}')
+    flags = ("--config", "ablation-robust", "--synthetic", "--output", tmp_path, "--overwrite")
+    assert "which would be lost" in fails("ablation.py", *flags)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import bench
-from bloodcells.benchmarks import memory
+from bloodcells.benchmarks import dataloader, memory
 from bloodcells.benchmarks.timing import process_of_its_own
 from bloodcells.cli.recipe import Recipe
+from bloodcells.data import bloodmnist
 
 FEW = {"train": 300, "val": 200, "test": 100}  # in place of BloodMNIST's images
 QUICK_RECIPE = Recipe(epochs=1, batch_size=128, lr=1e-3)
@@ -78,3 +79,10 @@ def test_processes_that_are_compared_have_as_many_threads():
             assert process.submit(torch.get_num_threads).result() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_batches_are_compared_past_the_warmup_of_a_recipe_that_focuses():
+    recipe = Recipe(epochs=4, batch_size=64, focus=0.3, warmup=0.2, schedule="triangle")
+    split = bloodmnist.load(synthetic=True).train
+    found = dataloader.compare_batches(split, recipe, torch.device("cpu"), repeats=2)
+    assert found["ratio"] > 0

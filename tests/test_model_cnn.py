@@ -136,8 +136,7 @@ def test_test_split_is_read_once_a_scored_model_after_its_last_epoch(
         events.append("epoch")
         return train_epoch(*args)
 
-    for place in (module, prediction):
-        monkeypatch.setattr(place, "predict", spy_predict)
+    monkeypatch.setattr(prediction, "predict", spy_predict)
     monkeypatch.setattr(module, "train_epoch", spy_train)
     many = ("--folds", 2) if protocol in ("cross-validation", "as-published") else ("--runs", 2)
     flags = ("--synthetic", "--device", "cpu", *many, "--epochs", 3, "--protocol", protocol)
@@ -164,9 +163,9 @@ def test_predictions_at_the_end(four_corners):
     args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None, labels="classes")
     model = model_cnn.build(args)
     recipe = Recipe(views=8)
-    found = model_cnn.final_predictions(model, four_corners, four_corners, recipe)
+    found = prediction.final_predictions(model, four_corners, four_corners, recipe)
     assert set(found) == {"val_labels", "val_probabilities", "test_probabilities", "test_one_view"}
     assert torch.equal(found["val_probabilities"], found["test_probabilities"])
     assert not torch.equal(found["test_one_view"], found["test_probabilities"])
-    nothing = model_cnn.final_predictions(model, None, None, replace(recipe, views=1))
+    nothing = prediction.final_predictions(model, None, None, replace(recipe, views=1))
     assert nothing == {}

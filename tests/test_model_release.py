@@ -112,7 +112,11 @@ def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):
     shutil.copytree(trained, other)
     (other / "weights-seed-1.safetensors").write_bytes(b"no weights")
     assert "weights-seed-1.safetensors: not this run's weights" in complaint(other, "--synthetic")
+    counts = metrics_of(other)["dataset"]["counts"]
     change(other, dataset={"counts": {"train": 1}})
-    assert "trained on other data (different counts)" in complaint(other, "--synthetic")
+    assert "its data set is not the one here: counts" in complaint(other, "--synthetic")
+    change(other, dataset={"counts": counts})
+    (other / "weights-seed-1.safetensors").unlink()
+    assert "--save-weights" in complaint(other, "--synthetic")
     change(other, runs=[row | {"weights": None} for row in metrics_of(other)["runs"]])
     assert "--save-weights" in complaint(other, "--synthetic")

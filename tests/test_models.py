@@ -90,6 +90,7 @@ def test_convnet_refuses_images_too_small():
 def test_dropout_drops_its_share_evenly_and_keeps_the_mean(memory_format):
     torch.manual_seed(0)
     dropout = models.Dropout(0.25)
+    assert isinstance(dropout, nn.Dropout)  # for who looks for such layers
     x = torch.ones(64, 16, 31, 31).contiguous(memory_format=memory_format).requires_grad_()
     y = dropout(x)
     y.sum().backward()

@@ -28,8 +28,8 @@ def peak() -> int | None:
     """Peak memory of this process in MiB; None where the system does not report it."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux; getrusage would count the process that started this one too
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) // 2**10
+        lines = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
+        return int(lines[0].split()[1]) // 2**10 if lines else None  # some kernels leave it out
     try:
         import resource
     except ImportError:  # Windows

@@ -78,13 +78,21 @@ class Recipe:
     precision: str = "float32"  # or "bfloat16"; "auto" is resolved before
 
     def __post_init__(self) -> None:
-        """Refuse a setting that has no effect: runs that differ only in it would be identical."""
-        if self.focus and self.epochs < 2:
-            raise UserError("--focus does nothing in one epoch: the first pass covers all images")
-        if self.focus and self.warmup >= 1 - ALL_AT_THE_END:
+        """Refuse a setting that has no effect: runs that differ only in it would be identical.
+
+        Raises `UserError`, and `ValueError` for a choice that there is not.
+        """
+        for part in fields(self):
+            choices = part.metadata.get("of")
+            if isinstance(choices, tuple) and getattr(self, part.name) not in choices:
+                raise ValueError(f"{part.name} {getattr(self, part.name)!r}: not of {choices}")
+        # a pass over all images is an epoch: only then may the next begin
+        starts = (epoch / self.epochs for epoch in range(1, self.epochs))
+        if self.focus and not any(self.warmup <= done < 1 - ALL_AT_THE_END for done in starts):
             raise UserError(
-                f"--focus does nothing with --warmup {self.warmup:g}: in warm-up, and in the last "
-                f"{ALL_AT_THE_END:.0%} of the steps, a pass covers all images"
+                f"--focus does nothing with --epochs {self.epochs} and --warmup {self.warmup:g}: "
+                f"the first pass, and those that begin in the warm-up or the last "
+                f"{ALL_AT_THE_END:.0%} of the steps, cover all images"
             )
         if self.unchanged != "none" and not self.domain_randomisation:
             raise UserError("--unchanged does nothing without --domain-randomisation")

@@ -82,6 +82,8 @@ def parse_ablation(script: str) -> Namespace:
         raise UserError("--elsewhere does nothing without --domain-randomisation")
     if args.elsewhere and args.labels != "classes":
         raise UserError("--elsewhere: its folders name classes; not allowed with --labels stages")
+    if args.overwrite:
+        keep_scores(args.output / "ablation.json", args.elsewhere)
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")
     return args
@@ -257,7 +259,7 @@ def parse_release(script: str) -> Namespace:
     )
     add_elsewhere_flag(group)
     args = parse(parser)
-    keep_scores(args.output, args.elsewhere)
+    keep_scores(args.output / "metrics.json", args.elsewhere)
     settings = args.false_alarms, args.seed, args.run.parent
     usual = settings == (FALSE_ALARMS, 0, Path("plots"))
     # neither edited code nor other settings replace the released weights
@@ -266,16 +268,16 @@ def parse_release(script: str) -> Namespace:
     return args
 
 
-def keep_scores(output: Path, elsewhere: Path | None) -> None:
+def keep_scores(result: Path, elsewhere: Path | None) -> None:
     """Raise `UserError` if scores on another laboratory's images would be replaced by none."""
     try:
-        scores = read_json(output / "metrics.json").get("elsewhere")
+        scores = read_json(result).get("elsewhere")
     except (OSError, ValueError, AttributeError):
         return  # nothing there that could be read
     if scores and not elsewhere:
         raise UserError(
-            f"--output {output}: it has scores on another laboratory's images, which would be "
-            "lost; pass their folder as --elsewhere, or other places as --output and --weights"
+            f"--output {result.parent}: it has scores on another laboratory's images, which would "
+            "be lost; pass their folder as --elsewhere, or another --output (and --weights)"
         )
 
 

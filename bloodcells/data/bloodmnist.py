@@ -292,10 +292,8 @@ def normalise(images: Tensor) -> Tensor:
     """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1: mean 0.5, std 0.5 on 0..1.
 
     The result keeps the memory order of the pixels (`channels_last`), the fastest for convolutions.
+    Raises `TypeError` for images that are not uint8, such as normalised ones.
     """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images are {images.dtype}: only uint8 ones are normalised")
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def to_bytes(values: np.ndarray) -> np.ndarray:
-    """Values rounded and clipped to uint8, as pixels are stored."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

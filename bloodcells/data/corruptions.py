@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import convolve
 from skimage.color import bex_from_rgb, rgb_from_bex
 
-from bloodcells.data.bloodmnist import to_bytes
+from bloodcells.data.official_chain import to_bytes
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Generator = np.random.Generator

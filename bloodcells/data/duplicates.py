@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
+from bloodcells.data.bloodmnist import Dataset
 
 TRANSFORMS = [  # of a pair's first image, by the number that `turn` takes
     f"{mirror}rotated {angle}" for mirror in ("", "mirrored, ") for angle in (0, 90, 180, 270)
@@ -133,7 +133,7 @@ def captioned_pairs(dataset: Dataset, found: dict) -> list[tuple[np.ndarray, np.
     pairs = []
     for records, sign, relation in exact + near:
         places = f" {sign} ".join(f"{record['split']} {record['index']}" for record in records)
-        labels = dict.fromkeys(CLASS_NAMES[record["label"]] for record in records)
+        labels = dict.fromkeys(dataset.classes[record["label"]] for record in records)
         first, second = (splits[record["split"]].images[record["index"]] for record in records)
         pairs.append((first, second, f"{places}\n{' / '.join(labels)}\n{relation}"))
     return pairs

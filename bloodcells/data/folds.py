@@ -35,7 +35,8 @@ class Fold:
 def make_folds(
     protocol: str, dataset: Dataset, folds: int, runs: int, seed: int
 ) -> tuple[Pool, list[Fold]]:
-    """The pool of images, and the models to train on it. Raises `UserError` for too many folds.
+    """The pool of images, and the models to train on it. Raises `UserError` for too many folds,
+    and `ValueError` for an unknown protocol.
 
     "cross-validation": stratified folds of train + validation. "as-published": the published
     code's plain folds of all three splits, so that most test images are trained on; only the last
@@ -53,6 +54,8 @@ def make_folds(
     if protocol == "cross-validation":
         rows = stratified_folds(pool.labels, folds, seed, len(pool.names))
         return pool, [Fold(seed, number, *parts, True) for number, parts in enumerate(rows)]
+    if protocol != "as-published":
+        raise ValueError(f"no protocol {protocol!r}")
     pool = Pool(*dataset.splits().values())
     rows = plain_folds(pool.labels, folds, seed)
     return pool, [Fold(seed, n, *parts, n == folds - 1) for n, parts in enumerate(rows)]

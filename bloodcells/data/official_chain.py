@@ -61,3 +61,8 @@ def border_colour(image: Image.Image) -> tuple[int, ...]:
     pixels = np.asarray(image)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return tuple(int(value) for value in np.median(border, axis=0))
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Values rounded and clipped to uint8, as pixels are stored."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from bloodcells.data.bloodmnist import to_bytes
-from bloodcells.data.official_chain import compressed, fit
+from bloodcells.data.official_chain import compressed, fit, to_bytes
 
 
 def blank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

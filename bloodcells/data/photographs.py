@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from bloodcells.data.official_chain import KEPT, compressed, fit, middle
@@ -101,7 +101,7 @@ def reduced(folder: Path, source: Photograph, size: int, jpeg: bool) -> np.ndarr
     try:
         with Image.open(path) as image:
             photograph = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         raise UserError(
             f"--photographs {folder}: {source.name} cannot be read: {error}; the folder is the "
             "collection's PBC_dataset_normal_DIB"

@@ -29,7 +29,7 @@ def prepare(image: Image.Image, size: int, frame: str) -> tuple[np.ndarray, bool
     that then has the final size is left unchanged. Raises `BadImageError` if the shorter side is
     under half the final size, if the image is smaller than the number, or if no cell is found.
     """
-    if image.size == (size, size) and not frame.isdigit():
+    if image.size == (size, size) and (not frame.isdigit() or frame == str(size)):
         return np.asarray(image), False
     photograph = bool({image.size, image.size[::-1]} & PHOTOGRAPHS)
     if photograph and frame == "auto":

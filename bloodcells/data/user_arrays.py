@@ -57,22 +57,28 @@ def to_stack(array: np.ndarray) -> np.ndarray:
 def full_scale(values: np.ndarray) -> int:
     """The value of full brightness: 255, 4095 or 65535; in floating point 1 or 255.
 
-    It is the smallest of these that no value exceeds, so pass all images of an array at once.
+    It is the smallest of these that no value exceeds, so pass all images of an array at once. No
+    images in 0..255 are as dark as 2, so in floating point what exceeds 1 by less is in 0..1.
     """
     if values.dtype == np.uint8:
         return 255
     step = max(1, CHUNK // values[0].size)
     parts = (values[i : i + step] for i in range(0, len(values), step))  # they may be mapped
     top = max(np.nanmax(part, initial=0, where=np.isfinite(part)) for part in parts)
-    scales = (1, 255) if values.dtype.kind == "f" else (255, 4095, 65535)
-    return next((full for full in scales if top <= full), scales[-1])
+    if values.dtype.kind == "f":
+        return 1 if top <= 2 else 255
+    return next((full for full in (255, 4095) if top <= full), 65535)
 
 
 def to_bytes(values: np.ndarray, full: int) -> np.ndarray:
-    """Scale 0..full to uint8. Raises `BadImageError` for values outside it, NaN or infinite."""
+    """Scale 0..full to uint8. Raises `BadImageError` for values outside it, NaN or infinite.
+
+    In floating point, values are clipped that interpolation may have moved out, by up to 2 %.
+    """
     if values.dtype == np.uint8:
         return values
     low, high = values.min(), values.max()  # NaN if any value is NaN
-    if not 0 <= low <= high <= full:
+    slack = 0.02 * full if values.dtype.kind == "f" else 0
+    if not -slack <= low <= high <= full + slack:
         raise BadImageError(f"values of {low:g} to {high:g} instead of 0 to {full}")
-    return np.rint(values * (255 / full)).astype(np.uint8)
+    return np.rint(values.clip(0, full) * (255 / full)).astype(np.uint8)

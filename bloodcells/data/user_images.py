@@ -53,13 +53,12 @@ def find(arguments: list[str]) -> list[str]:
             names = [argument]
         else:
             names = sorted(glob.glob(argument, recursive=True))
-        for name in names:
-            files = in_folder(name) if os.path.isdir(name) else [name]
-            found.update(dict.fromkeys(files))
         if not names:
             raise UserError(f"{argument}: no such file or folder, and no file matches it")
-    if not found:
-        raise UserError(f"{' '.join(arguments)}: no images there ({' '.join(SUFFIXES)})")
+        files = [x for name in names for x in (in_folder(name) if os.path.isdir(name) else [name])]
+        if not files:
+            raise UserError(f"{argument}: no images there ({' '.join(SUFFIXES)})")
+        found.update(dict.fromkeys(files))
     return list(found)
 
 

@@ -30,8 +30,8 @@ NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
 def read(folder: Path, size: int) -> tuple[Split, int]:
     """The images under folders named after classes, framed, and how many could not be used.
 
-    Folders with other names are left out and listed. Raises `UserError` if there are no images, and
-    for images of the data set's own kind.
+    Folders with other names are left out and listed, as are images that cannot be used. Raises
+    `UserError` if there are no images, and for images of the data set's own kind.
     """
     names = class_names.Names(CLASS_NAMES)
     files = user_images.find([str(folder)])
@@ -41,6 +41,9 @@ def read(folder: Path, size: int) -> tuple[Split, int]:
         print(line)
     known = [file for file, label in labels.items() if label is not None]
     images = list(user_images.read(known, size, "auto"))
+    for image in images:
+        if image.problem:
+            print(f"{image.name}: {image.problem}; left out")
     usable = [image for image in images if image.pixels is not None]
     if not usable:
         raise UserError(f"--elsewhere {folder}: none of its images can be used")

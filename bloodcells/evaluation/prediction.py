@@ -25,8 +25,9 @@ def predict(
     """Class probabilities, float32 (N, classes) on the CPU, of uint8 images (N, H, W, 3).
 
     With `views` above 1, test-time augmentation: the mean over the first `views` of the rotations
-    and reflections.
+    and reflections. The model predicts in evaluation mode, and is in its former mode afterwards.
     """
+    training = model.training
     model.eval()
     total: Tensor | int = 0
     with autocast(images.device, precision):
@@ -35,6 +36,7 @@ def predict(
             parts = (view(images[start : start + batch_size], which) for start in starts)
             logits = torch.cat([model(normalise(part)).float() for part in parts])
             total = total + logits.softmax(1).cpu()
+    model.train(training)
     return cast(Tensor, total / views)
 
 
@@ -57,3 +59,21 @@ def loss_and_accuracy(probabilities: Tensor, labels: Tensor) -> tuple[float, flo
     log = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
     loss = nn.functional.nll_loss(log, labels)
     return float(loss), float((probabilities.argmax(1) == labels).float().mean())
+
+
+def final_predictions(
+    model: nn.Module, held_out: Labelled | None, test: Labelled | None, recipe: Recipe
+) -> dict[str, Tensor]:
+    """A trained model's probabilities, (N, classes), and the labels of its held-out images.
+
+    Nothing else predicts on the test split during training.
+    """
+    views, precision, predictions = recipe.views, recipe.precision, {}
+    if held_out is not None:
+        predictions["val_labels"] = held_out.labels
+        predictions["val_probabilities"] = predict(model, held_out.images, views, precision)
+    if test is not None:
+        predictions["test_probabilities"] = predict(model, test.images, views, precision)
+        if views > 1:
+            predictions["test_one_view"] = predict(model, test.images, 1, precision)
+    return predictions

@@ -29,6 +29,10 @@ def measure(
 
     `strange` holds out-of-distribution images by kind. The bound on the distance is set to flag at
     most the share `false_alarms` of the validation images as unlike the training images.
+
+    Returns `views`, by number of views what `fit_and_score` returns; `farthest`, that bound; and
+    `distances`, float (N,) for each kind of images, of which `CELLS` are the test images. Leaves
+    the classifier with one view.
     """
     member: dict = {"views": {}}
     for classifier.views in VIEWS:
@@ -103,7 +107,11 @@ def summary(run: SavedRun, members: list[dict]) -> dict:
 
 
 def rounding(run: SavedRun, members: list[dict]) -> dict:
-    """What float16 weights change: the experiment's saved predictions against the members'."""
+    """What rounding changes: the experiment's saved predictions against the members'.
+
+    The members have weights in float16 and predict in float32; the experiment predicted in its own
+    precision, such as bfloat16.
+    """
     with np.load(run.folder / "predictions.npz") as saved:
         pairs = {
             "val": (saved["val_labels"], saved["val_probabilities"]),
@@ -151,5 +159,5 @@ def table(content: dict) -> str:
     lines.append("called unlike the training cells:")
     lines += [f"  {kind:26} {v['mean']:.4f}" for kind, v in content["called_unlike"].items()]
     changed = content["float16"]["test"]["labels_changed"]
-    lines.append(f"labels of test images that float16 changed, by model: {changed}")
+    lines.append(f"labels of test images that rounding changed, by model: {changed}")
     return "\n".join(lines)

@@ -13,10 +13,15 @@ from bloodcells.tracking.run_folder import SavedRun
 
 
 def load_networks(run: SavedRun, dataset: dict, flag: str) -> list[nn.Module]:
-    """All models of a finished experiment on the data set that `Dataset.describe` describes.
+    """All models of a finished experiment. Raises `UserError` as `refuse_unfit` does."""
+    refuse_unfit(run, dataset, flag)
+    return [load_network(run, row["weights"]) for row in run.metrics["runs"]]
 
-    Raises `UserError`, whose message begins with `flag`, without their weights, for another data
-    set, and for models that were trained on test images.
+
+def refuse_unfit(run: SavedRun, dataset: dict, flag: str) -> None:
+    """Raise `UserError` for a run without weights, of another data set, or trained on test images.
+
+    `dataset` is what `Dataset.describe` returns; the message begins with `flag`.
     """
     theirs = run.metrics["dataset"]
     names = dataset | theirs
@@ -27,7 +32,6 @@ def load_networks(run: SavedRun, dataset: dict, flag: str) -> list[nn.Module]:
     files = [str(row.get("weights")) for row in run.metrics["runs"]]
     if not all((run.folder / name).is_file() for name in files):
         raise UserError(f"{flag}: it has no weights; train it with --save-weights")
-    return [load_network(run, name) for name in files]
 
 
 def load_network(run: SavedRun, weights: str) -> nn.Module:

@@ -89,13 +89,7 @@ class Worker:
     def train(self, trial: optuna.Trial, objective: Objective) -> bool:
         """Run a trial and store its result; returns False if another worker took it over."""
         try:
-            with signs_of_life(trial):
-                value, state = objective(trial), TrialState.COMPLETE
-        except optuna.TrialPruned:
-            value, state = None, TrialState.PRUNED
-        except UserError as error:  # settings that can't be trained
-            value, state = None, TrialState.FAIL
-            trial.set_user_attr("failed", str(error))
+            value, state = outcome(trial, objective)
         except KeyboardInterrupt as error:
             self.give_back(trial)
             raise KeyboardInterrupt("stopped; the same command goes on with the search") from error
@@ -116,16 +110,15 @@ class Worker:
 
     def ended(self, trial: optuna.Trial, value: float | None, state: TrialState | None) -> bool:
         """Store how a trial ended; returns False if another worker took it over."""
-        frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        if state is None or frozen.state.is_finished():
-            print(
-                f"trial {trial.number} sent no heartbeat for over {GRACE:g} s: another worker "
-                "has taken it over",
-                file=sys.stderr,
-            )
-            return False
-        self.study.tell(trial, value, state)
-        return True
+        told = state and self.study.tell(trial, value, state, skip_if_finished=True)
+        if told and told.state == state:
+            return True
+        print(
+            f"trial {trial.number} sent no heartbeat for over {GRACE:g} s: another worker "
+            "has taken it over",
+            file=sys.stderr,
+        )
+        return False
 
     def take(self) -> optuna.Trial | None:
         """A trial for a free slot, or None if there is none; call it while holding the lock."""
@@ -154,7 +147,7 @@ class Worker:
             if known is None or known[0] != sign:
                 self.seen[trial.number] = sign, now
             elif now - known[1] > GRACE:
-                self.study.tell(trial.number, state=TrialState.FAIL)
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def filled(self) -> list[FrozenTrial]:
         """The trial of each slot that is filled or given up, in slot order."""
@@ -172,6 +165,18 @@ class Worker:
             if trial.user_attrs.get("slot") in slots:
                 slots[trial.user_attrs["slot"]].append(trial)
         return slots
+
+
+def outcome(trial: optuna.Trial, objective: Objective) -> tuple[float | None, TrialState]:
+    """Run a trial; returns its value and how it ended."""
+    try:
+        with signs_of_life(trial):
+            return objective(trial), TrialState.COMPLETE
+    except optuna.TrialPruned:
+        return None, TrialState.PRUNED
+    except UserError as error:  # settings that can't be trained
+        trial.set_user_attr("failed", str(error))
+        return None, TrialState.FAIL
 
 
 def is_dead(trial: FrozenTrial) -> bool:

@@ -51,7 +51,12 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """A context manager in which a model computes in that precision."""
+    """A context manager in which a model computes in that precision.
+
+    Raises `ValueError` unless it is "float32" or "bfloat16", such as for "auto".
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"no precision {precision!r}")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 

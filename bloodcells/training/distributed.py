@@ -3,8 +3,9 @@
 All processes start with the same seed, so with the same weights, and draw the same batches. Each
 computes its own part of every batch, and the gradients are averaged, so that the weights stay the
 same in all processes. They equal those that one process would train, except for rounding, for
-dropout, which each process draws for itself, and for batch normalisation, which uses the statistics
-of each process's part. Without torchrun there is one process, and nothing here has any effect.
+dropout and domain randomisation, which each process draws for itself, and for batch normalisation,
+which uses the statistics of each process's part. Without torchrun there is one process, and nothing
+here has any effect.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def own_random_numbers(seed: int, epoch: int) -> None:
-    """Seed each process's dropout at the start of an epoch, by seed, epoch and rank."""
+    """Seed what each process draws for itself in an epoch, by seed, epoch and rank."""
     if size() > 1:
         entropy = np.random.SeedSequence([seed, epoch, rank()])
         torch.manual_seed(int(entropy.generate_state(1)[0]))

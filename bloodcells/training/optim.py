@@ -36,7 +36,7 @@ def learning_rate_share(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "steps":
         return 0.1 ** ((step >= steps / 2) + (step >= 3 * steps / 4))
     peak = max(1.0, recipe.warmup * steps)
-    return min((step + 1) / peak, (steps - step) / (steps - peak + 1))
+    return max(0.0, min((step + 1) / peak, (steps - step) / (steps - peak + 1)))
 
 
 class Muon(torch.optim.Optimizer):
@@ -56,6 +56,8 @@ class Muon(torch.optim.Optimizer):
         """Update every filter bank once."""
         for group in self.param_groups:
             for weight in group["params"]:
+                if weight.grad is None:  # of a frozen layer
+                    continue
                 state = self.state[weight]
                 if not state:
                     state["momentum"] = torch.zeros_like(weight)

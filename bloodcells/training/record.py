@@ -14,6 +14,7 @@ from bloodcells.data.folds import Fold
 class Run:
     """One trained model's record. Probabilities are float32 (images, classes)."""
 
+    name: str  # of its fold
     seed: int
     fold: int | None  # None where the protocol has no folds
     history: list[dict]  # one row per epoch
@@ -26,19 +27,20 @@ class Run:
     # mean speed of float32 matrix products, measured after each epoch: puts the seconds in context
     machine_gflops: float
 
-    @property
-    def name(self) -> str:
-        """The name, such as seed-0 or seed-0-fold-2."""
-        return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
-
 
 def record_of(
     fold: Fold, model: nn.Module, history: list[dict], predictions: dict[str, Tensor]
 ) -> Run:
-    """The record of the model trained on a fold; `predictions` are fields of `Run`."""
+    """The record of the model trained on a fold; `predictions` are fields of `Run`.
+
+    Raises `ValueError` for predictions of other names, which would be lost.
+    """
     names = ("val_labels", "val_probabilities", "test_probabilities", "test_one_view")
-    arrays = {name: predictions[name].cpu().numpy() for name in names if name in predictions}
+    if unknown := predictions.keys() - set(names):
+        raise ValueError(f"predictions {', '.join(sorted(unknown))}: a run has {', '.join(names)}")
+    arrays = {name: part.cpu().numpy() for name, part in predictions.items()}
     return Run(
+        name=fold.name,
         seed=fold.seed,
         fold=fold.fold,
         history=history,

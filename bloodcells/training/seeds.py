@@ -1,4 +1,7 @@
-"""Seeding, so that random numbers depend only on the seed and the fold."""
+"""Seeding of torch, so that its random numbers depend only on the seed and the fold.
+
+Draw from torch alone: the states of `random` and of NumPy's generators are not in a checkpoint.
+"""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_help_leaves_out_a_flag_that_is_always_refused(run, fails, script, flag)
 
 def test_a_warmup_that_leaves_no_step_to_focus_on_is_refused(fails, tmp_path):
     flags = ("--config", "cnn-best", "--synthetic", "--warmup", 0.9, "--output", tmp_path)
-    assert "--focus does nothing with --warmup 0.9" in fails("model_cnn.py", *flags)
+    assert "and --warmup 0.9: the first pass" in fails("model_cnn.py", *flags)
 
 
 @pytest.mark.parametrize(

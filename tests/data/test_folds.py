@@ -80,3 +80,8 @@ def test_more_plain_folds_than_images():
     with pytest.raises(UserError, match="there are only 3 images"):
         plain_folds(np.zeros(3), 5, seed=0)
     assert len(plain_folds(np.zeros(3), 3, seed=0)) == 3
+
+
+def test_an_unknown_protocol_is_not_taken_for_the_published_one(cells):
+    with pytest.raises(ValueError, match="no protocol 'offical'"):
+        make_folds("offical", cells, 5, 5, 0)

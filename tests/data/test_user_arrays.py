@@ -75,7 +75,7 @@ def test_npz_whose_parts_share_a_name_but_for_the_suffix(tmp_path, monkeypatch):
 def test_brightness_of_a_stack_is_that_of_its_brightest_chunk(monkeypatch, dtype):
     monkeypatch.setattr(user_arrays, "CHUNK", 100)
     stack = np.zeros((9, 28, 28, 3), dtype)
-    stack[7, 3, 3] = 300 if dtype == "uint16" else 2.0
+    stack[7, 3, 3] = 300 if dtype == "uint16" else 3.0
     assert user_arrays.full_scale(stack) == (4095 if dtype == "uint16" else 255)
 
 
@@ -120,3 +120,19 @@ def test_brightness_scale_is_that_of_the_whole_array(tmp_path, bits, dtype):
     dark, bright = user_images.read([str(tmp_path / "a.npy")], 28, "auto")
     assert (dark.pixels == 51).all()
     assert (bright.pixels == 255).all()
+
+
+@pytest.mark.parametrize("top", [1.0000001, 1.015])
+def test_values_that_interpolation_moved_out_are_clipped(top):
+    values = np.full((2, 28, 28, 3), 0.5)
+    values[0, 0, 0] = top
+    values[1, 0, 0] = 1 - top
+    full = user_arrays.full_scale(values)
+    pixels = np.stack([user_arrays.to_bytes(one, full) for one in values])
+    assert (full, pixels[0, 0, 0, 0], pixels[1, 0, 0, 0], pixels[0, 5, 5, 0]) == (1, 255, 0, 128)
+
+
+def test_values_far_outside_are_refused():
+    values = np.full((1, 28, 28, 3), 1.3)
+    with pytest.raises(BadImageError, match="instead of 0 to 1"):
+        user_arrays.to_bytes(values, user_arrays.full_scale(values))

@@ -260,3 +260,17 @@ def test_a_folder_of_links_in_a_circle_and_a_file_that_vanishes(tmp_path):
     assert gone.problem == "not a regular file, or gone"
     whole = user_images.find([str(tmp_path / "a" / "up"), str(tmp_path / "a")])
     assert len(whole) == 4  # by both names
+
+
+def test_an_empty_folder_beside_a_full_one_is_no_success(tmp_path):
+    for name in ("full", "empty"):
+        (tmp_path / name).mkdir()
+    PHOTOGRAPH.save(tmp_path / "full" / "a.png")
+    with pytest.raises(UserError, match="empty: no images there"):
+        user_images.find([str(tmp_path / "full"), str(tmp_path / "empty")])
+
+
+def test_a_middle_of_the_final_size_is_not_foreign(tmp_path):
+    image = PHOTOGRAPH.crop((0, 0, 28, 28))
+    assert not saved(image, tmp_path / "a.png").foreign
+    assert not read_one(tmp_path / "a.png", frame="28").foreign

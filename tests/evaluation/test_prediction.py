@@ -52,3 +52,25 @@ def test_loss_of_a_certain_mistake_is_finite():
     loss, accuracy = loss_and_accuracy(probabilities, torch.tensor([0, 0]))
     assert np.isfinite(loss)
     assert accuracy == 0.5
+
+
+def test_a_model_in_training_goes_on_training(cells):
+    model = models.ConvNet().train()
+    predict(model, torch.from_numpy(cells.val.images))
+    assert all(module.training for module in model.modules())
+    assert not predict_in_place(model.eval(), cells).training
+
+
+def predict_in_place(model, cells):
+    predict(model, torch.from_numpy(cells.val.images))
+    return model
+
+
+def test_images_that_are_normalised_already_are_refused(cells):
+    with pytest.raises(TypeError, match="only uint8 ones are normalised"):
+        predict(models.Baseline(), torch.zeros(4, 28, 28, 3))
+
+
+def test_a_precision_that_autocast_would_ignore_is_refused(cells):
+    with pytest.raises(ValueError, match="no precision 'auto'"):
+        predict(models.Baseline(), torch.from_numpy(cells.val.images), precision="auto")

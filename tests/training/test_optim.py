@@ -80,3 +80,27 @@ def test_muon_descends():
         loss.backward()
         muon.step()
     assert losses[-1] < losses[0] / 10
+
+
+def test_muon_leaves_a_frozen_layer_as_it_is():
+    model = models.CellNet()
+    model.body[0][0].weight.requires_grad_(False)
+    before = model.body[0][0].weight.clone()
+    optimizers = optim.make_optimizers(model, MUON)
+    model(torch.randn(4, 3, 28, 28)).square().mean().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert torch.equal(model.body[0][0].weight, before)
+
+
+def test_the_triangle_ends_at_zero():
+    assert optim.learning_rate_share(MUON, 100, 100) == 0
+    assert optim.learning_rate_share(MUON, 101, 100) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"schedule": "cosine"}, {"optimizer": "Muon"}, {"unchanged": "color"}, {"views": 3}]
+)
+def test_a_recipe_of_choices_that_there_are_not_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} .*: not of"):
+        Recipe(**wrong)

@@ -12,10 +12,8 @@ from bloodcells.data.bloodmnist import Split
 from bloodcells.reporting.figures.style import page, short
 
 
-def domains(
-    path: Path, rows: Sequence[tuple[str, Split, str]], mark: str | None, seed: int = 0
-) -> None:
-    """One row per domain: its name, its images, of which one of each class is shown, and a score.
+def domains(path: Path, rows: Sequence[tuple[str, Split, str]], mark: str | None) -> None:
+    """One row per domain: its name, its images, of which the first of each class is shown, a score.
 
     A class without images there is left blank.
     """
@@ -27,7 +25,7 @@ def domains(
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
                 if len(of_class := images.of_class(label)):
-                    axes.imshow(of_class[seed % len(of_class)])
+                    axes.imshow(of_class[0])
             line[0].set_ylabel(f"{name}\n{score}", rotation=0, ha="right", va="center", size=8)
         for axes, name in zip(panels[0], short(names), strict=True):
             axes.set_title(name, size=7)
