@@ -188,7 +188,8 @@ def test_links_and_pictures_are_there(path):
 
 def test_the_readme_is_short_and_leads_to_every_document():
     text = TEXTS[ROOT / "README.md"]
-    assert len(text.encode()) <= 10_000
+    written_by_hand = re.sub(r"(?s)<!-- \w+: written by report.*?<!-- end of", "", text)
+    assert len(written_by_hand.encode()) <= 7_000  # the rest names the machine
     for path in DOCUMENTS[1:]:
         assert f"]({path.relative_to(ROOT)})" in text
 

@@ -97,6 +97,6 @@ def add_network_flags(parser: Parser) -> None:
         type=whole_number(1, 4096),
         nargs=3,
         metavar="N",
-        help="channels of CellNet or RobustNet",
+        help="channels of CellNet or RobustNet (default: those of the class)",
     )
-    group.add_argument("--dropout", type=fraction, help="ConvNet's dropout probability")
+    group.add_argument("--dropout", type=fraction, help="ConvNet's dropout (default: 0.25)")

@@ -59,10 +59,14 @@ STUDIES = {  # folder: title, command, the data of its figures
         "python model_parameter_tuning.py",
         "held-out images of train + validation",
     ),
-    "release": ("How far to trust a probability", "python model_release.py", "test split"),
+    "release": (
+        "How far to trust a probability",
+        "python model_release.py --elsewhere DIR",
+        "test split",
+    ),
     "release-best": (
         "The same, of cnn-best",
-        "python model_release.py --config release-best",
+        "python model_release.py --config release-best --elsewhere DIR",
         "test split",
     ),
     "release-stages": (
