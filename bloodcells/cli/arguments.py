@@ -84,16 +84,17 @@ class Parser(argparse.ArgumentParser):
             if action.dest in names:
                 action.help = argparse.SUPPRESS
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; `ArgumentParser` would hide that the disk is full."""
+        print(self.format_help(), end="", file=file)
+
     def error(self, message: str) -> NoReturn:
         """Raise `UserError`, which `run_script` prints."""
         raise UserError(message)
 
 
 def make_parser(script: str, preset: str) -> Parser:
-    """A parser with the flags that most scripts share; `script` is the script's own file.
-
-    `preset` names the file of `.config/` that sets the defaults when `--config` is not given.
-    """
+    """A parser with the flags that most scripts share; without --config, `preset` is read."""
     parser = Parser(script)
     data = parser.add_argument_group("data")
     data.add_argument(
