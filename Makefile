@@ -39,9 +39,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/python -m pip install --requirement requirements-dev.txt
 	touch $@
 
-# One test file a core at a time, and one thread each.
+# One thread each; a worker that has nothing left to do takes tests from another.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-faults: $(VENV)/.installed-dev
 	FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_faults_of_tools.py tests/test_properties.py tests/search tests/training/test_session.py --numprocesses auto

@@ -8,11 +8,10 @@ few calls are tried; FAULTS=all tries every one (`make test-faults`).
 import errno
 import itertools
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import warm
 
 TESTS = Path(__file__).parent
 EVENTS = {
@@ -79,13 +78,7 @@ def chosen(total, few):
 
 def kill_at_calls(runs, few, earlier, script, *flags):
     """Run `killed_at_calls.py`, which says what these are; returns the number of kills."""
-    command = (sys.executable, TESTS / "killed_at_calls.py", runs, few, earlier, script, *flags)
-    paths = os.pathsep.join(map(str, (TESTS.parent, TESTS)))
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-    )
+    command = (TESTS / "killed_at_calls.py", runs, few, earlier, script, *flags)
+    done = warm.run(*command, cwd=TESTS.parent, seconds=3600)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])

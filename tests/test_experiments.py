@@ -2,11 +2,10 @@
 
 import csv
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import warm
 from conftest import ROOT, git
 from PIL import Image
 from written import probabilities_of
@@ -18,13 +17,8 @@ FLAGS = ("--synthetic", "--folds", "2", "--epochs", "2", "--device", "cpu")
 
 def train(project, folder):
     """Run model_cnn.py of a project; returns what it printed and the rows of its history."""
-    command = [
-        sys.executable,
-        "model_cnn.py",
-        *FLAGS,
-        *(("--output", str(folder)) if folder else ()),
-    ]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+    output = ("--output", folder) if folder else ()
+    done = warm.run("model_cnn.py", *FLAGS, *output, cwd=project)
     assert done.returncode == 0, done.stderr
     folder = folder or next((project / "plots").glob("*"))
     with (folder / "history.csv").open() as file:

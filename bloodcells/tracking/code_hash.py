@@ -9,9 +9,10 @@ calls in `MESSAGES`, so that comments, formatting, such wording and types do not
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 LEFT_OUT = (  # files and folders that do not determine the numbers
@@ -48,10 +49,11 @@ def hashes(script: str, read: Read) -> dict[str, str]:
         seen.add(path)
         if path in COUNTED or not path.startswith(LEFT_OUT):
             found[path] = file_hash(content)
-        waiting += imported(content, path, folders, read)
+        waiting += imported_files(imports(content, path), folders, read)
     return dict(sorted(found.items()))
 
 
+@functools.cache  # most files are on disk as they were committed
 def file_hash(content: bytes) -> str:
     """The hash of a Python file's syntax tree; of its bytes if it is not valid Python."""
     tree = parsed(content)
@@ -83,8 +85,9 @@ def parsed(content: bytes) -> ast.Module | None:
         return None
 
 
-def imported(content: bytes, path: str, folders: tuple[str, ...], read: Read) -> Iterator[str]:
-    """The project's files that a module imports."""
+@functools.cache
+def imports(content: bytes, path: str) -> tuple[str, ...]:
+    """What a module imports by its full name; of `from a import b`, both `a` and `a.b`."""
     names = []
     for node in ast.walk(parsed(content) or ast.Module([], [])):
         if isinstance(node, ast.Import):
@@ -93,6 +96,11 @@ def imported(content: bytes, path: str, folders: tuple[str, ...], read: Read) ->
             above = Path(path).parts[: -node.level] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
             names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def imported_files(names: Sequence[str], folders: tuple[str, ...], read: Read) -> Iterator[str]:
+    """The project's files among these modules."""
     for name in names:
         file = name.replace(".", "/")
         places = (f"{folder}{file}{end}" for folder in folders for end in (".py", "/__init__.py"))

@@ -2,12 +2,11 @@
 
 import itertools
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import QUICK, ROOT
 from disk_faults import EVERY
 from interrupted_runs import SMALL, same
@@ -24,16 +23,8 @@ def test_killed_again_and_again(whole, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
     runs = tmp_path / "runs"
-    command = [sys.executable, str(ROOT / "tests/forked_runs.py"), str(notes), str(runs)]
-    flags = [*map(str, SMALL), "--resume"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [*command, *flags],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        timeout=600,
-    )
+    command = ("tests/forked_runs.py", notes, runs, *SMALL, "--resume")
+    done = warm.run(*command, cwd=ROOT, seconds=600)
     assert done.returncode == 0, done.stderr
     at_random, within_a_write, resumed = map(int, done.stdout.split()[-3:])
     assert at_random == within_a_write == (10 if EVERY else 3)

@@ -1,0 +1,58 @@
+"""Run a script as a process of its own, but without the seconds that loading torch takes.
+
+A server per test worker loads the packages once, none of the project's own files; each process is a
+fork of it. Where the start itself is tested, run the script from a shell instead.
+"""
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+server = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+if hasattr(os, "fork"):
+    packages = ["torch", "torch._dynamo", "matplotlib.figure", "sklearn.model_selection", "optuna"]
+    server.set_forkserver_preload(packages)
+
+
+def run_at_once(*commands, cwd, seconds=120):
+    """Run scripts at the same time, each of `commands` an environment, a script and its flags.
+
+    Returns for each what `subprocess.run` does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        started = []
+        for number, (environment, *command) in enumerate(commands):
+            streams = [Path(folder, f"{number}-{name}") for name in ("out", "err")]
+            more = (os.environ | environment, list(map(str, command)), cwd, streams)
+            process = server.Process(target=become, args=more)
+            process.start()
+            started.append((command, process, streams))
+        done = []
+        for command, process, streams in started:
+            process.join(seconds)
+            process.kill()  # if it has not ended
+            process.join()
+            texts = [path.read_text() for path in streams]
+            done.append(subprocess.CompletedProcess(command, process.exitcode, *texts))
+        return done
+
+
+def run(*command, cwd, seconds=120):
+    """Run one script."""
+    return run_at_once(({}, *command), cwd=cwd, seconds=seconds)[0]
+
+
+def become(environment, command, cwd, streams):
+    """In the new process: be the script."""
+    for number, path in enumerate(streams, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv[:] = command
+    sys.path[:0] = [str(Path(command[0]).resolve().parent), str(cwd)]
+    runpy.run_path(command[0], run_name="__main__")
