@@ -122,8 +122,9 @@ def make_page(gradio: Any, model: Released, args: Namespace, uploads: Path) -> A
     gradio.set_static_paths([EXAMPLES])  # else an example were deleted as an upload is
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
         gradio.Markdown(
-            f"# {TITLE}\nDrop images of single stained blood cells, of any size, at most "
-            f"{MOST_IMAGES} at once. **Not for clinical use.**"
+            f"# {TITLE}\nDrop images of single stained blood cells, at most {MOST_IMAGES} at once. "
+            "The cell is found and cut out, which hides its size: of images that are not of 28 "
+            "pixels, platelets and most erythroblasts are misread. **Not for clinical use.**"
         )
         files = gradio.File(
             label="Images",

@@ -122,7 +122,7 @@ class ReleasedNetwork(nn.Module):
             try:
                 upright = user_images.to_rgb(ImageOps.exif_transpose(image))
                 one, other = preparation.prepare(upright, self.size, "auto")
-            except preparation.BadImageError as error:
+            except (preparation.BadImageError, OSError, SyntaxError) as error:  # Pillow's, lazily
                 raise ValueError(f"image {number}: {error}") from error
             pixels[number] = one
             foreign.append(other)
@@ -229,11 +229,8 @@ def export_for_hub(folder: Path) -> None:
     classifier = _own("bloodcells.inference.classifier")
     classifier.load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
     card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
-    scores = FOLDER / "plots/release/metrics.json"
-    try:
-        accuracy = json.loads(scores.read_text(encoding="utf-8"))["released"]["accuracy"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise errors.UserError(f"{scores}: cannot be read; run python model_release.py") from error
+    release = _own("bloodcells.reporting.tables.release").read_release(FOLDER / "plots")
+    accuracy = release["released"]["accuracy"]
     metadata = METADATA.format(name=RELEASED, one=accuracy["1"], eight=accuracy["8"])
     text = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     config = {

@@ -207,7 +207,7 @@ def prediction(
         foreign=image.foreign,
         pixels=cast(np.ndarray, image.pixels),
         set=members,
-        truth=labels.get(image.file),
+        truth=(labels[image.file] or "") if labels else None,
         file=image.file,
         square=image.square,
     )
@@ -247,7 +247,8 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
         content["scores"] = labelled.score(tally.kept, model.classes)
         print(labelled.report(content["scores"]), file=sys.stderr)
     if args.output is not None and not tally.kept:
-        tell(f"{args.output}: nothing written, since no image could be used")
+        known = "" if args.detect else " whose class is known"
+        tell(f"{args.output}: nothing written, since no image{known} could be used")
     elif args.output is not None:
         from bloodcells.reporting.fields import save_fields
         from bloodcells.reporting.labelled import save_scores
@@ -257,15 +258,16 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
         tell(f"wrote {args.output}")
     for line in class_names.unknown_folders(labels):
         tell(line)
+    ones = "cells" if args.detect else "images"
     if tally.foreign:
         tell(
-            f"{tally.foreign} of {tally.images} images are not of the data set's kind: their "
+            f"{tally.foreign} of {tally.images} {ones} are not of the data set's kind: their "
             "classes are taken as equally frequent, and calibration and sets promise nothing there"
         )
     if tally.unlike:
         tell(
-            f"{tally.unlike} of {tally.images} {'cells' if args.detect else 'images'} are unlike "
-            "the training images (? in the table, unlike_training elsewhere): do not rely on their "
+            f"{tally.unlike} of {tally.images} {ones} are unlike the "
+            "training images (? in the table, unlike_training elsewhere): do not rely on their "
             "classes"
         )
 

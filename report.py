@@ -28,6 +28,7 @@ from typing import Any
 
 from bloodcells import ROOT
 from bloodcells.cli.endings import MENDABLE, printable
+from bloodcells.cli.presets import PRESETS
 from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
 from bloodcells.reporting.figures import studies as figures
@@ -131,12 +132,15 @@ def compare(args: Namespace) -> None:
 
 
 def write_code_list(path: Path, check: bool) -> None:
-    """Write the hashes of the committed code, for downloads without git.
+    """Write the hashes of the committed code and presets, for downloads without git.
 
     With `check`, nothing is written; raises `UserError` if the list is out of date.
     """
     scripts = sorted(script.name for script in ROOT.glob("*.py"))
-    content = {name: code for name in scripts if (code := provenance.committed_code(name))}
+    presets = sorted(f".config/{preset.name}" for preset in PRESETS.glob("*.toml"))
+    content: dict[str, Any] = {name: provenance.committed_code(name) for name in scripts}
+    content |= {path: provenance.committed_preset(path) for path in presets}
+    content = {name: code for name, code in content.items() if code}
     text = json.dumps(content, indent=1) + "\n"
     with suppress(OSError, ValueError):  # what cannot be read is out of date
         if regular(path).read_text(encoding="utf-8") == text:

@@ -11,4 +11,5 @@ class UserError(Exception):
 
 def without_passwords(text: str) -> str:
     """Text with the user and password of each address, as in postgresql://..., left out."""
-    return re.sub(r"://[^\s/@]*@", "://...@", text)
+    text = re.sub(r"://[^@\n]*@", "://...@", text)  # a password may hold anything but an @
+    return re.sub(r"password=[^&\s]*", "password=...", text)

@@ -58,6 +58,7 @@ def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
         "split,index,label,predicted,probability_of_label\ntest,3,0,1,0.01\ntrain,4,0,1,0.02\n"
     )
     (tmp_path / "plots" / "explain" / "suspect_labels.csv").write_text(suspects)
+    shutil.copy(ROOT / "plots/explain/metrics.json", tmp_path / "plots" / "explain")
     monkeypatch.setattr(stages_tables, "read_table", lambda: {"test": photographs_of(quick_run)})
     leave_out_unknown(tmp_path / "plots" / "cnn-stages", photographs_of(quick_run))
     shutil.copytree(quick_ablation, tmp_path / "plots" / "ablation")
@@ -77,7 +78,9 @@ def photographs_of(folder):
         for name in CLASS_NAMES
     }
     return [
-        Photograph(f"{n}.jpg", next(stages[CLASS_NAMES[label]]), (360, 363), 2.0, n < 2)
+        Photograph(
+            f"{n}.jpg", next(stages[CLASS_NAMES[label]]), (360, 363 - 3 * (n < 4)), 2.0, n < 2
+        )
         for n, label in enumerate(labels)
     ]
 

@@ -1,5 +1,6 @@
 """predict.py --labelled: scores of images in folders named after their classes."""
 
+import csv
 import json
 
 import numpy as np
@@ -54,7 +55,10 @@ def test_no_image_to_score(predict, tmp_path):
     (tmp_path / "monocyte" / "a.png").write_text("no picture")
     outcome = predict(tmp_path / "monocyte", "--labelled", "--output", tmp_path / "run")
     assert outcome.code == 1
-    assert f"{tmp_path}/run: nothing written, since no image could be used" in outcome.err
+    assert (
+        f"{tmp_path}/run: nothing written, since no image whose class is known could be used"
+        in outcome.err
+    )
 
 
 def test_folders_of_unknown_names_are_left_out_and_listed(
@@ -67,7 +71,14 @@ def test_folders_of_unknown_names_are_left_out_and_listed(
     assert f"left out of the scores: {count} file" in outcome.err
     assert "folders named 'smudge'" in outcome.err
     rows = json.loads(outcome.out)
-    assert [row for row in rows if "truth" not in row] == [r for r in rows if "smudge" in r["path"]]
+    assert [row for row in rows if not row["truth"]] == [r for r in rows if "smudge" in r["path"]]
+    for extra in ("smudge", "Zzz"):  # the first image's class is unknown, or a later one's
+        (twelve / "smudge").rename(twelve / extra)
+        lines = predict(twelve, "--labelled", "--format", "csv").out.splitlines()
+        header, *rows = csv.reader(lines)
+        assert all(len(row) == len(header) for row in rows)
+        assert {row[header.index("truth")] for row in rows} > {""}
+        (twelve / extra).rename(twelve / "smudge")
     (tmp_path / "names.toml").write_text(f'smudge = "{name}"\n')
     outcome = predict(twelve, "--labelled", "--names", tmp_path / "names.toml")
     assert "left out" not in outcome.err

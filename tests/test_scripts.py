@@ -223,6 +223,13 @@ def test_diverged_training_is_no_result(fails, tmp_path, batch, says):
     assert not (tmp_path / "metrics.json").exists()
 
 
+def test_weights_that_the_last_step_ruined_are_no_result(fails, tmp_path):
+    flags = ("--synthetic", "--protocol", "train-and-validation", "--runs", 1, "--epochs", 1)
+    flags += ("--batch-size", 1000, "--lr", "1e38", "--output", tmp_path)
+    assert "training diverged: its predictions are not finite" in fails("model_cnn.py", *flags)
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_runs_from_another_folder_and_on_a_terminal_shows_a_bar(tmp_path):
     pty, termios = map(pytest.importorskip, ("pty", "termios"))  # not on Windows
     ours, theirs = pty.openpty()

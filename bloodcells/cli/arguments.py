@@ -56,7 +56,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Keeps the docstring's line breaks, and ends each flag's help with its default, if any."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        text = action.help if action.default is None else super()._get_help_string(action)
+        values = map(str, action.default) if isinstance(action.default, list) else ()
+        return text and text.replace("%(default)s", " ".join(values) or "%(default)s")
 
 
 class Parser(argparse.ArgumentParser):

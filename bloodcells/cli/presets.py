@@ -37,7 +37,7 @@ def layers(path: Path) -> dict[Path, dict]:
     while (whole := path.resolve()) not in seen:
         seen.add(whole)
         try:
-            found[path] = tomllib.loads(path.read_text(encoding="utf-8"))
+            found[path] = with_hyphens(tomllib.loads(path.read_text(encoding="utf-8")), path)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise UserError(f"{path}: not a readable TOML file: {error}") from error
         base = found[path].pop("base", None)
@@ -46,6 +46,15 @@ def layers(path: Path) -> dict[Path, dict]:
         beside = path.parent / str(base)
         path = beside if beside.is_file() else preset_path(str(base), f"{path}: base")
     raise UserError(f"{path}: it is its own base")
+
+
+def with_hyphens(settings: dict, path: Path) -> dict:
+    """Settings with names like batch-size, also where they are written batch_size."""
+    names = {key: key.replace("_", "-") for key in settings}
+    for key, name in names.items():
+        if name != key and name in settings:
+            raise UserError(f"{path}: it has both '{key}' and '{name}', which are one setting")
+    return {names[key]: value for key, value in settings.items()}
 
 
 def load_preset(path: Path) -> dict:
@@ -71,7 +80,8 @@ def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | st
 
     Raises `UserError` for an unknown name, and for a value that the flag does not accept.
     """
-    flags = vars(parser.parse_args([])).keys() - {"config", "output"}
+    defaults = vars(parser.parse_args([]))
+    flags = defaults.keys() - {"config", "output"}
     as_flags = []
     for key, value in preset.items():
         name = key.replace("-", "_")
@@ -80,6 +90,8 @@ def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | st
             hint = f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""
             raise UserError(f"{path}: unknown key '{key}'{hint}")
         flag = "--" + name.replace("_", "-")
+        if value is False and defaults[name] is False:
+            continue  # there may be no flag that says so
         if isinstance(value, bool):
             as_flags.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, list):

@@ -92,7 +92,7 @@ class Recipe:
             raise UserError(
                 f"--focus does nothing with --epochs {self.epochs} and --warmup {self.warmup:g}: "
                 f"the first pass, and those that begin in the warm-up or the last "
-                f"{ALL_AT_THE_END:.0%} of the steps, cover all images"
+                f"{ALL_AT_THE_END:.0%} of the steps, cover all images; pass more, or --focus 0"
             )
         if self.unchanged != "none" and not self.domain_randomisation:
             raise UserError("--unchanged does nothing without --domain-randomisation")

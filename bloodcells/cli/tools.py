@@ -69,7 +69,7 @@ def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
         raise UserError("no images: name files or folders, or - for standard input")
     if args.export is not None:
         idle = ["format", "abstain_below", "sets", "labelled", "classes", "names", "save_crops"]
-        refuse_idle(parser, args, [*idle, "adapt", "differential"], "with --export")
+        refuse_idle(parser, args, [*idle, "adapt", "differential", "batch_size"], "with --export")
     if not args.paths:
         refuse_idle(parser, args, ["frame", "crop"], "without images")
     if args.names is not None and not (args.labelled or args.classes):

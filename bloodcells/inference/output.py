@@ -37,7 +37,7 @@ class Prediction:
     foreign: bool  # not of the data set's kind, by `preparation.prepare`
     pixels: np.ndarray  # uint8 (size, size, 3), as the network saw it
     set: list[str] | None = None  # the prediction set, if asked for
-    truth: str | None = None  # the labelled class, if there is one
+    truth: str | None = None  # the labelled class, "" if unknown; None without labels
     file: str = ""  # the image's file, which may have several cells
     square: Square | None = None  # of a cell found in a field of view
 

@@ -1,1 +1,1 @@
-"""Presentation of results: run folders, tables, figures, and one page with everything."""
+"""Presentation of results: tables, figures, and one page with everything."""

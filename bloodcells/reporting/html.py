@@ -72,8 +72,10 @@ def script_hash(page: str) -> str:
 
 
 def inline(text: str) -> Markup:
-    """Text as HTML, with `code` where it has backticks."""
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+    """Markdown as HTML: `code` where it has backticks, *emphasis*, and of a link its words."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", str(escape(text)))
+    text = re.sub(r"`([^`]*)`", r"<code>\1</code>", text)
+    return Markup(re.sub(r"(?<!\*)\*([^*<>]+)\*(?!\*)", r"<em>\1</em>", text))
 
 
 def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:

@@ -12,7 +12,7 @@ from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
 from bloodcells.reporting.tables.common import cell
-from bloodcells.tracking import run_folder
+from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.files import read_json
 
 SCORES = {
@@ -133,6 +133,10 @@ def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
     runs, left_out = [], []
     for folder in sorted(path for path in plots.glob("*") if path.is_dir()):
         if folder.name in STUDIES:
+            continue
+        script = (provenance.recorded(folder) or {}).get("script", "model_cnn.py")
+        if script not in ("model_cnn.py", "model_baseline.py"):
+            left_out.append(f"{folder.name}: of {script}, no training experiment")
             continue
         try:
             metrics = read_result(folder / "metrics.json")

@@ -78,8 +78,11 @@ def draw(
 
     mark = warning(argparse.Namespace(**content["config"]))
     counts = np.array(content["test_confusion_matrix"])
-    figures.learning_curves(path("learning_curves"), history, mark)
-    figures.confusion_matrix(path("confusion_matrix"), counts, test.names, mark)
+    of_one = ["test images"] if len(tested) == 1 else []  # the model that is scored as published
+    figures.learning_curves(  # which show no test image
+        path("learning_curves"), history, SYNTHETIC if content["dataset"]["synthetic"] else None
+    )
+    figures.confusion_matrix(path("confusion_matrix"), counts, test.names, mark, *of_one)
     figures.class_recall(path("class_recall"), content["test_per_class"], mark)
     figures.confident_mistakes(
         path("confident_mistakes"), test.images, test.labels, tested.mean(0), test.names, mark

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from bloodcells.errors import UserError
+from bloodcells.errors import UserError, without_passwords
 from bloodcells.training.locks import refuse_without_locks
 
 # what reading odd entries raises
@@ -36,7 +36,7 @@ def read_url(text: str) -> URL:
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise UserError(f"--storage {url}: neither sqlite nor postgresql")
+        raise UserError(f"--storage {url.drivername}: neither sqlite nor postgresql")
     if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
         raise UserError("--storage: name a file, as in sqlite:///study.db, to be shared and kept")
     return url
@@ -53,7 +53,7 @@ class Database:
         self.options = {"connect_args": options}
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return without_passwords(self.url.render_as_string(hide_password=True))
 
     @contextmanager
     def turn(self) -> Iterator[None]:

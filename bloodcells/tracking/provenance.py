@@ -14,6 +14,7 @@ import subprocess
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bloodcells import ROOT
 from bloodcells.tracking.code_hash import combined, different, digest, file_hash, hashes
@@ -21,7 +22,7 @@ from bloodcells.tracking.files import read_json
 
 RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # results files
 ENTRY = {"script": str, "edited": list, "files": dict}  # what `recorded` checks
-LIST = "code.json"  # in plots/: the hashes of committed code, by script
+LIST = "code.json"  # in plots/: the hashes of committed code by script, and of presets by path
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,32 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     name, (commit, _) = relative(script), head()
     files = hashes(name, on_disk)
     if commit is None:
-        return Code(name, None, files, known_code(name, files), {})
+        return Code(name, None, files, known_code(name, files), edited_presets(presets))
     committed = hashes(name, at_head)
     if not committed:  # a new script, perhaps a copy: what it imports may be committed
         contents = {path: at_head(path) for path in files}
         committed = {path: file_hash(content) for path, content in contents.items() if content}
+    return Code(name, commit, files, committed, edited_presets(presets))
+
+
+def edited_presets(paths: tuple[Path, ...]) -> dict[str, str]:
+    """The hashes of those presets that differ from the committed ones, by path."""
     edited = {}
-    for path in map(relative, presets):  # elsewhere, a committed one's name is that of a copy
+    for path in map(relative, paths):  # elsewhere, a committed one's name is that of a copy
         preset = Path(path).name
-        kept, mark = at_head(path) or at_head(f".config/{preset}"), settings_hash(on_disk(path))
-        if kept is not None and settings_hash(kept) != mark:
+        kept = committed_preset(path) or committed_preset(f".config/{preset}")
+        mark = settings_hash(on_disk(path))
+        if kept not in (None, mark):
             edited[preset if Path(path).is_absolute() else path] = mark
-    return Code(name, commit, files, committed, edited)
+    return edited
+
+
+def committed_preset(path: str) -> str | None:
+    """The hash of a committed preset's settings; None if there is no such preset, or unknown."""
+    if head()[0] is None:
+        return listed(path)
+    content = at_head(path)
+    return None if content is None else settings_hash(content)
 
 
 @functools.cache
@@ -163,12 +178,17 @@ def known_code(script: str, files: dict[str, str]) -> dict[str, str]:
     """
     records = [recorded(folder) for folder in sorted((ROOT / "plots").glob("*/"))]
     known = [r["files"] for r in records if r and r["script"] == script and not r["edited"]]
-    try:
-        listed = read_json(ROOT / "plots" / LIST)
-        known.insert(0, listed[script])
-    except (OSError, ValueError, LookupError, TypeError):
-        pass  # then only the results tell
+    if isinstance(own := listed(script), dict):
+        known.insert(0, own)
     return files if files in known else next(iter(known), {})
+
+
+def listed(name: str) -> Any:
+    """What the list has of a script or a preset; None if it has nothing, or is no list."""
+    try:
+        return read_json(ROOT / "plots" / LIST)[name]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # then only the results tell
 
 
 def recorded(folder: Path) -> dict | None:

@@ -56,7 +56,7 @@ def prepare(
             refuse_foreign(folder, script, flag)
         if code and code.edited:
             protect(folder, code, flag)
-            since = f"commit {code.commit}" if code.commit else "the results that came with it"
+            since = origin(code.commit)
             print(f"edited since {since}: {named(code.edited)}; results go to {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -102,6 +102,11 @@ def protect(folder: Path, code: Code, flag: str) -> None:
             f"{flag} {folder}: it holds results of committed code, and these files are edited: "
             f"{named(code.edited)}; pass another folder, or omit the flag"
         )
+
+
+def origin(commit: str | None) -> str:
+    """What code is compared with, in words."""
+    return f"commit {commit}" if commit else "the results that came with it"
 
 
 def named(files: Sequence[str]) -> str:

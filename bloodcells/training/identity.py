@@ -26,7 +26,10 @@ def kept_identity(path: Path) -> dict:
             raise ValueError("it names no experiment")
         return kept
     except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
+        raise UserError(
+            f"{path}: damaged: {error}; without it, the models trained there cannot be resumed: "
+            "restore it, or pass --overwrite to start again"
+        ) from error
 
 
 def finished_identity(result: Path) -> dict:

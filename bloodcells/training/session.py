@@ -31,11 +31,12 @@ from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, is_mode
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch, resuming_command
 from bloodcells.training.locks import mendable
-from bloodcells.training.meter import refuse_divergence
+from bloodcells.training.meter import DivergedError, refuse_divergence
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
 from bloodcells.training.tensorboard import Curves, writer_class
 
+TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
 NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # nothing of the models
 KEPT = ("save_weights", "released")  # of these, cannot be added to a finished experiment
 
@@ -184,6 +185,9 @@ class Session:
         self.history = self.checkpoint.restore()
         self.place = {"seed": fold.seed, "fold": fold.fold}
         self.network, self.steps = model, len(batches)
+        if self.history:
+            known = {*self.place, "epoch", *TIMES}
+            self.columns = [name for name in self.history[-1] if name not in known]
         self.progress.skip(len(self.history))
         if self.args.tensorboard and not distributed.rank():
             self.curves = Curves(self.args.output / "tensorboard" / fold.name, len(self.history))
@@ -200,13 +204,15 @@ class Session:
         refuse_divergence(epoch, row)
         gflops = matrix_product_gflops("float32", self.device, repeats=1)
         numbers = {name: plain(value) for name, value in row.items()}
-        self.columns = self.columns or list(numbers)
-        if list(numbers) != self.columns or not all(map(is_number, numbers.values())):
+        columns = [name for name in numbers if name not in TIMES]
+        self.columns = self.columns or columns
+        needed = ["train_seconds", "train_loss", *self.columns]
+        if columns != self.columns or not all(is_number(numbers.get(name)) for name in needed):
             raise UserError(
                 f"epoch {epoch}: the row of history.csv has {numbers}; every epoch's needs a "
-                f"number for each of {', '.join(self.columns)}, in this order"
+                f"number for each of {', '.join(dict.fromkeys(needed))}, in this order"
             )
-        times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
+        times = dict(zip(TIMES, (numbers.pop("train_seconds"), gflops), strict=True))
         self.history.append({**self.place, "epoch": epoch, **numbers, **times})
         cast(Checkpoint, self.checkpoint).save(self.history)
         self.progress.show(self.history[-1], self.steps)
@@ -214,7 +220,12 @@ class Session:
             self.curves.add(self.history[-1], self.network)
 
     def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
-        """Keep the record of a trained model; `predictions` are fields of `Run`."""
+        """Keep the record of a trained model; `predictions` are fields of `Run`.
+
+        Raises `DivergedError` if they are NaN or infinite.
+        """
+        if not all(torch.isfinite(values).all() for values in predictions.values()):
+            raise DivergedError("training diverged: its predictions are not finite; lower --lr")
         self.folder.finish(fold.name, record_of(fold, model, self.history, predictions))
         self.checkpoint = None
         if self.curves:
@@ -255,7 +266,8 @@ class Session:
 
 def plain(value: object) -> object:
     """A NumPy or torch scalar as a Python number, which a checkpoint can hold."""
-    return value.item() if isinstance(value, np.generic | Tensor) else value
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
+    return cast(Tensor, value).item() if single else value
 
 
 def is_number(value: object) -> bool:

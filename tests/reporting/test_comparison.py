@@ -36,7 +36,7 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
     assert text.count("data:image/png;base64,") == 2  # the curves, and the images
     assert fetches_nothing(text)
     first, other = (run_folder.read(folder) for folder in (quick_run, longer_run))
-    assert "by pair of the first 2 models" in outcome.out
+    assert "by the 2 pairs of models with the same seed and fold" in outcome.out
     for number in (0, 1):
         models = [part.probabilities[number].argmax(1) == first.labels for part in (first, other)]
         won, lost = (np.sum(a & ~b) for a, b in (models, models[::-1]))

@@ -96,7 +96,9 @@ def test_errors_by_stage(plots):
     lines = stages_tables.errors(plots).splitlines()
     (row,) = (line for line in lines if line.startswith("| metamyelocyte |"))
     assert row.startswith(f"| metamyelocyte | {images} | {1 / images:.1%} [")
-    assert row.endswith("| 100.0% | neutrophil 100% |")
+    assert row.endswith("| 100.0% | neutrophil 1.0 |")
+    assert "Accuracy on the 4 images from photographs of other sizes than 360 x 363" in lines[-1]
+    assert "`cnn-best` 1.000 [0.510, 1.000], against 0.989" in lines[-1]  # 1 of 23 of one class
     assert f"Accuracy {1 - 1 / len(labels):.4f}; " in lines[-1]
     assert "counted as right: 1.0000" in lines[-1]
 

@@ -179,8 +179,12 @@ def test_without_git_the_committed_results_tell_the_code(copy):
         json.dumps({"code": record | {"files": record["files"] | {"models.py": "0"}}})
     )
     assert defaults(copy)[2] == ["models.py"]  # a result of older code; but for report.py's list
-    (copy / "plots/code.json").write_text(json.dumps({"model_cnn.py": record["files"]}))
+    preset = {".config/cnn-paper.toml": provenance.committed_preset(".config/cnn-paper.toml")}
+    (copy / "plots/code.json").write_text(json.dumps({"model_cnn.py": record["files"], **preset}))
     assert defaults(copy)[::2] == ("cnn-paper", [])
+    edit(copy, ".config/cnn-paper.toml", "epochs = 5", "epochs = 6")
+    assert defaults(copy)[2] == [".config/cnn-paper.toml"]
+    edit(copy, ".config/cnn-paper.toml", "epochs = 6", "epochs = 5")
     edit(copy, "models.py", "kernel_size=3", "kernel_size=5")
     assert defaults(copy)[2] == ["models.py"]
 

@@ -109,6 +109,7 @@ def test_resumed_with_other_threads(run, stop_after, quick_run, tmp_path):
         (lambda epoch: {"grad_norm": 1.0} if epoch > 1 else {}, "grad_norm"),
         (lambda epoch: {"grad_norm": 1.0} if epoch == 1 else {}, "grad_norm"),
         (lambda epoch: {"grad_norm": [1.0, 2.0]}, "[1.0, 2.0]"),
+        (lambda epoch: {"grad_norm": torch.ones(2)}, "tensor([1., 1.])"),
     ],
 )
 def test_a_column_of_some_epochs_ends_training_at_once(fails, monkeypatch, tmp_path, extra, what):
@@ -116,6 +117,7 @@ def test_a_column_of_some_epochs_ends_training_at_once(fails, monkeypatch, tmp_p
     real, epochs = model_cnn.train_epoch, itertools.count(1)
     monkeypatch.setattr(model_cnn, "train_epoch", lambda *a: real(*a) | extra(next(epochs)))
     flags = ("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3)
-    line = fails("model_cnn.py", *flags, "--output", tmp_path)
-    assert what in line
-    assert "every epoch's needs a number for each of" in line
+    for again in ((), ("--resume",)):
+        line = fails("model_cnn.py", *flags, "--output", tmp_path, *again)
+        assert what in line
+        assert "every epoch's needs a number for each of train_seconds, train_loss" in line

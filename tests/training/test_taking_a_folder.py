@@ -114,6 +114,7 @@ def test_an_identity_that_is_none(fails, stopped, tmp_path, text):
     (tmp_path / "checkpoint" / "identity.json").write_text(text)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
     assert "identity.json: damaged" in line
+    assert "cannot be resumed: restore it, or pass --overwrite to start again" in line
 
 
 def test_results_whose_code_is_none(fails, whole, tmp_path):

@@ -32,8 +32,9 @@ def learning_curves(path: Path, history: list[dict], mark: str | None = None) ->
     for column in history[0]:
         if column not in USUAL_COLUMNS:
             quantities[column.replace("_", " ")] = {"": column}
+    quantities = {quantity: columns for quantity, columns in quantities.items() if columns}
     with page(path, 3.5 * len(quantities), 2.8, mark) as figure:
-        panels = figure.subplots(1, len(quantities))
+        panels = figure.subplots(1, len(quantities), squeeze=False)[0]
         for axes, (quantity, columns) in zip(panels, quantities.items(), strict=True):
             curves(axes, history, columns)
             axes.set(xlabel="epoch (line: mean of the runs, band: their range)", ylabel=quantity)
@@ -74,7 +75,7 @@ def confusion_matrix(
     """
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
-    most = max(float(errors.filled(0).max()), 1e-9)
+    most = float(errors.filled(0).max()) or 1.0
     side = max(4.6, 0.52 * len(names))
     with page(path, side + 0.6, side, mark) as figure:
         axes = figure.subplots()

@@ -8,7 +8,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar
 from bloodcells.reporting.tables.common import cell
 from bloodcells.tracking.code_hash import different
-from bloodcells.tracking.run_folder import SavedRun, named
+from bloodcells.tracking.run_folder import SavedRun, named, origin
 
 HEADS = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
 
@@ -49,7 +49,7 @@ def accuracies(run: SavedRun) -> list[str]:
         f"{run.folder.name}{leaks}",
         spread([row["val"]["accuracy"] for row in rows if row["val"]]),
         cell(run.metrics["test"]["accuracy"], 4),
-        str(len(rows)),
+        str(len(scored(run))),
         f"{np.median([row['train_seconds'] for row in rows]):.0f}",
     ]
 
@@ -77,7 +77,7 @@ def differences(runs: list[SavedRun]) -> list[str]:
     for run, code in zip(runs, codes, strict=True):
         if code["edited"]:
             edited = named(code["edited"])
-            lines.append(f"{run.folder.name}: edited since commit {code['commit']}: {edited}")
+            lines.append(f"{run.folder.name}: edited since {origin(code['commit'])}: {edited}")
     return lines
 
 
@@ -98,12 +98,24 @@ def paired_tests(first: SavedRun, other: SavedRun) -> tuple[str, list[dict]]:
     an ensemble.
     """
     one, two = first.probabilities.argmax(2), other.probabilities.argmax(2)
-    count = min(len(one), len(two))
-    of = "by pair of models"
-    if len(one) != len(two):
-        of = f"by pair of the first {count} models" if count > 1 else "the first model of each"
-    pairs = zip(one[:count], two[:count], strict=True)
-    return of, [mcnemar(first.labels, *models) for models in pairs]
+    count, of = min(len(one), len(two)), "by pair of models"
+    places, theirs = scored(first), scored(other)
+    pairs = [(n, theirs.index(place)) for n, place in enumerate(places) if place in theirs]
+    if not pairs:
+        pairs = [(n, n) for n in range(count)]
+        if len(one) != len(two):
+            of = f"by pair of the first {count} models" if count > 1 else "the first model of each"
+    elif not len(pairs) == len(one) == len(two):
+        of = f"by the {len(pairs)} pairs of models with the same seed and fold"
+        if len(pairs) == 1:
+            seed, fold = places[pairs[0][0]]
+            of = f"the models of seed {seed}" + ("" if fold is None else f", fold {fold}")
+    return of, [mcnemar(first.labels, one[n], two[m]) for n, m in pairs]
+
+
+def scored(run: SavedRun) -> list[tuple[int, int | None]]:
+    """Seed and fold of the models that were scored on the test split."""
+    return [(row["seed"], row["fold"]) for row in run.metrics["runs"] if row["test"] is not None]
 
 
 def by_class(first: SavedRun, other: SavedRun) -> list[str]:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES, read_table
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, wilson_interval
-from bloodcells.reporting.tables.common import cell, mark, read_run
+from bloodcells.reporting.tables.common import PAPER, cell, mark, read_run, read_study
 from bloodcells.tracking.run_folder import SavedRun
 
 RUN = "cnn-best"
+USUAL_SIZE = (360, 363)  # of nearly all photographs, in pixels
 STAGE_RUN = "cnn-stages"
 MATURATION = (  # in this order a granulocyte matures
     *("promyelocyte", "myelocyte", "metamyelocyte", "band neutrophil", "segmented neutrophil"),
@@ -58,13 +60,14 @@ def errors(plots: Path) -> str:
     run, rows = read_run(plots, RUN), stage_errors(plots)
     models, total = len(run.probabilities), sum(row["errors"] for row in rows)
     lines = [
-        "| stage | test images | error rate [95 % interval] | share of all errors | taken for |",
+        "| stage | test images | error rate [95 % interval] | share of all errors "
+        "| taken for, images a model |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
         low, high = wilson_interval(row["error"] * row["images"], row["images"])
         taken = ", ".join(
-            f"{name} {count / row['errors']:.0%}" for name, count in row["taken_for"].items()
+            f"{name} {count / models:.1f}" for name, count in row["taken_for"].items()
         )
         lines.append(
             f"| {row['stage']} | {row['images']} | {row['error']:.1%} [{low:.1%}, {high:.1%}] | "
@@ -72,7 +75,8 @@ def errors(plots: Path) -> str:
         )
     wrong = run.probabilities.argmax(2) != run.labels
     across = sum(row["taken_for"].get(NEIGHBOURS.get(row["stage"], ""), 0) for row in rows)
-    suspects = np.isin(np.arange(len(run.labels)), suspect_rows(plots))
+    listed, explained = suspects(plots)
+    suspect = np.isin(np.arange(len(run.labels)), listed)
     twins = np.array([one.twin for one in read_table()["test"]])
     return "\n".join(
         [
@@ -82,21 +86,47 @@ def errors(plots: Path) -> str:
             f"images]. Accuracy {1 - wrong.mean():.4f}; if metamyelocytes taken for neutrophils "
             "and band neutrophils taken for immature granulocytes, neighbours on one line of "
             f"maturation, counted as right: {1 - (wrong.sum() - across) / wrong.size:.4f}. The "
-            f"{suspects.sum()} test images with suspect labels make {share(wrong, suspects)} of "
+            f"{suspect.sum()} test images with suspect labels make {share(wrong, suspect)} of "
             f"the errors, the {twins.sum()} whose photograph is in the collection twice "
-            f"{share(wrong, twins)}.{mark(run.metrics)}",
+            f"{share(wrong, twins)}.{of_other_sizes(plots)}{mark(run.metrics, explained)}",
         ]
     )
 
 
-def suspect_rows(plots: Path) -> list[int]:
-    """The test images whose labels explain.py suspects. Raises `UserError`."""
-    path = plots / "explain" / "suspect_labels.csv"
+def suspects(plots: Path) -> tuple[list[int], dict]:
+    """The test images whose labels explain.py suspects, and its metrics. Raises `UserError`."""
+    folder, command = plots / "explain", "python explain.py --overwrite"
+    preset = load_preset(PRESETS / "explain.toml")
+    preset["released"] = Path(preset["released"]).name  # as explain.py notes it
+    metrics = read_study(folder / "metrics.json", preset, command)
+    path = folder / "suspect_labels.csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [int(row["index"]) for row in csv.DictReader(file) if row["split"] == "test"]
+            rows = [int(row["index"]) for row in csv.DictReader(file) if row["split"] == "test"]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read; run python explain.py --overwrite") from error
+        raise UserError(f"{path}: cannot be read; run {command}") from error
+    return rows, metrics
+
+
+def of_other_sizes(plots: Path) -> str:
+    """Sentences on the images whose photographs are not of the usual size; empty without any."""
+    runs = {f"`{RUN}`": read_run(plots, RUN), "the paper's CNN": read_run(plots, PAPER["CNN"])}
+    other = np.array([one.size != USUAL_SIZE for one in read_table()["test"]])
+    if not other.any():
+        return ""
+    parts = []
+    for name, run in runs.items():
+        right = (run.probabilities.argmax(2) == run.labels).mean(0)  # of the models, by image
+        rest = [right[~other & (run.labels == label)].mean() for label in run.labels[other]]
+        low, high = wilson_interval(right[other].sum(), int(other.sum()))
+        parts.append(
+            f"{name} {right[other].mean():.3f} [{low:.3f}, {high:.3f}], against {np.mean(rest):.3f}"
+        )
+    return (
+        f" Accuracy on the {other.sum()} images from photographs of other sizes than "
+        f"{USUAL_SIZE[0]} x {USUAL_SIZE[1]}, and on the others at the same class frequencies: "
+        f"{'; '.join(parts)}."
+    )
 
 
 def share(wrong: np.ndarray, images: np.ndarray) -> str:
@@ -118,14 +148,14 @@ def stages(plots: Path) -> str:
         f"| macro recall | {cell(test['recall_macro'], 4)} |",
         f"| macro AUC | {cell(test['auc_macro'], 4)} |",
         "",
-        "| stage | test images | precision | recall [95 % interval] | taken for |",
+        "| stage | test images | precision | recall [95 % interval] | taken for, images a model |",
         "|---|---|---|---|---|",
     ]
     for number, row in enumerate(metrics["test_per_class"]):
         wrong = predicted[:, run.labels == number]
         taken = np.bincount(wrong[wrong != number], minlength=len(STAGES))
         words = ", ".join(
-            f"{STAGES[n]} {taken[n] / taken.sum():.0%}"
+            f"{STAGES[n]} {taken[n] / len(predicted):.1f}"
             for n in np.argsort(-taken, kind="stable")[:3]
             if taken[n]
         )
