@@ -65,14 +65,7 @@ def explanation(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> st
     changes = {name: seen_against_unseen(run) for name, run in leaking.items()}
     leak = ", ".join(f"{name} {c:+.1f} [{a:+.1f}, {b:+.1f}]" for name, (c, a, b) in changes.items())
     shown = any(low > 0 for _, low, _ in changes.values())
-    verdict = (
-        ""
-        if shown
-        else (
-            " So these figures show no effect of the leak: other folds and more training images "
-            "can explain the differences."
-        )
-    )
+    verdict = "" if shown else " So no effect of the leak is shown."
     return (
         f"Honest: mean ± standard deviation over the models of {'/'.join(map(str, runs))} folds of "
         "train + validation, none trained on the test split [95 % bootstrap interval over test "
