@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import io
 import json
 import re
 import shutil
@@ -65,6 +66,11 @@ def test_images_that_cannot_be_classified():
         network.predict(np.array(3, np.uint8))
     with pytest.raises(ValueError, match="image 1: no stained cell found"):
         network.predict([Image.new("RGB", (28, 28)), Image.new("RGB", (300, 200), "white")])
+    content = io.BytesIO()
+    Image.effect_noise((300, 200), 50).save(content, "PNG")
+    cut = Image.open(io.BytesIO(content.getvalue()[:5000]))
+    with pytest.raises(ValueError, match="image 0: "):
+        network.predict([cut])
     with pytest.raises(ValueError, match="views"):
         hubconf.cellnet(views=2)
     with pytest.raises(ValueError, match="is missing"):

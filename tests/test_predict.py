@@ -243,7 +243,7 @@ def test_mistakes_are_one_line(fails, weights, twelve, tmp_path):
     assert "--names does nothing without --labelled or --classes" in line
     given = ("--weights", weights)
     assert "has no folder" in fails("predict.py", "-", "--labelled", *given)
-    for idle in (("--labelled",), ("--sets", "0.95"), ("--format", "csv")):
+    for idle in (("--labelled",), ("--sets", "0.95"), ("--format", "csv"), ("--batch-size", 7)):
         line = fails("predict.py", "--export", tmp_path / "a.onnx", *idle, *given)
         assert f"{idle[0]} does nothing with --export" in line
 

@@ -79,6 +79,7 @@ def test_wrong_flags(fails, script, flags, says):
         ("[training]\nepochs = 3", "unknown key 'training'"),
         ('data-root = "a\\u0000b"', "has a null character"),
         ("base = 'nothing'", "base nothing: no such file; the presets of .config/ are"),
+        ("batch-size = 3\nbatch_size = 4", "it has both 'batch_size' and 'batch-size', which are"),
         ("base = 'mine.toml'", "it is its own base"),
         ("base = './../cycle/mine.toml'", "it is its own base"),
     ],
@@ -106,6 +107,16 @@ def test_command_line_wins_over_preset_over_default(tmp_path):
     args = arguments.parse(training_parser(), flags)
     assert (args.epochs, args.batch_size, args.synthetic, args.folds) == (9, 32, True, 5)
     assert args.output == ROOT / "plots" / "mine-epochs-9-synthetic"
+
+
+def test_a_preset_may_spell_a_name_with_either_line(tmp_path, monkeypatch):
+    (tmp_path / "first.toml").write_text("base = 'cnn-paper'\nbatch_size = 64\nquiet = false")
+    (tmp_path / "second.toml").write_text("base = 'first.toml'\nbatch-size = 256")
+    monkeypatch.setattr(
+        sys, "argv", ["model_cnn.py", "--config", str(tmp_path / "second.toml"), "--synthetic"]
+    )
+    args = scripts.parse_cnn(str(ROOT / "model_cnn.py"))
+    assert (args.batch_size, args.quiet) == (256, False)
 
 
 def test_preset_over_its_base(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from written import change, fetches_nothing, metrics_of
 
-from bloodcells.reporting.tables.compare import recalls
+from bloodcells.reporting.tables.compare import paired_tests, recalls
 from bloodcells.tracking import run_folder
 
 
@@ -103,3 +103,14 @@ def test_settings_that_are_no_text(run, quick_run, tmp_path):
     outcome = run("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
     assert outcome.code == 0, outcome
     assert "lr: \\ud800 | 0.001" in outcome.out
+
+
+def test_only_models_that_were_scored_are_paired():
+    honest, leaking = (
+        run_folder.read(ROOT / "plots" / name) for name in ("cnn-paper", "cnn-paper-as-published")
+    )
+    of, (test,) = paired_tests(honest, leaking)
+    assert of == "the models of seed 0, fold 4"
+    answers = [part.argmax(1) for part in (honest.probabilities[4], leaking.probabilities[0])]
+    right = [answer == honest.labels for answer in answers]
+    assert test["only_first"] == (right[0] & ~right[1]).sum()

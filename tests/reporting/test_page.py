@@ -12,7 +12,7 @@ from written import change, fetches_nothing
 
 from bloodcells import ROOT
 from bloodcells.errors import UserError
-from bloodcells.reporting.html import caption
+from bloodcells.reporting.html import caption, inline
 from bloodcells.reporting.page import write_page
 from models import MODELS
 
@@ -73,6 +73,20 @@ def test_only_pictures_of_the_folder_itself_are_shown(plots, tmp_path):
     assert base64.b64encode(b"the secret").decode() not in text
     assert 'id="run-good"' in text
     assert ">picture; data" not in text
+
+
+def test_markdown_of_a_table_s_words():
+    assert inline("a `b*c`, *d*, [e f](g.md#h): 3 * 4 <i>") == (
+        "a <code>b*c</code>, <em>d</em>, e f: 3 * 4 &lt;i&gt;"
+    )
+
+
+def test_a_study_in_a_folder_of_its_own_is_no_unfinished_training(plots):
+    (plots / "mine").mkdir()
+    code = {"script": "ablation.py", "edited": [], "files": {}}
+    (plots / "mine" / "ablation.json").write_text(json.dumps({"code": code}))
+    left_out = write_page(plots, {}, plots / "report.html")
+    assert "mine: of ablation.py, no training experiment" in left_out
 
 
 def test_figures_say_what_they_show():
