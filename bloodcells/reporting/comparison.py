@@ -13,10 +13,12 @@ from bloodcells.reporting.figures import comparison as figures
 from bloodcells.reporting.results import dataset_of
 from bloodcells.reporting.tables.compare import (
     HEADS,
+    SPLITS,
     accuracies,
     differences,
     paired_tests,
     recalls,
+    splits,
 )
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
@@ -41,7 +43,9 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
         names=[run.folder.name for run in runs],
         scores={"caption": "Accuracy", "heads": HEADS, "rows": list(map(accuracies, runs))},
         classes=[classes(runs[0], other) for other in runs[1:]],
-        tests=[tests(runs[0], other) for other in runs[1:]],
+        tests=[
+            tests(runs[0], other, split) for other in runs[1:] for split in splits(runs[0], other)
+        ],
         differences=differences(list(runs)),
         figures=shown,
         missing=missing,
@@ -80,13 +84,13 @@ def classes(first: SavedRun, other: SavedRun) -> dict:
     return {"caption": "Recall by class, test split", "heads": heads, "rows": rows}
 
 
-def tests(first: SavedRun, other: SavedRun) -> dict:
-    """The table of McNemar's exact tests."""
-    of, found = paired_tests(first, other)
+def tests(first: SavedRun, other: SavedRun, split: str) -> dict:
+    """The table of McNemar's exact tests on a split."""
+    of, found = paired_tests(first, other, split)
     rows = [
         [str(number), str(test["only_first"]), str(test["only_second"]), f"{test['p']:.2g}"]
         for number, test in enumerate(found, start=1)
     ]
     names = (f"only {first.folder.name} right", f"only {other.folder.name} right")
-    caption = f"McNemar's exact test on the same test images, {of}"
+    caption = f"McNemar's exact test on the same {SPLITS[split]}, {of}"
     return {"caption": caption, "heads": ["pair", *names, "p"], "rows": rows}

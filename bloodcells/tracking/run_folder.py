@@ -41,6 +41,7 @@ class SavedRun:
     metrics: dict
     labels: np.ndarray  # int64 (N,)
     probabilities: np.ndarray  # float32 (models, N, classes)
+    held_out: tuple[np.ndarray, np.ndarray] | None = None  # the same, if all models share them
 
 
 def prepare(
@@ -191,7 +192,10 @@ def read(folder: Path) -> SavedRun:
     try:
         run = read_json(folder / "metrics.json")
         with np.load(regular(folder / "predictions.npz"), allow_pickle=False) as arrays:
-            saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"])
+            held_out = None
+            if "val_probabilities" in arrays:
+                held_out = arrays["val_labels"], arrays["val_probabilities"]
+            saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"], held_out)
         if saved.probabilities.ndim != 3 or not np.isfinite(saved.probabilities).all():
             raise ValueError("predictions.npz holds no probabilities")
         if missing := {"dataset", "model", "config", "test", "leaks_test_images"} - run.keys():

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from written import change, fetches_nothing, metrics_of
 
-from bloodcells.reporting.tables.compare import paired_tests, recalls
+from bloodcells.reporting.tables.compare import compare_runs, paired_tests, recalls
 from bloodcells.tracking import run_folder
 
 
@@ -109,8 +109,25 @@ def test_only_models_that_were_scored_are_paired():
     honest, leaking = (
         run_folder.read(ROOT / "plots" / name) for name in ("cnn-paper", "cnn-paper-as-published")
     )
-    of, (test,) = paired_tests(honest, leaking)
+    of, (test,) = paired_tests(honest, leaking, "test")
     assert of == "the models of seed 0, fold 4"
     answers = [part.argmax(1) for part in (honest.probabilities[4], leaking.probabilities[0])]
     right = [answer == honest.labels for answer in answers]
     assert test["only_first"] == (right[0] & ~right[1]).sum()
+
+
+def test_held_out_images_that_all_models_share_are_paired_for_choosing():
+    best, fast = (run_folder.read(ROOT / "plots" / name) for name in ("cnn-best", "cnn-fast-60"))
+    with (
+        np.load(best.folder / "predictions.npz") as one,
+        np.load(fast.folder / "predictions.npz") as two,
+    ):
+        right = [
+            saved["val_probabilities"].argmax(2) == saved["val_labels"] for saved in (one, two)
+        ]
+    lines = compare_runs([best, fast]).splitlines()
+    names = "by pair of models, only cnn-best : only cnn-fast-60 right"
+    at = lines.index(f"on the same held-out images, for choosing, {names}")
+    for line, ours, theirs in zip(lines[at + 1 :], *right, strict=False):
+        assert line.startswith(f"  {np.sum(ours & ~theirs)} : {np.sum(theirs & ~ours)}, p = ")
+    assert lines.index(f"on the same test images, for reporting, {names}") == at + 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from bloodcells.errors import UserError
@@ -10,6 +12,7 @@ from bloodcells.reporting.tables.common import cell
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
+SPLITS = {"val": "held-out images, for choosing", "test": "test images, for reporting"}
 HEADS = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
 
 
@@ -82,24 +85,34 @@ def differences(runs: list[SavedRun]) -> list[str]:
 
 
 def paired(first: SavedRun, other: SavedRun) -> list[str]:
-    """`paired_tests` as text."""
-    of, tests = paired_tests(first, other)
-    names = f"only {first.folder.name} : only {other.folder.name} right"
-    lines = [f"on the same test images, {of}, {names}"]
-    return lines + [
-        f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}" for test in tests
-    ]
+    """`paired_tests` as text, of each split that both have."""
+    lines = []
+    for split in splits(first, other):
+        of, tests = paired_tests(first, other, split)
+        names = f"only {first.folder.name} : only {other.folder.name} right"
+        lines.append(f"on the same {SPLITS[split]}, {of}, {names}")
+        lines += [
+            f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}" for test in tests
+        ]
+    return lines
 
 
-def paired_tests(first: SavedRun, other: SavedRun) -> tuple[str, list[dict]]:
-    """What is paired, in words, and McNemar's exact test of each pair, on the same test images.
+def splits(first: SavedRun, other: SavedRun) -> list[str]:
+    """The splits on which two experiments can be paired: all models share the images."""
+    one, two = first.held_out, other.held_out
+    shared = one is not None and two is not None and np.array_equal(one[0], two[0])
+    return ["val"] * shared + ["test"]
 
-    Model by model, as far as both experiments have models: the mean of several would gain by being
-    an ensemble.
+
+def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict]]:
+    """What is paired, in words, and McNemar's exact test of each pair, on the same images.
+
+    Model by model, those of the same seed and fold if there are any: the mean of several would
+    gain by being an ensemble.
     """
-    one, two = first.probabilities.argmax(2), other.probabilities.argmax(2)
+    (labels, one), (_, two) = answers(first, split), answers(other, split)
     count, of = min(len(one), len(two)), "by pair of models"
-    places, theirs = scored(first), scored(other)
+    places, theirs = scored(first, split), scored(other, split)
     pairs = [(n, theirs.index(place)) for n, place in enumerate(places) if place in theirs]
     if not pairs:
         pairs = [(n, n) for n in range(count)]
@@ -110,12 +123,20 @@ def paired_tests(first: SavedRun, other: SavedRun) -> tuple[str, list[dict]]:
         if len(pairs) == 1:
             seed, fold = places[pairs[0][0]]
             of = f"the models of seed {seed}" + ("" if fold is None else f", fold {fold}")
-    return of, [mcnemar(first.labels, one[n], two[m]) for n, m in pairs]
+    return of, [mcnemar(labels, one[n], two[m]) for n, m in pairs]
 
 
-def scored(run: SavedRun) -> list[tuple[int, int | None]]:
-    """Seed and fold of the models that were scored on the test split."""
-    return [(row["seed"], row["fold"]) for row in run.metrics["runs"] if row["test"] is not None]
+def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of a split, (N,), and the classes that the models predict, (models, N)."""
+    labels, probabilities = run.labels, run.probabilities
+    if split == "val":
+        labels, probabilities = cast(tuple[np.ndarray, np.ndarray], run.held_out)
+    return labels, probabilities.argmax(2)
+
+
+def scored(run: SavedRun, split: str = "test") -> list[tuple[int, int | None]]:
+    """Seed and fold of the models that were scored on a split."""
+    return [(row["seed"], row["fold"]) for row in run.metrics["runs"] if row[split] is not None]
 
 
 def by_class(first: SavedRun, other: SavedRun) -> list[str]:
@@ -126,7 +147,8 @@ def by_class(first: SavedRun, other: SavedRun) -> list[str]:
         for name, before, after in rows
         if round(before, 3) != round(after, 3)
     ]
-    return [f"recall by class, {first.folder.name} -> {other.folder.name}"] * bool(lines) + lines
+    names = f"{first.folder.name} -> {other.folder.name}"
+    return [f"recall by class on test images, {names}"] * bool(lines) + lines
 
 
 def recalls(first: SavedRun, other: SavedRun) -> list[tuple[str, float, float]]:
