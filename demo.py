@@ -42,7 +42,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
 from bloodcells.inference.classifier import Released, load_classifier
-from bloodcells.inference.output import Prediction, as_csv, png
+from bloodcells.inference.output import Prediction, as_csv, in_base64
 from bloodcells.training.device import choose_device
 from predict import classify
 
@@ -123,8 +123,9 @@ def make_page(gradio: Any, model: Released, args: Namespace, uploads: Path) -> A
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
         gradio.Markdown(
             f"# {TITLE}\nDrop images of single stained blood cells, at most {MOST_IMAGES} at once. "
-            "The cell is found and cut out, which hides its size: of images that are not of 28 "
-            "pixels, platelets and most erythroblasts are misread. **Not for clinical use.**"
+            "If an image has none of the sizes of the data set or MedMNIST, the cell is found and "
+            "cut out; platelets and most erythroblasts are then misread, as the size that they "
+            "are known by is lost. **Not for clinical use.**"
         )
         files = gradio.File(
             label="Images",
@@ -208,7 +209,7 @@ def maps(model: Released, predictions: Sequence[Prediction]) -> list[str]:
     support = support / support.amax((2, 3), keepdim=True).clamp_min(1e-9)
     alpha = 0.7 * support.permute(0, 2, 3, 1).cpu().numpy()
     marked = pixels * (1 - alpha) + np.array([255, 140, 0]) * alpha
-    return [png(one) for one in marked.astype(np.uint8)]
+    return [in_base64(one) for one in marked.astype(np.uint8)]
 
 
 if __name__ == "__main__":

@@ -121,11 +121,11 @@ class ReleasedNetwork(nn.Module):
                 raise ValueError(f"image {number} is no PIL image; stack arrays into one array")
             try:
                 upright = user_images.to_rgb(ImageOps.exif_transpose(image))
-                one, other = preparation.prepare(upright, self.size, "auto")
+                one = preparation.prepare(upright, self.size, "auto")
             except (preparation.BadImageError, OSError, SyntaxError) as error:  # Pillow's, lazily
                 raise ValueError(f"image {number}: {error}") from error
-            pixels[number] = one
-            foreign.append(other)
+            pixels[number] = one.pixels
+            foreign.append(one.foreign)
         return pixels, np.array(foreign, bool)
 
 

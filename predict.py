@@ -7,9 +7,9 @@
 
 Takes PNG, JPEG, TIFF, BMP and GIF files, .npy and .npz arrays, folders, globs, and - for one image
 on standard input. Photographs of the data set's own sizes are cropped and resized as the training
-images were; in other images the stained cell is found and framed alike. Predictions go to standard
-output; the report of --labelled, the count of --detect and messages go to standard error. Exit code
-1: some image could not be used. Not for clinical use.
+images were, and squares of MedMNIST's sizes are resized; in other images the stained cell is found
+and framed alike. Predictions go to standard output; the report of --labelled, the count of --detect
+and messages go to standard error. Exit code 1: some image could not be used. Not for clinical use.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -18,7 +18,6 @@ from bloodcells.cli.tools import parse_predict
 if __name__ == "__main__":
     run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
 
-import io
 import itertools
 import os
 import sys
@@ -30,7 +29,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from bloodcells.cli.endings import printable
@@ -54,6 +52,7 @@ class Tally:
     images: int = 0
     unlike: int = 0
     foreign: int = 0
+    whole: int = 0
     refused: int = 0
     adaptation: Adaptation | None = None
     counts: Counter[str] = field(default_factory=Counter)  # of the labels given
@@ -141,6 +140,7 @@ def usable(images: Iterable[UserImage], tally: Tally) -> Iterator[UserImage]:
         if image.problem:
             tally.refused += 1
         else:
+            tally.whole += image.whole
             yield image
 
 
@@ -180,7 +180,8 @@ def classify(
         for image, values, distance in zip(batch, *results, strict=True):
             if args.save_crops is not None:
                 name = f"{next(numbers):06}-{Path(image.name).stem[:60]}.png"
-                save_crop(args.save_crops / name, image)
+                picture = output.png(cast(np.ndarray, image.pixels))  # not durable: may be many
+                write_whole(args.save_crops / name, picture, durable=False)
             yield prediction(image, values.tolist(), distance, model, labels, args)
 
 
@@ -211,13 +212,6 @@ def prediction(
         file=image.file,
         square=image.square,
     )
-
-
-def save_crop(path: Path, image: UserImage) -> None:
-    """Save what the network sees of an image. Raises `UserError`."""
-    content = io.BytesIO()
-    Image.fromarray(cast(np.ndarray, image.pixels)).save(content, "PNG")
-    write_whole(path, content.getvalue(), durable=False)  # there may be many
 
 
 def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Prediction]:
@@ -263,6 +257,11 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
         tell(
             f"{tally.foreign} of {tally.images} {ones} are not of the data set's kind: their "
             "classes are taken as equally frequent, and calibration and sets promise nothing there"
+        )
+    if tally.whole:
+        tell(
+            f"{tally.whole} of {tally.images} images have a size of MedMNIST's, so they were taken "
+            "whole; if they are not MedMNIST's, try --frame cell"
         )
     if tally.unlike:
         tell(

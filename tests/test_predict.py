@@ -188,6 +188,13 @@ def test_foreign_images_have_equally_frequent_classes(predict, twelve, tmp_path)
     assert "not of the data set's kind" not in predict(file).err
 
 
+def test_images_taken_whole_for_their_size_are_counted(predict, tmp_path):
+    field((128, 128), (80, 70, 15)).save(tmp_path / "a.png")
+    field((129, 129), (80, 70, 15)).save(tmp_path / "b.png")
+    assert "1 of 2 images have a size of MedMNIST's" in predict(*tmp_path.glob("*.png")).err
+    assert "MedMNIST" not in predict(*tmp_path.glob("*.png"), "--frame", "cell").err
+
+
 def test_a_cell_is_found_and_shown(predict, fails, weights, tmp_path):
     photographs = [tmp_path / "blank.png", tmp_path / "field.png"]
     field((300, 200)).save(photographs[0])

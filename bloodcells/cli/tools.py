@@ -92,10 +92,11 @@ def add_image_flags(parser: Parser) -> None:
     """Add the flags that say what of an image is kept."""
     parser.add_argument(
         "--frame",
-        choices=("auto", "centre", "none"),
+        choices=("auto", "cell", "centre", "none"),
         default="auto",
-        help="auto: find the cell and cut it as the training images show theirs, the data set's "
-        "own photographs by their size; centre: the middle square; none: the whole image",
+        help="cell: find the cell and cut it as the training images show theirs; auto: the same, "
+        "but the data set's own photographs as the data set cuts them, and squares of 28, 64, 128 "
+        "or 224 pixels, as MedMNIST's are, whole; centre: the middle square; none: the whole image",
     )
     parser.add_argument(
         "--crop",

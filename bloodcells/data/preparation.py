@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image
 
+from bloodcells.cli.arguments import SIZES
 from bloodcells.data.framing import cut, find_cell
 from bloodcells.data.official_chain import (
     KEPT,
@@ -15,22 +18,31 @@ from bloodcells.data.official_chain import (
     middle,
 )
 
+# as a cell framed by its nucleus loses its size, by which platelets and erythroblasts are known
+MEDMNIST = {(side, side) for side in SIZES}
 
-def prepare(image: Image.Image, size: int, frame: str) -> tuple[np.ndarray, bool]:
-    """Prepare an RGB image as uint8 (size, size, 3), by the steps that made the official images.
 
-    Also returned is whether it is foreign: neither given in the final size nor a photograph of the
-    data set's sizes that is cut as the data set cuts it.
+class Prepared(NamedTuple):
+    """An image as the network takes it."""
+
+    pixels: np.ndarray  # uint8 (size, size, 3)
+    foreign: bool  # neither given in this size nor the data set's photograph, cut as it cuts them
+    whole: bool = False  # kept whole for its size alone
+
+
+def prepare(image: Image.Image, size: int, frame: str) -> Prepared:
+    """Prepare an RGB image by the steps that made the official images.
 
     `frame` says what part is kept. "auto": of a photograph whose size is one of the data set's,
-    the part that the data set keeps; of any other image, the square that frames the cell.
-    "centre": the middle square. "none": the whole image, padded to a square with its border's
-    colour. A number: the middle square with that side, in pixels, cut before all else. An image
-    that then has the final size is left unchanged. Raises `BadImageError` if the shorter side is
-    under half the final size, if the image is smaller than the number, or if no cell is found.
+    the part that the data set keeps; a square of one of MedMNIST's sizes as a whole; of any other
+    image, the square that frames the cell. "cell": that square of every image. "centre": the middle
+    square. "none": the whole image, padded to a square with its border's colour. A number: the
+    middle square with that side, in pixels, cut before all else. An image that then has the final
+    size is left unchanged. Raises `BadImageError` if the shorter side is under half the final size,
+    if the image is smaller than the number, or if no cell is found.
     """
     if image.size == (size, size) and (not frame.isdigit() or frame == str(size)):
-        return np.asarray(image), False
+        return Prepared(np.asarray(image), foreign=False)
     photograph = bool({image.size, image.size[::-1]} & PHOTOGRAPHS)
     if photograph and frame == "auto":
         frame = str(KEPT)
@@ -38,13 +50,14 @@ def prepare(image: Image.Image, size: int, frame: str) -> tuple[np.ndarray, bool
     if frame.isdigit():
         image = middle(image, int(frame))
     if image.size == (size, size):
-        return np.asarray(image), foreign
+        return Prepared(np.asarray(image), foreign)
     if min(image.size) < size / 2:
         raise BadImageError(f"{image.width} x {image.height} pixels: too few to recognise a cell")
-    if frame == "auto":
+    whole = frame == "auto" and image.size in MEDMNIST
+    if frame in ("auto", "cell") and not whole:
         if (square := find_cell(image)) is None:
             raise BadImageError("no stained cell found; --frame none takes the whole image")
         image = cut(image, square)
     elif frame == "centre":
         image = middle(image, min(image.size))
-    return np.asarray(compressed(fit(image, size))), foreign
+    return Prepared(np.asarray(compressed(fit(image, size))), foreign, whole)

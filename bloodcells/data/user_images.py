@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bloodcells.data.framing import Square, cut, find_cells
-from bloodcells.data.preparation import BadImageError, prepare
+from bloodcells.data.preparation import BadImageError, Prepared, prepare
 from bloodcells.data.user_arrays import arrays_of, full_scale, to_bytes, to_stack
 from bloodcells.errors import UserError
 
@@ -40,6 +40,7 @@ class UserImage:
     problem: str | None = None  # why there are no pixels
     square: Square | None = None  # where it was found in a field of view
     foreign: bool = False  # not of the data set's kind, by `preparation.prepare`
+    whole: bool = False  # kept whole for its size alone, by `preparation.prepare`
 
 
 def find(arguments: list[str]) -> list[str]:
@@ -129,8 +130,8 @@ def read_file(name: str, size: int, frame: str) -> Iterator[UserImage]:
         if frame == "detect":
             yield from detect(name, image, size)
         else:
-            pixels, foreign = prepare(image, size, frame)
-            yield UserImage(name, name, pixels, note, foreign=foreign)
+            prepared = prepare(image, size, frame)
+            yield UserImage(name, name, note=note, **prepared._asdict())
     except BadImageError as error:
         yield UserImage(name, name, problem=str(error))
 
@@ -143,7 +144,7 @@ def detect(name: str, image: Image.Image, size: int) -> Iterator[UserImage]:
     for number, square in enumerate(squares, start=1):
         one = f"{name}#{number}"
         try:
-            pixels, _ = prepare(cut(image, square), size, "none")
+            pixels = prepare(cut(image, square), size, "none").pixels
             yield UserImage(name, one, pixels, square=square, foreign=True)
         except BadImageError as error:
             yield UserImage(name, one, problem=str(error), square=square)
@@ -222,13 +223,13 @@ def read_arrays(name: str, size: int, frame: str) -> Iterator[UserImage]:
         for number, pixels in enumerate(stack):
             one = f"{label}[{number}]"
             try:
-                prepared, foreign = prepare_array(pixels, full, size, frame)
-                yield UserImage(name, one, prepared, foreign=foreign)
+                prepared = prepare_array(pixels, full, size, frame)
+                yield UserImage(name, one, **prepared._asdict())
             except BadImageError as error:
                 yield UserImage(name, one, problem=str(error))
 
 
-def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> tuple[np.ndarray, bool]:
+def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> Prepared:
     """`prepare` for one image of an array, (H, W, C). Raises `BadImageError`."""
     height, width, channels = pixels.shape
     if height * width > MOST_PIXELS:

@@ -65,14 +65,19 @@ class Prediction:
     @property
     def picture(self) -> str:
         """The pixels as a PNG in base64."""
-        return png(self.pixels)
+        return in_base64(self.pixels)
 
 
-def png(pixels: np.ndarray) -> str:
-    """An image, uint8 (H, W, 3), as a PNG in base64."""
+def png(pixels: np.ndarray) -> bytes:
+    """An image, uint8 (H, W, 3), as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
+
+
+def in_base64(pixels: np.ndarray) -> str:
+    """An image, uint8 (H, W, 3), as a PNG in base64, for a page."""
+    return base64.b64encode(png(pixels)).decode()
 
 
 def as_table(predictions: Iterable[Prediction]) -> Iterator[str]:
