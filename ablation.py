@@ -12,7 +12,7 @@ test split is never read. Writes ablation.json and a figure.
 """
 
 from bloodcells.cli.arguments import run_script
-from bloodcells.cli.scripts import parse_ablation
+from bloodcells.cli.studies import parse_ablation
 
 if __name__ == "__main__":
     run_script(parse_ablation, __file__)  # answers --help and wrong flags before torch loads

@@ -11,7 +11,7 @@ metrics.json, suspect_labels.csv and three figures.
 """
 
 from bloodcells.cli.arguments import run_script
-from bloodcells.cli.scripts import parse_explain
+from bloodcells.cli.studies import parse_explain
 
 if __name__ == "__main__":
     run_script(parse_explain, __file__)  # answers --help and wrong flags before torch loads

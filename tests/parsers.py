@@ -1,12 +1,13 @@
 """The parser of each script, to try command lines without running them."""
 
-from bloodcells.cli import scripts, tools
+from bloodcells.cli import scripts, studies, tools
 
 PARSERS = {
     "model_baseline.py": scripts.parse_baseline,
     "model_cnn.py": scripts.parse_cnn,
-    "ablation.py": scripts.parse_ablation,
-    "explain.py": scripts.parse_explain,
+    "ablation.py": studies.parse_ablation,
+    "explain.py": studies.parse_explain,
+    "batch_effect.py": studies.parse_batch_effect,
     "model_parameter_tuning.py": scripts.parse_search,
     "data_visualization.py": scripts.parse_data,
     "bench.py": scripts.parse_bench,

@@ -57,61 +57,6 @@ def parse_cnn(script: str) -> Namespace:
     return parse(parser)
 
 
-def parse_ablation(script: str) -> Namespace:
-    """The command line of ablation.py."""
-    parser = make_parser(script, preset="ablation")
-    add_training_flags(parser)
-    add_work_flags(parser, spread=False)
-    add_recipe_flags(parser)
-    add_network_flags(parser)
-    parser.add_argument(
-        "--replicates",
-        type=whole_number(2, 20),
-        default=3,
-        help="number of folds to use, out of --folds",
-    )
-    parser.add_argument(
-        "--only", metavar="VARIANT", help="train only this variant and the whole recipe"
-    )
-    add_elsewhere_flag(parser)
-    parser.hide(["save_weights"], "in an ablation")
-    args = parse(parser)
-    if args.protocol != "cross-validation":
-        raise UserError(f"--protocol {args.protocol}: the ablation needs cross-validation")
-    if args.elsewhere and not args.domain_randomisation:
-        raise UserError("--elsewhere does nothing without --domain-randomisation")
-    if args.elsewhere and args.labels != "classes":
-        raise UserError("--elsewhere: its folders name classes; not allowed with --labels stages")
-    if args.overwrite:
-        keep_scores(args.output / "ablation.json", args.elsewhere)
-    if args.replicates > args.folds:
-        raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")
-    return args
-
-
-def parse_explain(script: str) -> Namespace:
-    """The command line of explain.py."""
-    parser = make_parser(script, preset="explain")
-    add_training_flags(parser)
-    add_work_flags(parser, spread=False)
-    add_recipe_flags(parser)
-    add_network_flags(parser)
-    parser.add_argument(
-        "--released",
-        type=location,
-        default=Path("weights/cnn-robust.safetensors"),
-        metavar="FILE",
-        help="released weights to examine",
-    )
-    parser.hide(["save_weights"], "here: the models are not kept")
-    args = parse(parser)
-    if args.protocol != "cross-validation":
-        raise UserError(f"--protocol {args.protocol}: only cross-validation holds out every image")
-    if args.labels != "classes":
-        raise UserError(f"--labels {args.labels}: the released network names classes")
-    return args
-
-
 def search_parser(script: str, preset: str = "tuning") -> Parser:
     """The parser of model_parameter_tuning.py; a preset's table [space] lists what to vary."""
     parser = make_parser(script, preset)

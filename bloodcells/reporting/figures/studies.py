@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, page
+from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, ORANGE, page
 
 ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
 
@@ -29,6 +29,32 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
         axes.set_yticks(places, [row["name"] for row in changed])
         axes.set_xlabel("change of held-out accuracy in points")
         figure.supxlabel("bar: mean, dots: folds", size=7)
+
+
+def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
+    """Recall of each class: of the first batch, and of the second without and with others of it."""
+    shown = {
+        "first_batch": ("first batch, test split", GREY, "o"),
+        "new_without": ("second batch, left out of training", ORANGE, "D"),
+        "new_with": ("second batch, others of it trained on", BLUE, "s"),
+    }
+    with page(path, 6, 1.5 + 0.36 * len(rows), mark) as figure:
+        axes = figure.subplots()
+        places = np.arange(len(rows))[::-1, None]
+        for offset, (key, (words, colour, marker)) in zip(
+            (0.25, 0, -0.25), shown.items(), strict=True
+        ):
+            values = 100 * np.array([row[key] for row in rows])
+            at = np.broadcast_to(places + offset, values.shape)
+            axes.plot(values, at, ".", color=colour, ms=3)
+            axes.plot(values.mean(1), at[:, 0], marker, color=colour, alpha=0.6, label=words)
+        names = [
+            f"{row['class']} ({row['images']['first']}, {row['images']['new']})" for row in rows
+        ]
+        axes.set_yticks(places[:, 0], names)
+        axes.set_xlabel("recall, %; large: mean, dots: seeds")
+        axes.set_ylabel("class (images of the first, of the second batch)", size=7)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=7)
 
 
 def stage_errors(path: Path, rows: list[dict]) -> None:

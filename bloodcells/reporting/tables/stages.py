@@ -11,12 +11,12 @@ from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES, read_table
 from bloodcells.errors import UserError
+from bloodcells.evaluation.batch_effect import USUAL_SIZE
 from bloodcells.evaluation.metrics import mcnemar, wilson_interval
 from bloodcells.reporting.tables.common import PAPER, cell, mark, read_run, read_study
 from bloodcells.tracking.run_folder import SavedRun
 
 RUN = "cnn-best"
-USUAL_SIZE = (360, 363)  # of nearly all photographs, in pixels
 STAGE_RUN = "cnn-stages"
 MATURATION = (  # in this order a granulocyte matures
     *("promyelocyte", "myelocyte", "metamyelocyte", "band neutrophil", "segmented neutrophil"),
