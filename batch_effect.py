@@ -7,7 +7,8 @@
 453 of the images are of a second batch, with another background (docs/data.md). For each seed one
 model is trained without them, and one with as many images of each class, some of the first batch
 replaced by the second's. Scored are the test split and the second batch, without what was trained
-on. Writes metrics.json, batch_predictions.npz and a figure. Nothing is chosen on these scores.
+on. The replaced images are the same for every seed. Writes metrics.json, batch_predictions.npz and
+a figure. Nothing is chosen on these scores.
 """
 
 from bloodcells.cli.arguments import run_script

@@ -25,6 +25,7 @@ from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset
 from bloodcells.data.duplicates import audit, captioned_pairs
 from bloodcells.data.photographs import CLASS_OF, Photograph, read_table
+from bloodcells.evaluation.batch_effect import second_batch
 from bloodcells.reporting.figures import data as figures
 from bloodcells.tracking import run_folder
 
@@ -49,10 +50,12 @@ def main() -> None:
         if sources:
             run_folder.write_csv(folder / "stage_counts.csv", stage_counts(sources))
             draw_stages(folder, args, dataset, sources)
+            draw_batches(folder, args, dataset)
         run_folder.write_json(folder / "audit.json", found)
         draw(folder, args, dataset, found)
 
     optional = ["montage_[0-9]*", "stage_counts.csv", "stage_examples", "stage_distribution"]
+    optional.append("batch_examples")
     run_folder.write(args.output, fill, last="audit.json", stale=optional)
     for name, count in found["summary"].items():
         print(f"  {name.replace('_', ' '):40} {count:5}")
@@ -110,6 +113,17 @@ def draw_stages(
     shares = {split: counts / counts.sum() for split, counts in zip(sources, columns, strict=True)}
     names = [name.replace(" (no stage)", ", ?") for name in CLASS_OF]
     figures.split_distribution(folder / f"stage_distribution.{suffix}", shares, names)
+
+
+def draw_batches(folder: Path, args: Namespace, dataset: Dataset) -> None:
+    """Draw examples of the two batches side by side into `folder`."""
+    train, second = dataset.train, second_batch(dataset)[: len(dataset.train)]
+    batches: dict[str, dict[str, np.ndarray]] = {"first batch": {}, "second batch": {}}
+    for label in np.unique(train.labels[second]):
+        for name, rows in zip(batches, (~second, second), strict=True):
+            cells = train.images[rows & (train.labels == label)]
+            batches[name][CLASS_NAMES[label]] = cells[: (args.examples + 1) // 2]
+    figures.batch_examples(folder / f"batch_examples.{args.figure_format}", batches)
 
 
 if __name__ == "__main__":

@@ -185,10 +185,11 @@ def delete(names: Sequence[str], uploads: Path) -> None:
 
 
 def renamed(image: UserImage) -> UserImage:
-    """The image named by its file alone, without the folder of uploads."""
+    """The image named by its file alone, without the folder of uploads; notes if it is whole."""
     twice = "gone: dropped twice at the same time; drop it again"
     problem = twice if image.problem == user_images.GONE else image.problem
-    return replace(image, name=Path(image.name).name, problem=problem)
+    note = "has a size of MedMNIST's, so it was taken whole" if image.whole else image.note
+    return replace(image, name=Path(image.name).name, problem=problem, note=note)
 
 
 def maps(model: Released, predictions: Sequence[Prediction]) -> list[str]:

@@ -84,13 +84,15 @@ class ReleasedNetwork(nn.Module):
         probabilities: Tensor = self.classifier(images)[0]
         return probabilities
 
-    def predict(self, images: Sequence[Image.Image] | np.ndarray | Tensor) -> Tensor:
+    def predict(
+        self, images: Sequence[Image.Image] | np.ndarray | Tensor, frame: str = "auto"
+    ) -> Tensor:
         """The probabilities of images, float32 (N, classes), on the CPU.
 
-        A list of PIL images, of any size: they are turned and framed as `predict.py` does, and for
-        an image that is not of the data set's kind all classes count as equally frequent. Or an
-        array, uint8 (N, size, size, 3). Raises `ValueError` for any other input, and for an image
-        in which no cell is found.
+        A list of PIL images, of any size: they are turned, and framed as by `predict.py --frame`,
+        and for an image that is not of the data set's kind all classes count as equally frequent.
+        Or an array, uint8 (N, size, size, 3). Raises `ValueError` for any other input or frame, and
+        for an image in which no cell is found.
         """
         if isinstance(images, np.ndarray | Tensor):
             if images.dtype not in (np.uint8, torch.uint8):
@@ -98,7 +100,7 @@ class ReleasedNetwork(nn.Module):
             pixels = np.array(images.cpu() if isinstance(images, Tensor) else images)  # a copy
             foreign = np.zeros(pixels.shape[:1], bool)
         else:
-            pixels, foreign = self.prepared(images)
+            pixels, foreign = self.prepared(images, frame)
         if pixels.shape[1:] != (self.size, self.size, 3):
             raise ValueError(
                 f"images are of shape {pixels.shape}, not (N, {self.size}, {self.size}, 3)"
@@ -109,10 +111,12 @@ class ReleasedNetwork(nn.Module):
         probabilities, _ = self.model.predict(pixels, foreign, batch_size=128)
         return torch.from_numpy(probabilities).float()
 
-    def prepared(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+    def prepared(self, images: Sequence[Image.Image], frame: str) -> tuple[np.ndarray, np.ndarray]:
         """The images' pixels, uint8 (N, size, size, 3), and which are foreign, bool (N,)."""
         if not isinstance(images, Sequence):
             raise ValueError("images are neither a list nor an array")
+        if frame not in ("auto", "cell", "centre", "none"):
+            raise ValueError(f"no frame {frame!r}: it is auto, cell, centre or none")
         preparation = _own("bloodcells.data.preparation")
         user_images = _own("bloodcells.data.user_images")
         pixels, foreign = np.empty((len(images), self.size, self.size, 3), np.uint8), []
@@ -121,7 +125,7 @@ class ReleasedNetwork(nn.Module):
                 raise ValueError(f"image {number} is no PIL image; stack arrays into one array")
             try:
                 upright = user_images.to_rgb(ImageOps.exif_transpose(image))
-                one = preparation.prepare(upright, self.size, "auto")
+                one = preparation.prepare(upright, self.size, frame)
             except (preparation.BadImageError, OSError, SyntaxError) as error:  # Pillow's, lazily
                 raise ValueError(f"image {number}: {error}") from error
             pixels[number] = one.pixels

@@ -34,7 +34,7 @@ from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import UNFIT, Block, write_page
 from bloodcells.reporting.results import draw_again
-from bloodcells.reporting.tables import elsewhere, release, search, stages, studies
+from bloodcells.reporting.tables import batch_effect, elsewhere, release, search, stages, studies
 from bloodcells.reporting.tables.compare import compare_runs
 from bloodcells.reporting.tables.headline import headline
 from bloodcells.reporting.tables.paper import paper_table
@@ -55,6 +55,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
     },
     "docs/other-laboratories.md": {
         "elsewhere": elsewhere.elsewhere,
+        "batch-effect": batch_effect.batch_effect,
         "ablation-robust": elsewhere.ablation,
     },
     "docs/search.md": {"search": search.search},

@@ -12,7 +12,7 @@ import report
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES, Photograph
-from bloodcells.reporting.tables import common, studies
+from bloodcells.reporting.tables import batch_effect, common, studies
 from bloodcells.reporting.tables import stages as stages_tables
 from bloodcells.reporting.tables.common import PAPER
 from bloodcells.tracking import run_folder
@@ -51,7 +51,8 @@ def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False, "name": "BloodMNIST"}, config=config)
-    for name in ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust"):
+    studies_there = ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust")
+    for name in (*studies_there, *batch_effect.STUDIES):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     (tmp_path / "plots" / "explain").mkdir()
     suspects = (

@@ -94,6 +94,7 @@ def test_released_weights_are_right_about_real_cells(run, real_dataset, tmp_path
     accuracy = np.mean(answers == real_dataset.test.labels)
     measured = metrics_of(ROOT / "plots" / "release")
     assert accuracy == pytest.approx(measured["released"]["accuracy"]["1"], abs=0.001)
+    assert outcome.code == 0
 
 
 def test_released_weights_are_right_about_enlarged_cells(run, real_dataset, tmp_path):

@@ -73,6 +73,9 @@ def test_few_images_and_none(model, uploads):
     assert page.count("<li>") == 1
     assert "Differential count" not in page
     assert "<li>" not in demo.answer([], model, ARGS, uploads)
+    Image.fromarray(CELLS[0]).resize((64, 64)).save(uploads / "64.png")
+    page = demo.answer([str(uploads / "64.png")], model, ARGS, uploads)
+    assert "64.png: has a size of MedMNIST" in re.sub(r"<.*?>", "", page)
     example = demo.EXAMPLES / "monocyte.png"
     assert "<li>" in demo.answer([str(example)], model, ARGS, uploads)
     assert example.exists()

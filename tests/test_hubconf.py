@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from drawn import field
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
@@ -64,6 +65,8 @@ def test_images_that_cannot_be_classified():
         network.predict(np.zeros((2, 3, 28, 28), np.uint8))
     with pytest.raises(ValueError, match=r"shape \(\)"):
         network.predict(np.array(3, np.uint8))
+    with pytest.raises(ValueError, match="no frame 'middle'"):
+        network.predict([], frame="middle")
     with pytest.raises(ValueError, match="image 1: no stained cell found"):
         network.predict([Image.new("RGB", (28, 28)), Image.new("RGB", (300, 200), "white")])
     content = io.BytesIO()
@@ -75,6 +78,15 @@ def test_images_that_cannot_be_classified():
         hubconf.cellnet(views=2)
     with pytest.raises(ValueError, match="is missing"):
         hubconf.cellnet("none")
+
+
+def test_frame():
+    network, image = hubconf.cellnet(), field((224, 224), (150, 130, 25))
+    by_default, framed, whole = (
+        network.predict([image], frame=frame) for frame in ("auto", "cell", "none")
+    )
+    assert torch.equal(by_default, whole)
+    assert not torch.allclose(framed, whole, atol=0.01)
 
 
 def test_a_copy_answers_alike():

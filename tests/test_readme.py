@@ -52,7 +52,7 @@ def test_every_command_is_understood(monkeypatch, line):
 def script_of(preset):
     """The script that a preset is for."""
     scripts = {"baseline": "model_baseline", "cnn": "model_cnn", "tuning": "model_parameter_tuning"}
-    scripts |= {"release": "model_release", "data": "data_visualization"}
+    scripts |= {"release": "model_release", "data": "data_visualization", "batch": "batch_effect"}
     kind = preset.partition("-")[0]
     return f"{scripts.get(kind, kind)}.py"
 
@@ -83,6 +83,9 @@ def test_command_runs_on_generated_images(run, sorted_cells, tmp_path, command):
     quick = ["--synthetic"] if script == "data_visualization.py" else QUICK
     if "cnn-" in command:  # official protocol, two epochs before focus sets in
         quick = ["--synthetic", "--runs", "2", "--epochs", "2", "--widths", "4", "8", "8"]
+    elif script == "batch_effect.py":
+        quick = ["--synthetic", "--runs", "2", "--epochs", "2", "--batch-size", "256"]
+        quick += [] if "paper" in command else ["--widths", "4", "8", "8", "--views", "1"]
     elif script == "ablation.py":
         quick = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "256"]
         quick += [] if "--elsewhere" in flags else ["--widths", "4", "8", "8"]
@@ -94,7 +97,7 @@ def test_command_runs_on_generated_images(run, sorted_cells, tmp_path, command):
     assert outcome.out.endswith(f"wrote {tmp_path}\n")
 
 
-KEEPING = ("model_baseline.py", "model_cnn.py", "ablation.py", "explain.py")
+KEEPING = ("model_baseline.py", "model_cnn.py", "ablation.py", "batch_effect.py", "explain.py")
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1] in KEEPING])

@@ -64,7 +64,7 @@ def parse_batch_effect(script: str) -> Namespace:
     if args.protocol != "official":
         raise UserError(f"--protocol {args.protocol}: here models train on the official split")
     if args.labels != "classes":
-        raise UserError(f"--labels {args.labels}: most of the second batch has no stage")
+        raise UserError(f"--labels {args.labels}: granulocytes of the second batch have no stage")
     return args
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bloodcells.cli.arguments import SIZES
 from bloodcells.data.framing import cut, find_cell
 from bloodcells.data.official_chain import (
     KEPT,
@@ -18,8 +17,9 @@ from bloodcells.data.official_chain import (
     middle,
 )
 
-# as a cell framed by its nucleus loses its size, by which platelets and erythroblasts are known
-MEDMNIST = {(side, side) for side in SIZES}
+# A cell framed by its nucleus loses its size, by which platelets and erythroblasts are known. So
+# these sizes of MedMNIST's images are not framed.
+KEPT_WHOLE = {(28, 28), (64, 64), (128, 128), (224, 224)}
 
 
 class Prepared(NamedTuple):
@@ -37,11 +37,12 @@ def prepare(image: Image.Image, size: int, frame: str) -> Prepared:
     the part that the data set keeps; a square of one of MedMNIST's sizes as a whole; of any other
     image, the square that frames the cell. "cell": that square of every image. "centre": the middle
     square. "none": the whole image, padded to a square with its border's colour. A number: the
-    middle square with that side, in pixels, cut before all else. An image that then has the final
-    size is left unchanged. Raises `BadImageError` if the shorter side is under half the final size,
-    if the image is smaller than the number, or if no cell is found.
+    middle square with that side, in pixels, cut before all else. But for "cell", an image that then
+    has the final size is left unchanged. Raises `BadImageError` if the shorter side is under half
+    the final size, if the image is smaller than the number, or if no cell is found.
     """
-    if image.size == (size, size) and (not frame.isdigit() or frame == str(size)):
+    final = (size, size)
+    if image.size == final and frame in ("auto", "centre", "none", str(size)):
         return Prepared(np.asarray(image), foreign=False)
     photograph = bool({image.size, image.size[::-1]} & PHOTOGRAPHS)
     if photograph and frame == "auto":
@@ -49,11 +50,11 @@ def prepare(image: Image.Image, size: int, frame: str) -> Prepared:
     foreign = not (photograph and frame == str(KEPT))
     if frame.isdigit():
         image = middle(image, int(frame))
-    if image.size == (size, size):
+    if image.size == final and frame != "cell":
         return Prepared(np.asarray(image), foreign)
     if min(image.size) < size / 2:
         raise BadImageError(f"{image.width} x {image.height} pixels: too few to recognise a cell")
-    whole = frame == "auto" and image.size in MEDMNIST
+    whole = frame == "auto" and image.size in KEPT_WHOLE
     if frame in ("auto", "cell") and not whole:
         if (square := find_cell(image)) is None:
             raise BadImageError("no stained cell found; --frame none takes the whole image")

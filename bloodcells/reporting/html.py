@@ -21,6 +21,7 @@ SHOWS = {  # what a figure shows, by the beginning of its name
     "ablation": "percentage points that each change to the recipe gains, a dot per run",
     "accuracy": "accuracy by severity, one panel per corruption",
     "activation_maps": "an image of each class, its activation map, and that of shuffled weights",
+    "batch_examples": "images of each class, of the first and of the second batch",
     "batch_recall": "recall by class of two batches, the second left out of training, or not",
     "class_examples": "images of each class, a row per class",
     "class_recall": "recall by class, with 95 % intervals",

@@ -29,6 +29,7 @@ TITLES = {  # of the tables
     "ablation": "What each part of the recipe contributes",
     "ablation-robust": "What each part of cnn-robust contributes",
     "elsewhere": "Other laboratories",
+    "batch-effect": "A batch that was left out",
     "errors": "What the errors are",
     "stages": "Eleven stages instead of eight classes",
     "trust": "How far to trust a probability",
@@ -48,6 +49,21 @@ STUDIES = {  # folder: title, command, the data of its figures
         "What each part of cnn-robust contributes",
         "python ablation.py --config ablation-robust --elsewhere DIR --overwrite",
         "held-out images of train + validation, and another laboratory's",
+    ),
+    "batch-effect-paper": (
+        "A batch left out of training, the paper's CNN",
+        "python batch_effect.py --config batch-effect-paper --overwrite",
+        "test split, and the second batch",
+    ),
+    "batch-effect": (
+        "The same, cnn-fast-60",
+        "python batch_effect.py --overwrite",
+        "test split, and the second batch",
+    ),
+    "batch-effect-robust": (
+        "The same, cnn-robust in a smaller size",
+        "python batch_effect.py --config batch-effect-robust --overwrite",
+        "test split, and the second batch",
     ),
     "tuning-best": (
         "Search around the best recipe",

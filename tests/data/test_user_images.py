@@ -67,6 +67,15 @@ def test_squares_of_sizes_of_medmnist_are_taken_whole(side, tmp_path):
         assert not saved(stained.resize(other), tmp_path / "b.png").whole
 
 
+def test_cell_frames_an_image_of_the_final_size_too(tmp_path):
+    small = field((28, 28), (19, 10, 4))
+    small.save(tmp_path / "c.png")
+    framed = read_one(tmp_path / "c.png", frame="cell")
+    assert framed.foreign
+    assert abs(framed.pixels[14, 14].astype(int) - NUCLEUS).max() < 20
+    assert abs(np.asarray(small)[14, 14].astype(int) - NUCLEUS).max() > 20
+
+
 def test_cell_frames_a_photograph_too(tmp_path):
     field((360, 363), (215, 105, 25)).save(tmp_path / "a.png")
     framed = read_one(tmp_path / "a.png", frame="cell")

@@ -14,7 +14,7 @@ from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import wilson_interval
-from bloodcells.reporting.tables import common, studies
+from bloodcells.reporting.tables import batch_effect, common, studies
 from bloodcells.reporting.tables import elsewhere as elsewhere_tables
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
@@ -117,8 +117,12 @@ def test_scores_elsewhere(plots):
     found["elsewhere"]["views"]["8"]["answers"] = {"monocyte": answers}
     path.write_text(json.dumps(found))
     count = found["elsewhere"]["counts"]["monocyte"]
-    row = f"| monocyte | {count} | 0.70 ± 0.10 | platelet 26% |"
-    assert row in elsewhere_tables.elsewhere(plots).splitlines()
+    low, high = wilson_interval(0.7 * count, count)
+    row = f"| monocyte | {count} | 0.70 ± 0.10 [{low:.2f}, {high:.2f}] | platelet 26% |"
+    lines = elsewhere_tables.elsewhere(plots).splitlines()
+    assert row in lines
+    row = next(line for line in lines if "balanced accuracy, all classes possible |" in line)
+    assert row.endswith(f" [{low:.3f}, {high:.3f}] |")  # of a single class
     del found["elsewhere"]
     path.write_text(json.dumps(found))
     with pytest.raises(UserError, match="--config release with --elsewhere DIR"):
@@ -148,6 +152,7 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
     assert "| `cnn-best` on train + validation | " in studies.ladder(plots)
     best = next(p for p in studies.ladder_points(plots) if p["name"] == "best")
     assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
+    assert (best["one_view"], best["interval"]) == (0.91, (0.98, 0.99))
 
 
 def test_ablation_table(plots):
@@ -278,3 +283,18 @@ def test_stages_are_added_up_to_classes(plots):
         for one, other in ((a, b), (b, a))
     )
     assert f"{near / wrong.sum():.0%} of the errors are one stage off" in text
+
+
+def test_batch_effect_table(plots):
+    path = plots / "batch-effect" / "metrics.json"
+    found = json.loads(path.read_text())
+    found["scores"]["gain"] = {"mean": 0.0123, "std": 0.004, "low": -0.002, "high": 0.03}
+    found["scores"]["new_with"] = {"mean": 0.91, "std": 0.01, "low": 0.89, "high": 0.93}
+    path.write_text(json.dumps(found))
+    rows = batch_effect.batch_effect(plots).splitlines()
+    (row,) = (row for row in rows if row.startswith("| `cnn-fast-60` |"))
+    assert row.endswith("| 0.910 ± 0.010 [0.890, 0.930] | +1.2 ± 0.4 [-0.2, +3.0] |")
+    assert row.count("|") == rows[0].count("|") == rows[1].count("|")
+    path.unlink()
+    with pytest.raises(UserError, match=r"run python batch_effect\.py --overwrite"):
+        batch_effect.batch_effect(plots)

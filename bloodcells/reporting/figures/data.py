@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 
 from bloodcells.reporting.figures.style import BLUE, GREEN, ORANGE, page, short
 
@@ -59,14 +60,31 @@ def class_examples(path: Path, images: dict[str, np.ndarray], mark: str | None =
     """One row per class: its first images, {class: uint8 (columns, H, W, 3)}."""
     columns = max(map(len, images.values()))
     with page(path, 0.62 * columns + 1.3, 0.62 * len(images), mark) as figure:
-        grid = figure.subplots(len(images), columns, squeeze=False)
-        for axes_row, (name, row) in zip(grid, images.items(), strict=True):
-            for axes in axes_row:
-                axes.axis("off")
-            for axes, image in zip(axes_row, row, strict=False):
-                show(axes, image)
-            axes_row[0].text(-0.15, 0.5, *short([name]), transform=axes_row[0].transAxes,
-                             ha="right", va="center")  # fmt: skip
+        example_rows(figure, images)
+
+
+def batch_examples(path: Path, batches: dict[str, dict[str, np.ndarray]]) -> None:
+    """The images of `class_examples` for each batch, side by side under its name."""
+    columns = sum(max(map(len, images.values())) for images in batches.values())
+    rows = max(map(len, batches.values()))
+    with page(path, 0.62 * columns + 1.3 * len(batches), 0.62 * rows + 0.3, None) as figure:
+        parts = figure.subfigures(1, len(batches))
+        for part, (name, images) in zip(parts, batches.items(), strict=True):
+            part.suptitle(name, size=9)
+            example_rows(part, images)
+
+
+def example_rows(figure: FigureBase, images: dict[str, np.ndarray]) -> None:
+    """Draw a row of images for each class into a figure or a part of one."""
+    grid = figure.subplots(len(images), max(map(len, images.values())), squeeze=False)
+    for axes_row, (name, row) in zip(grid, images.items(), strict=True):
+        for axes in axes_row:
+            axes.axis("off")
+        for axes, image in zip(axes_row, row, strict=False):
+            show(axes, image)
+        axes_row[0].text(
+            -0.15, 0.5, *short([name]), transform=axes_row[0].transAxes, ha="right", va="center"
+        )
 
 
 def mean_images(path: Path, images: dict[str, np.ndarray], mark: str | None = None) -> None:

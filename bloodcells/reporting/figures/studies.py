@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from bloodcells.evaluation.metrics import wilson_interval
 from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, ORANGE, page
 
 ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
@@ -47,12 +48,17 @@ def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
             values = 100 * np.array([row[key] for row in rows])
             at = np.broadcast_to(places + offset, values.shape)
             axes.plot(values, at, ".", color=colour, ms=3)
-            axes.plot(values.mean(1), at[:, 0], marker, color=colour, alpha=0.6, label=words)
+            middle, numbers = values.mean(1), [row["images"][key.split("_")[0]] for row in rows]
+            ends = [wilson_interval(m / 100 * n, n) for m, n in zip(middle, numbers, strict=True)]
+            axes.errorbar(
+                middle, at[:, 0], xerr=abs(100 * np.transpose(ends) - middle), fmt=marker,
+                color=colour, alpha=0.6, lw=0, elinewidth=0.8, label=words,
+            )  # fmt: skip
         names = [
             f"{row['class']} ({row['images']['first']}, {row['images']['new']})" for row in rows
         ]
         axes.set_yticks(places[:, 0], names)
-        axes.set_xlabel("recall, %; large: mean, dots: seeds")
+        axes.set_xlabel("recall, %; large: mean and 95 % interval over images, dots: seeds")
         axes.set_ylabel("class (images of the first, of the second batch)", size=7)
         figure.legend(loc="outside lower center", ncols=3, fontsize=7)
 
@@ -63,7 +69,17 @@ def stage_errors(path: Path, rows: list[dict]) -> None:
     with page(path, 6, 3.4, None) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
-        bars = axes.barh(places, [100 * row["error"] for row in rows], color=BLUE)
+        rates = [row["error"] for row in rows]
+        ends = [wilson_interval(row["error"] * row["images"], row["images"]) for row in rows]
+        lengths = 100 * abs(np.transpose(ends) - rates)
+        bars = axes.barh(
+            places,
+            [100 * rate for rate in rates],
+            xerr=lengths,
+            color=BLUE,
+            alpha=0.6,
+            error_kw={"lw": 0.8, "ecolor": GREY},
+        )
         labels = [
             f"{row['errors'] / total:.0%} of all errors" if row["errors"] else "none"
             for row in rows
@@ -71,7 +87,7 @@ def stage_errors(path: Path, rows: list[dict]) -> None:
         axes.bar_label(bars, labels, padding=3, size=7)
         axes.set_yticks(places, [f"{row['stage']} ({row['images']})" for row in rows])
         axes.set(
-            xlabel="error rate, % of the stage's test images (their number in brackets)",
+            xlabel="error rate, %; lines: 95 % interval; in brackets: test images",
             xlim=(0, None),
         )
         axes.margins(x=0.3)
@@ -94,6 +110,10 @@ def ladder(path: Path, points: list[dict]) -> None:
                 at = point[key], 100 * (1 - point["accuracy"])
                 left = point[key] < middle  # then its label goes to the right, where there is room
                 axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
+                if point["ours"]:
+                    errors = [100 * (1 - share) for share in point["interval"]]
+                    axes.plot([at[0]] * 2, errors, color=colour, lw=0.8)
+                    axes.plot(at[0], 100 * (1 - point["one_view"]), "_", color=colour, ms=9)
                 axes.annotate(
                     point["name"], at, (5 if left else -5, -3), textcoords="offset points",
                     ha="left" if left else "right", color=colour, size=7,
@@ -105,7 +125,9 @@ def ladder(path: Path, points: list[dict]) -> None:
         axes.invert_yaxis()
         figure.axes[0].set_ylabel("test accuracy, % (log scale of the error)")
         figure.supxlabel(
-            "filled: ours, eight views (paper: one); hollow: published elsewhere", size=7
+            "filled: ours, eight views (paper: one); line: 95 % interval over test images; dash: "
+            "one view\nhollow: published elsewhere, one view (tomrussobuilds: several)",
+            size=7,
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
-from bloodcells.evaluation.metrics import mean_and_deviation
+from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
 from bloodcells.reporting.tables.common import deviation, mark, read_study
 from bloodcells.reporting.tables.release import read_release, read_robustness
 from bloodcells.reporting.tables.studies import spread
@@ -42,7 +42,10 @@ def elsewhere(plots: Path) -> str:
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
-        f"`{where}`: balanced accuracy, all classes possible": column(scores, "balanced_accuracy"),
+        f"`{where}`: balanced accuracy, all classes possible": [
+            f"{value} {over_images(part)}"
+            for value, part in zip(column(scores, "balanced_accuracy"), there.values(), strict=True)
+        ],
         "only its classes possible": column(scores, "given_classes", "balanced_accuracy"),
         "all classes possible, with `--adapt`": column(scores, "adapted"),
         "only its classes possible, with `--adapt`": column(scores, "adapted_given_classes"),
@@ -63,7 +66,8 @@ def elsewhere(plots: Path) -> str:
         [
             *lines,
             "",
-            f"Mean ± standard deviation over the models of {seeds} seeds. `{where}`: "
+            f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
+            f"images]. `{where}`: "
             f"{first['images']} images ({counted(first['counts'])}), eight views; always "
             f"predicting one class has a balanced accuracy of {1 / present:.2f}. As frequent as in "
             f"normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} images, the same "
@@ -76,8 +80,8 @@ def elsewhere(plots: Path) -> str:
             "",
             *answered(there["cnn-robust"]),
             "",
-            "`cnn-robust`, eight views, all classes possible: recall, and the classes that "
-            "at least one image in twenty is taken for.",
+            "`cnn-robust`, eight views, all classes possible: recall [95 % interval over images], "
+            "and the classes that at least one image in twenty is taken for.",
         ]
     )
 
@@ -88,9 +92,26 @@ def answered(there: dict) -> list[str]:
     for name, shares in there["views"][VIEWS]["answers"].items():
         others = sorted(((one["mean"], other) for other, one in shares.items()), reverse=True)
         taken = [f"{other} {one:.0%}" for one, other in others if other != name and one >= 0.05]
-        recall = deviation(shares[name], 2)
+        low, high = wilson_interval(
+            shares[name]["mean"] * there["counts"][name], there["counts"][name]
+        )
+        recall = f"{deviation(shares[name], 2)} [{low:.2f}, {high:.2f}]"
         lines.append(f"| {name} | {there['counts'][name]} | {recall} | {', '.join(taken)} |")
     return lines
+
+
+def over_images(there: dict) -> str:
+    """The balanced accuracy's 95 % interval for the sampling of each class's images.
+
+    From the Wilson intervals of the recalls, whose distances add as variances do (MOVER: Zou and
+    Donner, Statistics in Medicine 2008).
+    """
+    answers = there["views"][VIEWS]["answers"]
+    recalls = np.array([shares[name]["mean"] for name, shares in answers.items()])
+    counts = np.array([there["counts"][name] for name in answers])
+    ends = [wilson_interval(recall * n, n) for recall, n in zip(recalls, counts, strict=True)]
+    below, above = np.sqrt(((np.array(ends) - recalls[:, None]) ** 2).sum(0)) / len(recalls)
+    return f"[{recalls.mean() - below:.3f}, {recalls.mean() + above:.3f}]"
 
 
 def read_releases(plots: Path) -> dict[str, dict]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodcells.reporting.tables.batch_effect import in_brief
 from bloodcells.reporting.tables.common import cell, deviation, machine, mark, read_run
 from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
 from bloodcells.reporting.tables.release import TRAINED_ON, read_robustness
@@ -65,6 +66,6 @@ def headline(plots: Path) -> str:
         f"{present} classes of `{there['name']}`, {there['images']} white cells, all eight "
         "possible. "
         "Training: median seconds per model, on "
-        f"{where}, {precisions}.{mark(robust, *releases.values())}"
+        f"{where}, {precisions}.{mark(robust, *releases.values())} {in_brief(plots)}"
     )
     return "\n".join([*lines, "", words])

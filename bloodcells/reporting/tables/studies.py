@@ -91,9 +91,10 @@ def with_one_view(run: SavedRun) -> SavedRun:
 def ladder_points(plots: Path) -> list[dict]:
     """The ladder as points for a figure: name, parameters, train_seconds, accuracy, ours.
 
-    Results published elsewhere are named after their source.
+    Ours also have the accuracy's interval, low and high, and the accuracy with one view. Results
+    published elsewhere are named after their source.
     """
-    points = [
+    points: list[dict] = [
         {
             "name": name.partition("(")[2].removesuffix(")").partition("/")[0],
             "parameters": millions and millions * 1e6,
@@ -105,12 +106,15 @@ def ladder_points(plots: Path) -> list[dict]:
     ]
     for preset in LADDER:
         metrics = read_run(plots, preset).metrics
+        accuracy = metrics["test"]["accuracy"]
         points.append(
             {
                 "name": preset.removeprefix("cnn-"),
                 "parameters": metrics["model"]["parameters"],
                 "train_seconds": np.median([row["train_seconds"] for row in metrics["runs"]]),
-                "accuracy": metrics["test"]["accuracy"]["mean"],
+                "accuracy": accuracy["mean"],
+                "interval": (accuracy["low"], accuracy["high"]),
+                "one_view": metrics.get("test_one_view", metrics["test"])["accuracy"]["mean"],
                 "ours": True,
             }
         )
