@@ -58,7 +58,7 @@ def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
             f"{row['class']} ({row['images']['first']}, {row['images']['new']})" for row in rows
         ]
         axes.set_yticks(places[:, 0], names)
-        axes.set_xlabel("recall, %; large: mean and 95 % interval over images, dots: seeds")
+        axes.set_xlabel("recall, %; line: 95 % interval over images; dots: seeds")
         axes.set_ylabel("class (images of the first, of the second batch)", size=7)
         figure.legend(loc="outside lower center", ncols=3, fontsize=7)
 
