@@ -36,6 +36,7 @@ OLDER: set[str] = {
     "cnn-distilled/metrics.json",
     "cnn-robust/metrics.json",
     "explain/metrics.json",
+    "release-stages/metrics.json",
     "release/metrics.json",
     "robustness/metrics.json",
     "tuning/metrics.json",

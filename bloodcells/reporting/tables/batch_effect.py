@@ -65,15 +65,18 @@ def batch_effect(plots: Path) -> str:
 
 def in_brief(plots: Path) -> str:
     """The loss on the batch that was left out, in a sentence."""
+    found = read_studies(plots)
+    images = next(iter(found.values()))["scores"]["images"]["second"]
     losses = [
-        "{}, {second_batch[mean]:.2f} instead of {first_batch[mean]:.2f}".format(
+        "{}: {second_batch[mean]:.2f} ({first_batch[mean]:.2f})".format(
             STUDIES[name], **one["scores"]
         )
-        for name, one in read_studies(plots).items()
+        for name, one in found.items()
     ]
     return (
-        "[Trained without the second batch](docs/other-laboratories.md#a-batch-left-out) of the "
-        f"data set, 453 images, the balanced accuracy on it is: {'; '.join(losses)} on the first."
+        f"A change of batch: balanced accuracy on the {images} images of the data set's second "
+        "batch, [left out of training](docs/other-laboratories.md#a-batch-left-out), and in "
+        f"brackets on test images of the first: {', '.join(losses)}."
     )
 
 

@@ -66,6 +66,6 @@ def headline(plots: Path) -> str:
         f"{present} classes of `{there['name']}`, {there['images']} white cells, all eight "
         "possible. "
         "Training: median seconds per model, on "
-        f"{where}, {precisions}.{mark(robust, *releases.values())} {in_brief(plots)}"
+        f"{where}, {precisions}.{mark(robust, *releases.values())}"
     )
-    return "\n".join([*lines, "", words])
+    return "\n".join([*lines, "", words, "", in_brief(plots)])
