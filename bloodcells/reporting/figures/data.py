@@ -68,8 +68,8 @@ def batch_examples(path: Path, batches: dict[str, dict[str, np.ndarray]]) -> Non
     columns = sum(max(map(len, images.values())) for images in batches.values())
     rows = max(map(len, batches.values()))
     with page(path, 0.62 * columns + 1.3 * len(batches), 0.62 * rows + 0.3, None) as figure:
-        parts = figure.subfigures(1, len(batches))
-        for part, (name, images) in zip(parts, batches.items(), strict=True):
+        parts = figure.subfigures(1, len(batches), squeeze=False)
+        for part, (name, images) in zip(parts[0], batches.items(), strict=True):
             part.suptitle(name, size=9)
             example_rows(part, images)
 

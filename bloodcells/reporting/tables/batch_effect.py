@@ -93,8 +93,10 @@ def head(first: str) -> str:
 
 def row(scores: dict) -> str:
     """An experiment's scores, but for the first cell of the row."""
-    gain = {key: value if value is None else 100 * value for key, value in scores["gain"].items()}
-    spread = "" if gain["std"] is None else " ± {std:.1f}".format(**gain)
+    gain = scores["gain"]
+    spread = "" if gain["std"] is None else f" ± {100 * gain['std']:.1f}"
     cells = [cell(scores[name]) for name in COLUMNS]
-    cells.append("{mean:+.1f}{} [{low:+.1f}, {high:+.1f}]".format(spread, **gain))
+    cells.append(
+        f"{100 * gain['mean']:+.1f}{spread} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+    )
     return f"{' | '.join(cells)} |"
