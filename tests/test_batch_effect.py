@@ -70,7 +70,7 @@ def test_script(run, tmp_path, monkeypatch):
 
 
 def test_one_seed(run, tmp_path):
-    outcome = run("batch_effect.py", *FLAGS, "--epochs", 1, "--runs", 1, "--output", tmp_path)
+    outcome = run("batch_effect.py", *FLAGS, "--runs", 1, "--output", tmp_path)
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines()[-2].startswith("| 8 classes | 0.")
 

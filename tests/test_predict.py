@@ -188,11 +188,10 @@ def test_foreign_images_have_equally_frequent_classes(predict, twelve, tmp_path)
     assert "not of the data set's kind" not in predict(file).err
 
 
-def test_images_taken_whole_for_their_size_are_counted(predict, tmp_path):
-    field((128, 128), (80, 70, 15)).save(tmp_path / "a.png")
-    field((129, 129), (80, 70, 15)).save(tmp_path / "b.png")
-    assert "1 of 2 images have a size of MedMNIST's" in predict(*tmp_path.glob("*.png")).err
-    assert "MedMNIST" not in predict(*tmp_path.glob("*.png"), "--frame", "cell").err
+def test_images_taken_whole_for_their_size_are_counted(predict, sorted_cells):
+    images = sorted_cells(2, side=128)
+    assert "2 of 2 images have a size of MedMNIST's" in predict(images).err
+    assert "MedMNIST" not in predict(images, "--frame", "cell").err
 
 
 def test_a_cell_is_found_and_shown(predict, fails, weights, tmp_path):

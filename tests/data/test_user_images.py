@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import NUCLEUS, field, noise
+from drawn import noise
 from PIL import Image
 from torchvision import transforms
 
@@ -52,36 +52,6 @@ def test_crop_flag(tmp_path):
     whole = read_one(tmp_path / "a.png", frame="none").pixels
     assert (whole != read_one(tmp_path / "a.png").pixels).any()
     assert "smaller than --crop 361" in read_one(tmp_path / "a.png", frame="361").problem
-
-
-@pytest.mark.parametrize("side", [64, 128, 224])
-def test_squares_of_sizes_of_medmnist_are_taken_whole(side, tmp_path):
-    stained = field((side, side), (0.7 * side, 0.6 * side, 0.12 * side))
-    whole = saved(stained, tmp_path / "a.png")
-    assert (whole.whole, whole.foreign) == (True, True)  # foreign: it may be anybody's
-    assert (whole.pixels == read_one(tmp_path / "a.png", frame="none").pixels).all()
-    framed = read_one(tmp_path / "a.png", frame="cell")
-    assert not framed.whole
-    assert abs(framed.pixels[14, 14].astype(int) - NUCLEUS).max() < 20
-    for other in ((side, side + 1), (side + 1, side + 1)):
-        assert not saved(stained.resize(other), tmp_path / "b.png").whole
-
-
-def test_cell_frames_an_image_of_the_final_size_too(tmp_path):
-    small = field((28, 28), (19, 10, 4))
-    small.save(tmp_path / "c.png")
-    framed = read_one(tmp_path / "c.png", frame="cell")
-    assert framed.foreign
-    assert abs(framed.pixels[14, 14].astype(int) - NUCLEUS).max() < 20
-    assert abs(np.asarray(small)[14, 14].astype(int) - NUCLEUS).max() > 20
-
-
-def test_cell_frames_a_photograph_too(tmp_path):
-    field((360, 363), (215, 105, 25)).save(tmp_path / "a.png")
-    framed = read_one(tmp_path / "a.png", frame="cell")
-    assert framed.foreign
-    assert abs(framed.pixels[14, 14].astype(int) - NUCLEUS).max() < 20
-    assert abs(read_one(tmp_path / "a.png").pixels[14, 14].astype(int) - NUCLEUS).max() > 20
 
 
 def test_image_of_the_final_size_is_taken_as_it_is(tmp_path):

@@ -14,8 +14,9 @@ from bloodcells.tracking import provenance
 
 DEFAULTS = """
 import sys
-from bloodcells.cli import scripts
-args = getattr(scripts, sys.argv.pop(1))(sys.argv.pop(1))
+from bloodcells.cli import scripts, studies
+name = sys.argv.pop(1)
+args = getattr(scripts if hasattr(scripts, name) else studies, name)(sys.argv.pop(1))
 print(args.output.name, args.code.hash, *args.code.edited)
 """
 
@@ -159,7 +160,7 @@ def test_other_ways_to_write_the_same_file(copy):
 
 def test_studies_take_their_step_from_the_cnn(copy):
     edit(copy, "model_cnn.py", "loss = losses.mean()", "loss = losses.sum()")
-    for script in ("ablation", "explain", "bench"):
+    for script in ("ablation", "batch_effect", "explain", "bench"):
         parse = f"parse_{script}"
         assert defaults(copy, script=f"{script}.py", parse=parse)[2] == ["model_cnn.py"]
     assert defaults(copy, script="model_baseline.py", parse="parse_baseline")[2] == []

@@ -1,0 +1,37 @@
+"""Which part of an image is kept: the cell, or the whole image."""
+
+import numpy as np
+import pytest
+from drawn import NUCLEUS, field
+
+from bloodcells.data.preparation import prepare
+
+
+def shows_the_nucleus(pixels):
+    """Whether the middle is of the nucleus's colour."""
+    return abs(pixels[14, 14].astype(int) - NUCLEUS).max() < 20
+
+
+@pytest.mark.parametrize("side", [64, 128, 224])
+def test_squares_of_sizes_of_medmnist_are_taken_whole(side):
+    image = field((side, side), (0.7 * side, 0.6 * side, 0.12 * side))
+    whole = prepare(image, 28, "auto")
+    assert (whole.whole, whole.foreign) == (True, True)  # foreign: it may be anybody's
+    assert (whole.pixels == prepare(image, 28, "none").pixels).all()
+    framed = prepare(image, 28, "cell")
+    assert not framed.whole
+    assert shows_the_nucleus(framed.pixels)
+    for other in ((side, side + 1), (side + 1, side + 1)):
+        assert not prepare(image.resize(other), 28, "auto").whole
+
+
+@pytest.mark.parametrize(
+    ("size", "nucleus"), [((28, 28), (19, 10, 4)), ((360, 363), (215, 105, 25))]
+)
+def test_cell_frames_images_of_the_data_set_s_sizes_too(size, nucleus):
+    image = field(size, nucleus)
+    framed, usual = prepare(image, 28, "cell"), prepare(image, 28, "auto")
+    assert (framed.foreign, usual.foreign) == (True, False)
+    assert shows_the_nucleus(framed.pixels)
+    assert not shows_the_nucleus(usual.pixels)
+    assert np.asarray(usual.pixels).shape == (28, 28, 3)
