@@ -6,6 +6,7 @@ Drawn from saved rows in the style of `style.py`; a `mark` is printed across the
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,8 @@ def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
             at = np.broadcast_to(places + offset, values.shape)
             axes.plot(values, at, ".", color=colour, ms=3)
             middle, numbers = values.mean(1), [row["images"][key.split("_")[0]] for row in rows]
-            ends = [wilson_interval(m / 100 * n, n) for m, n in zip(middle, numbers, strict=True)]
             axes.errorbar(
-                middle, at[:, 0], xerr=abs(100 * np.transpose(ends) - middle), fmt=marker,
+                middle, at[:, 0], xerr=error_bars(middle, numbers), fmt=marker,
                 color=colour, alpha=0.6, lw=0, elinewidth=0.8, label=words,
             )  # fmt: skip
         names = [
@@ -63,19 +63,24 @@ def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
         figure.legend(loc="outside lower center", ncols=3, fontsize=7)
 
 
+def error_bars(percentages: Sequence[float], counts: Sequence[int]) -> np.ndarray:
+    """How far the 95 % intervals reach below and above some shares of so many images: (2, N), %."""
+    pairs = zip(percentages, counts, strict=True)
+    ends = 100 * np.array([wilson_interval(share / 100 * count, count) for share, count in pairs])
+    return abs(ends.T - np.asarray(percentages))
+
+
 def stage_errors(path: Path, rows: list[dict]) -> None:
     """Test error by stage of maturation: each stage's rate, and its share of all errors."""
     total = sum(row["errors"] for row in rows)
     with page(path, 6, 3.4, None) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
-        rates = [row["error"] for row in rows]
-        ends = [wilson_interval(row["error"] * row["images"], row["images"]) for row in rows]
-        lengths = 100 * abs(np.transpose(ends) - rates)
+        rates = [100 * row["error"] for row in rows]
         bars = axes.barh(
             places,
-            [100 * rate for rate in rates],
-            xerr=lengths,
+            rates,
+            xerr=error_bars(rates, [row["images"] for row in rows]),
             color=BLUE,
             alpha=0.6,
             error_kw={"lw": 0.8, "ecolor": GREY},
