@@ -27,7 +27,13 @@ from bloodcells.errors import UserError
 from bloodcells.reporting.figures.architecture import Layer, draw
 from bloodcells.tracking import run_folder
 
-KEEP_SHAPE = ("BatchNorm2d", "ReLU", "Dropout", "Identity")  # listed in the box before them
+KEEP_SHAPE = (
+    "BatchNorm2d",
+    "GroupNorm",
+    "ReLU",
+    "Dropout",
+    "Identity",
+)  # listed in the box before them
 
 
 def main() -> None:
@@ -130,6 +136,7 @@ def describe(module: Any) -> str:
         return f"conv {side} x {side}" + (f" / {stride}" if stride > 1 else "")
     return {
         "BatchNorm2d": "batch norm",
+        "GroupNorm": "group norm",
         "MaxPool2d": "max-pool",
         "AdaptiveAvgPool2d": "mean over the map",
         "Linear": "linear",

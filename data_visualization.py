@@ -111,8 +111,7 @@ def draw_stages(
     figures.class_examples(folder / f"stage_examples.{suffix}", examples)
     columns = np.array([row[1:-1] for row in stage_counts(sources)[1:]]).T
     shares = {split: counts / counts.sum() for split, counts in zip(sources, columns, strict=True)}
-    names = [name.replace(" (no stage)", ", ?") for name in CLASS_OF]
-    figures.split_distribution(folder / f"stage_distribution.{suffix}", shares, names)
+    figures.split_distribution(folder / f"stage_distribution.{suffix}", shares, list(CLASS_OF))
 
 
 def draw_batches(folder: Path, args: Namespace, dataset: Dataset) -> None:

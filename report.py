@@ -33,7 +33,7 @@ from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
 from bloodcells.reporting.figures import studies as figures
 from bloodcells.reporting.page import UNFIT, Block, write_page
-from bloodcells.reporting.results import draw_again
+from bloodcells.reporting.redraw import redraw
 from bloodcells.reporting.tables import batch_effect, elsewhere, release, search, stages, studies
 from bloodcells.reporting.tables.compare import compare_runs
 from bloodcells.reporting.tables.headline import headline
@@ -73,8 +73,7 @@ def main() -> None:
     if args.draw:
         for path in args.draw:
             with sound(f"--draw {path}"):
-                run = run_folder.read(run_folder.find(path))
-                draw_again(run, args.figure_format, args.data_root)
+                redraw(run_folder.find(path), args.figure_format, args.data_root)
         return
     if not args.check:  # shows what is there, even if results for a table are missing
         draw(args.plots, "ladder.png", studies.ladder_points, figures.ladder)

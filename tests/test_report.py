@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from written import change, metrics_of
 
 
@@ -146,6 +147,29 @@ def test_figures_are_drawn_again_from_a_run_s_files(run, fails, quick_run, tmp_p
     change(folder, dataset={"counts": {"train": 1, "val": 1, "test": 1}})
     assert "made from another data set than the one here" in fails("report.py", "--draw", folder)
     assert "does nothing without --draw" in fails("report.py", "--figure-format", "svg")
+
+
+@pytest.mark.parametrize(
+    ("study", "figures"),
+    [
+        ("ablation-robust", ["ablation"]),
+        ("batch-effect", ["batch_recall"]),
+        ("bench", ["growth", "network_speed", "operators"]),
+        ("robustness", ["accuracy"]),
+    ],
+)
+def test_figures_are_drawn_again_from_a_study_s_file(run, tmp_path, study, figures):
+    (results,) = (ROOT / "plots" / study).glob("*.json")
+    (tmp_path / results.name).write_bytes(results.read_bytes())
+    outcome = run("report.py", "--draw", tmp_path, "--figure-format", "svg")
+    assert outcome.code == 0, outcome
+    assert sorted(path.stem for path in tmp_path.glob("*.svg")) == figures
+
+
+def test_figures_that_need_more_than_files_are_not_drawn_again(fails, tmp_path):
+    shutil.copy(ROOT / "plots/release/metrics.json", tmp_path)
+    assert "need more than its files" in fails("report.py", "--draw", tmp_path)
+    assert "no results are here" in fails("report.py", "--draw", tmp_path / "none")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a named pipe")

@@ -18,7 +18,7 @@ from bloodcells.tracking.atomic import write_whole
 TEMPLATES = Path(__file__).parent
 PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG file begins
 SHOWS = {  # what a figure shows, by the beginning of its name
-    "ablation": "percentage points that each change to the recipe gains, a dot per run",
+    "ablation": "percentage points that each change to the recipe gains, a dot per fold",
     "accuracy": "accuracy by severity, one panel per corruption",
     "activation_maps": "an image of each class, its activation map, and that of shuffled weights",
     "batch_examples": "images of each class, of the first and of the second batch",
@@ -42,7 +42,7 @@ SHOWS = {  # what a figure shows, by the beginning of its name
     "mean_images": "the mean training image of each class",
     "montage": "training images side by side",
     "network_speed": "share of the processor's peak speed by network, and images per second",
-    "operators": "milliseconds of a training step by operator, and the least at the peak speed",
+    "operators": "milliseconds of a training step by operator, and at the speed of matrix products",
     "reliability": "accuracy against confidence, before and after temperature scaling",
     "risk_coverage": "error among the images kept, by the share that is kept",
     "sets": "how often prediction sets hold the true class, and how many classes they hold",

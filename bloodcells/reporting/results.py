@@ -78,15 +78,39 @@ def draw(
 
     mark = warning(argparse.Namespace(**content["config"]))
     counts = np.array(content["test_confusion_matrix"])
-    of_one = ["test images"] if len(tested) == 1 else []  # the model that is scored as published
+    alone = len(tested) == 1  # the model that is scored as published
+    counted = "test images" if alone else f"test images, mean over {len(tested)} models"
+    table = "predictions.npz" + ("" if alone else f", probability: mean over {len(tested)} models")
     figures.learning_curves(  # which show no test image
-        path("learning_curves"), history, SYNTHETIC if content["dataset"]["synthetic"] else None
+        path("learning_curves"),
+        history,
+        SYNTHETIC if content["dataset"]["synthetic"] else None,
+        trained_on(content["config"]),
     )
-    figures.confusion_matrix(path("confusion_matrix"), counts, test.names, mark, *of_one)
+    figures.confusion_matrix(path("confusion_matrix"), counts, test.names, mark, counted=counted)
     figures.class_recall(path("class_recall"), content["test_per_class"], mark)
     figures.confident_mistakes(
-        path("confident_mistakes"), test.images, test.labels, tested.mean(0), test.names, mark
+        path("confident_mistakes"),
+        test.images,
+        test.labels,
+        tested.mean(0),
+        test.names,
+        mark,
+        table=table,
     )
+
+
+def trained_on(config: dict) -> str:
+    """How the images of the training curves differ from held-out ones; "" if they do not."""
+    augmented = any(config.get(name) for name in ("dihedral", "shift", "domain_randomisation"))
+    parts = {
+        "changed at random": augmented,
+        "mostly hard ones between warm-up and end": config.get("focus"),
+        "with smoothed labels": config.get("label_smoothing"),
+        "with a teacher's labels": config.get("teacher"),
+    }
+    words = [name for name, given in parts.items() if given]
+    return f"training images: {', '.join(words)}" if words else ""
 
 
 def draw_again(run: SavedRun, suffix: str, data_root: Path | None) -> None:
@@ -108,7 +132,7 @@ def dataset_of(run: SavedRun, data_root: Path | None) -> Dataset:
     found = run.metrics["dataset"]
     if "photographs" in found["name"]:
         raise UserError(f"{run.folder}: not made from the official images: {found['name']}")
-    labels = run.metrics["config"].get("labels", "classes")
+    labels = run.metrics["config"]["labels"]
     dataset = bloodmnist.load(data_root, found["size"], found["synthetic"], labels)
     if dataset.describe() != found:
         raise UserError(f"{run.folder}: made from another data set than the one here")

@@ -52,10 +52,17 @@ def draw(path: Path, title: str, layers: list[Layer]) -> None:
         axes.set(xlim=(-0.7, len(layers) - 0.3), ylim=(-1.25, 1.2))
         axes.set_axis_off()
         axes.set_title(title)
-        kinds = ((ORANGE, "has weights"), (BLUE, "block with weights"), (GREEN, "has none"))
+        kinds = [(ORANGE, "has weights"), (GREEN, "has none")]
+        if any(layer.inside for layer in layers):
+            kinds.insert(1, (BLUE, "block with weights"))
         handles = [Rectangle((0, 0), 1, 1, fc=colour, ec="black", lw=0.6, alpha=0.6, label=words)
                    for colour, words in kinds]  # fmt: skip
         axes.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=6.5)
+        figure.supxlabel(
+            "height: side of the map, width: channels (lists of numbers: not to scale); "
+            "par.: parameters, op.: multiplications and additions",
+            size=6.5,
+        )
 
 
 def box(shape: tuple[int, ...], image_size: int) -> tuple[float, float]:

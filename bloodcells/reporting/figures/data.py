@@ -100,7 +100,10 @@ def mean_images(path: Path, images: dict[str, np.ndarray], mark: str | None = No
 def duplicates(
     path: Path, pairs: list[tuple[np.ndarray, np.ndarray, str]], mark: str | None = None
 ) -> None:
-    """Pairs of exact or near-duplicate images, each with a caption."""
+    """Pairs of exact or near-duplicate images, each with a caption.
+
+    The difference in a caption is that of `duplicates.near_pairs`.
+    """
     columns = 6
     lines = max(1, -(-len(pairs) // columns))
     with page(path, 8, 1.35 * lines, mark) as figure:
@@ -111,5 +114,10 @@ def duplicates(
             gap = np.full((len(first), 2, 3), 255, first.dtype)
             show(axes, np.concatenate([first, gap, second], axis=1))
             axes.set_title(caption, size=6.5)
+        figure.supxlabel(
+            "differ by: root mean square difference of the stored values (0 to 255), in the best "
+            "of eight turns and reflections",
+            size=7,
+        )
         if not pairs:
             grid[0, 0].text(0, 0.5, "no duplicates found")

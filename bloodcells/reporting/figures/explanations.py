@@ -38,8 +38,9 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> 
                 colour = {row["label"]: BLUE, row["predicted"]: RED}.get(int(label), "black")
                 picture(axes, dataset.train.images[index], f"{NAMES[label]}\n{index}", colour)
         figure.supxlabel(
-            "left: confident errors on test; right: the nearest training images in the network's "
-            "features\n(blue: of the labelled class, red: of the predicted class)",
+            "left: confident errors on test, p of the released model, temperature-scaled; right: "
+            "the nearest training images in the\nnetwork's features (blue: of the labelled class, "
+            "orange: of the predicted class)",
             size=7,
         )
 
@@ -64,7 +65,10 @@ def suspects(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -
 
 
 def maps(path: Path, rows: list[dict], split: Split, mark: str | None) -> None:
-    """An image of each class, its activation map, and the map with shuffled weights."""
+    """An image of each class, its activation map, and the map with shuffled weights.
+
+    A map's colours go from its greatest value's negative to that value, so that 0 is white.
+    """
     with page(path, 1.0 * len(rows) + 0.4, 3.6, mark) as figure:
         panels = figure.subplots(3, len(rows), squeeze=False)
         for column, row in zip(panels.T, rows, strict=True):
@@ -74,12 +78,19 @@ def maps(path: Path, rows: list[dict], split: Split, mark: str | None) -> None:
             for axes, key in zip(column[1:], ("map", "shuffled"), strict=True):
                 axes.imshow(image.mean(2), cmap="gray")
                 extent = (-0.5, side - 0.5, side - 0.5, -0.5)
-                axes.imshow(row[key], cmap="inferno", alpha=0.55, extent=extent)
+                most = np.abs(row[key]).max() or 1
+                shown = axes.imshow(
+                    row[key] / most, cmap="PuOr_r", vmin=-1, vmax=1, alpha=0.65, extent=extent
+                )
                 axes.set_axis_off()
             column[1].set_title("map", size=6.5)
             alike = "none" if row["correlation"] is None else f"{row['correlation']:+.2f}"
             column[2].set_title(f"shuffled weights\nrank corr. {alike}", size=6.5)
+        bar = figure.colorbar(shown, ax=panels[1:], shrink=0.7, ticks=[-1, 0, 1])
+        bar.ax.set_yticklabels(["against", "none", "for"], size=7)
+        bar.set_label("evidence for the labelled class", size=7)
         figure.supxlabel(
-            "illustration: where the network finds its class; bottom: the check, which must differ",
+            "illustration: where the network finds the labelled class; bottom: the check, which "
+            "must differ",
             size=7,
         )

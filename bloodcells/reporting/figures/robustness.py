@@ -9,6 +9,7 @@ import numpy as np
 
 from bloodcells.data import corruptions
 from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page
+from bloodcells.reporting.tables.release import TRAINED_ON
 
 COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
 
@@ -36,7 +37,12 @@ def curves(path: Path, rows: list[dict], mark: str | None) -> None:
             axes.set_axis_off()
         panels[-1].legend(*first.get_legend_handles_labels(), frameon=False, loc="center")
         figure.supylabel("accuracy on test images, %", size=9)
-        figure.supxlabel("severity (0: clean); line: mean over models, band: range", size=9)
+        models = len(next(iter(clean["accuracy"].values())))
+        words = f"severity (0: clean); one view; line: mean over {models} models, band: their range"
+        new = [kind for kind in kinds if TRAINED_ON[kind] is None]
+        if "cnn-robust" in clean["accuracy"]:
+            words += f"\ncnn-robust was trained on changes like these, except {' and '.join(new)}"
+        figure.supxlabel(words, size=8)
 
 
 def strips(path: Path, examples: dict[str, list[np.ndarray]], mark: str | None) -> None:

@@ -36,7 +36,11 @@ def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             axes.set_yticks(range(len(sizes)), sizes)
             axes.set(xlabel="learning rate", ylabel="batch size", title=f"at most {epochs} epochs")
-        figure.supxlabel("in brackets: number of models trained before pruning", size=7)
+        figure.supxlabel(
+            "mean ± standard deviation over the models of a trial; in brackets: their number, if "
+            "pruned\none training has the scores of all maps: they are equal if it stopped early",
+            size=7,
+        )
         figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
 
 
@@ -51,15 +55,19 @@ def history(path: Path, cells: list[dict], objective: str, mark: str | None = No
     sign = 1 if objective == "accuracy" else -1
     with page(path, 5.2, 2.8, mark) as figure:
         axes = figure.subplots()
-        for name, complete, colour in (("complete", True, BLUE), ("pruned", False, ORANGE)):
+        for name, complete, colour in (
+            ("complete: mean of all models", True, BLUE),
+            ("pruned: mean of those trained", False, ORANGE),
+        ):
             part = [row for row in rows if row["complete"] == complete]
             x, y = [row["trial"] for row in part], [sign * row["score"] for row in part]
             axes.plot(x, y, "o", color=colour, label=name, ms=4)
         done = [row for row in rows if row["complete"]]
         so_far = sign * np.maximum.accumulate([row["score"] for row in done])
-        axes.step(
-            [row["trial"] for row in done], so_far, where="post", color=GREY, label="best so far"
-        )
+        trials, best = [row["trial"] for row in done], list(so_far)
+        if done:  # to the last trial
+            trials, best = [*trials, rows[-1]["trial"]], [*best, best[-1]]
+        axes.step(trials, best, where="post", color=GREY, label="best so far", lw=1, zorder=1)
         axes.set(xlabel="trial", ylabel=f"held-out {objective}")
         axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         axes.legend(frameon=False, fontsize=7.5)
@@ -92,6 +100,6 @@ def learning_curves(path: Path, curves: dict[str, list[dict]], mark: str | None 
             axes.plot([], [], color=BLUE, label="training")
             axes.plot([], [], color=ORANGE, label="held out")
             axes.set_title(name, size=7.5)
-            axes.set(xlabel="epoch", ylabel="loss")
+            axes.set(xlabel="epoch", ylabel="loss (log scale)", yscale="log")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False, fontsize=7.5)

@@ -6,31 +6,43 @@ Drawn from saved rows in the style of `style.py`; a `mark` is printed across the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from bloodcells.evaluation.metrics import wilson_interval
-from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, ORANGE, page
+from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, ORANGE, error_bars, page
 
+FEW = 30  # with fewer images, a bar is grey
 ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
 
 
 def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
-    """Percentage points gained by each change to a recipe: a dot per run, a bar for their mean."""
+    """Percentage points gained by each change to a recipe: a dot per run, a bar for their mean.
+
+    One panel for each kind of images of which the rows have scores.
+    """
+    scores = {"held-out images": [row["accuracy"] for row in rows]}
+    if rows[0].get("corrupted"):
+        scores["corrupted ones"] = [
+            [np.mean(list(kinds.values())) for kinds in row["corrupted"]] for row in rows
+        ]
+    if rows[0].get("elsewhere"):
+        scores["another laboratory"] = [[part["all"] for part in row["elsewhere"]] for row in rows]
     changed = rows[1:] or rows
-    with page(path, 5.2, 0.9 + 0.28 * len(changed), mark) as figure:
-        axes = figure.subplots()
-        places = np.arange(len(changed))[::-1]
-        changes = 100 * np.array([row["change"] for row in changed])
-        axes.barh(places, changes.mean(1), color=BLUE, alpha=0.35)
-        axes.plot(changes, np.repeat(places[:, None], changes.shape[1], axis=1), ".", color=BLUE)
-        axes.axvline(0, color=GREY, lw=0.8)
-        axes.set_yticks(places, [row["name"] for row in changed])
-        axes.set_xlabel("change of held-out accuracy in points")
-        figure.supxlabel("bar: mean, dots: folds", size=7)
+    places = np.arange(len(changed))[::-1]
+    with page(path, 2.8 + 2.4 * len(scores), 1.3 + 0.28 * len(changed), mark) as figure:
+        panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+        for axes, (name, values) in zip(panels, scores.items(), strict=True):
+            changes = 100 * (np.array(values[-len(changed) :]) - values[0])
+            axes.barh(places, changes.mean(1), color=BLUE, alpha=0.35)
+            axes.plot(changes, np.repeat(places[:, None], changes.shape[1], 1), ".", color=BLUE)
+            axes.axvline(0, color=GREY, lw=0.8)
+            axes.set(title=f"{name}\n{rows[0]['name']}: {100 * np.mean(values[0]):.1f} %")
+        panels[0].set_yticks(places, [row["name"] for row in changed])
+        folds = len(rows[0]["accuracy"])
+        words = f"change in points against the {rows[0]['name']}; bar: mean, dots: {folds} folds"
+        figure.supxlabel(words, size=8)
 
 
 def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
@@ -51,37 +63,33 @@ def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
             axes.plot(values, at, ".", color=colour, ms=3)
             middle, numbers = values.mean(1), [row["images"][key.split("_")[0]] for row in rows]
             axes.errorbar(
-                middle, at[:, 0], xerr=error_bars(middle, numbers), fmt=marker,
+                middle, at[:, 0], xerr=100 * error_bars(middle / 100, numbers), fmt=marker,
                 color=colour, alpha=0.6, lw=0, elinewidth=0.8, label=words,
             )  # fmt: skip
         names = [
             f"{row['class']} ({row['images']['first']}, {row['images']['new']})" for row in rows
         ]
         axes.set_yticks(places[:, 0], names)
-        axes.set_xlabel("recall, %; line: 95 % interval over images; dots: seeds")
+        seeds = len(rows[0]["first_batch"])
+        words = f"recall, %; marker: mean of {seeds} seeds (dots)"
+        axes.set_xlabel(f"{words}\nline: its 95 % interval for the images alone", size=8)
+        axes.set_xlim(-3, 103)
         axes.set_ylabel("class (images of the first, of the second batch)", size=7)
         figure.legend(loc="outside lower center", ncols=3, fontsize=7)
 
 
-def error_bars(percentages: Sequence[float], counts: Sequence[int]) -> np.ndarray:
-    """How far the 95 % intervals reach below and above some shares of so many images: (2, N), %."""
-    pairs = zip(percentages, counts, strict=True)
-    ends = 100 * np.array([wilson_interval(share / 100 * count, count) for share, count in pairs])
-    return abs(ends.T - np.asarray(percentages))
-
-
 def stage_errors(path: Path, rows: list[dict]) -> None:
-    """Test error by stage of maturation: each stage's rate, and its share of all errors."""
+    """Test error of `cnn-best` by stage: each stage's rate, and its share of all errors."""
     total = sum(row["errors"] for row in rows)
-    with page(path, 6, 3.4, None) as figure:
+    with page(path, 6.4, 3.6, None) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
-        rates = [100 * row["error"] for row in rows]
+        rates = [row["error"] for row in rows]
         bars = axes.barh(
             places,
-            rates,
-            xerr=error_bars(rates, [row["images"] for row in rows]),
-            color=BLUE,
+            100 * np.array(rates),
+            xerr=100 * error_bars(rates, [row["images"] for row in rows]),
+            color=[BLUE if row["images"] >= FEW else GREY for row in rows],
             alpha=0.6,
             error_kw={"lw": 0.8, "ecolor": GREY},
         )
@@ -91,12 +99,12 @@ def stage_errors(path: Path, rows: list[dict]) -> None:
         ]
         axes.bar_label(bars, labels, padding=3, size=7)
         axes.set_yticks(places, [f"{row['stage']} ({row['images']})" for row in rows])
-        axes.set(
-            xlabel="error rate, %; lines: 95 % interval; in brackets: test images",
-            xlim=(0, None),
+        axes.set(xlabel="error rate, %", xlim=(0, 1.3 * axes.get_xlim()[1]))
+        figure.supxlabel(
+            "cnn-best, eight views, mean over its models; line: 95 % interval over images; in "
+            f"brackets: test images (grey: fewer than {FEW})",
+            size=7,
         )
-        axes.margins(x=0.3)
-        figure.align_xlabels()
 
 
 def ladder(path: Path, points: list[dict]) -> None:
@@ -113,25 +121,29 @@ def ladder(path: Path, points: list[dict]) -> None:
             for point in shown:
                 colour = BLUE if point["ours"] else GREY
                 at = point[key], 100 * (1 - point["accuracy"])
-                left = point[key] < middle  # then its label goes to the right, where there is room
+                leftmost = point[key] == min(p[key] for p in shown)  # others may be close to it
+                left = point[key] < middle and not leftmost  # its label goes to the right
                 axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
                 if point["ours"]:
                     errors = [100 * (1 - share) for share in point["interval"]]
                     axes.plot([at[0]] * 2, errors, color=colour, lw=0.8)
                     axes.plot(at[0], 100 * (1 - point["one_view"]), "_", color=colour, ms=9)
+                small = left and not point["ours"]  # its name goes below, as others' are beside it
                 axes.annotate(
-                    point["name"], at, (5 if left else -5, -3), textcoords="offset points",
-                    ha="left" if left else "right", color=colour, size=7,
+                    point["name"], at, (-20 if small else 5 if left else -5, -12 if small else -3),
+                    textcoords="offset points", ha="left" if left else "right", color=colour,
+                    size=7,
                 )  # fmt: skip
             axes.set(xscale="log", xlabel=label, yscale="log")
-            axes.margins(x=0.1)
+            axes.margins(x=0.17)
         axes.set_yticks(ERRORS, [f"{100 - error:g}" for error in ERRORS])
         axes.yaxis.set_minor_locator(NullLocator())
         axes.invert_yaxis()
         figure.axes[0].set_ylabel("test accuracy, % (log scale of the error)")
         figure.supxlabel(
             "filled: ours, eight views (paper: one); line: 95 % interval over test images; dash: "
-            "one view\nhollow: published elsewhere, one view (tomrussobuilds: several)",
+            "one view\nhollow: published elsewhere, ResNet-18 but for the small CNN of 0.3 M "
+            "parameters; one view (tomrussobuilds: pretrained, several)",
             size=7,
         )
 
@@ -144,12 +156,14 @@ def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None
             at = np.arange(len(rows)) + (place - 1) * 0.27
             shares = [100 * row[part]["share_of_peak"] for row in rows]
             peak.bar(at, shares, 0.25, color=COLOURS[place], label=part)
-        peak.set_xticks(range(len(rows)), [row["name"] for row in rows], size=7)
-        peak.set(ylabel="% of the matrix-product peak")
-        peak.legend(frameon=False, fontsize=8)
+        names = [f"{row['name']}\n{row['precision']}\nbatch {row['batch']}" for row in rows]
+        peak.set_xticks(range(len(rows)), names, size=6)
+        peak.axhline(100, color=GREY, lw=0.8)
+        peak.set(ylabel="% of the speed of matrix products", ylim=(0, 125))
+        peak.legend(frameon=False, fontsize=8, loc="upper left", ncols=3)
         for row, colour in zip(rows, itertools.cycle(COLOURS)):
             for what, style in (("trained", "-"), ("predicted", ":")):
-                rates = row[f"{what}_images_per_second"]
+                rates = {int(n): value for n, value in row[f"{what}_images_per_second"].items()}
                 rate.loglog(list(rates), list(rates.values()), style, color=colour)
             last = max(rates)
             rate.annotate(row["name"], (last, rates[last]), (3, 0), textcoords="offset points",
@@ -159,7 +173,7 @@ def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None
 
 
 def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
-    """Milliseconds of a training step by torch operator, and the least at the machine's peak."""
+    """Milliseconds of a training step by torch operator, and at the speed of matrix products."""
     with page(path, 7, 1.9 * -(-len(rows) // 2), mark) as figure:
         panels = figure.subplots(-(-len(rows) // 2), 2, squeeze=False).flat
         for axes, row in itertools.zip_longest(panels, rows):
@@ -183,15 +197,24 @@ def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
 
 
 def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
-    """How time grows: one panel per quantity, {name: {setting: seconds}}."""
-    with page(path, 8, 2.6, mark) as figure:
+    """How time grows: one panel per quantity, {name: {setting: seconds}}.
+
+    Both axes are logarithmic, with decades of equal length in all panels.
+    """
+    with page(path, 8, 3, mark) as figure:
         for axes, (name, times) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
             what, by = name.replace("_", " ").split(" by ")
-            axes.plot([str(key) for key in times], list(times.values()), "o-", color=BLUE)
-            for place, value in enumerate(times.values()):
-                axes.annotate(f"{value:.3g}", (place, value), (-5, 4), textcoords="offset points",
-                              ha="right", size=7)  # fmt: skip
-            axes.set(yscale="log", xlabel=by, ylabel=f"{what} (log scale)", yticks=[])
+            sizes = [sum(map(int, str(key).split("-"))) for key in times]  # of widths, their sum
+            axes.loglog(sizes, list(times.values()), "o-", color=BLUE)
+            for size, value in zip(sizes, times.values(), strict=True):
+                axes.annotate(f"{value:.3g}", (size, value), (5, -9), textcoords="offset points",
+                              size=7)  # fmt: skip
+            axes.set(xlabel=by.replace("pixels", "pixels on a side"), ylabel=what, yticks=[])
+            axes.set_xticks(sizes, [str(key) for key in times], size=6, rotation=20)
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_minor_locator(NullLocator())  # each point has its value beside it
-            axes.tick_params(axis="x", labelsize=6, labelrotation=20)
-            axes.margins(x=0.45)
+            axes.set_aspect("equal", adjustable="datalim")
+            axes.margins(0.3)
+        figure.supxlabel(
+            "CellNet; both axes logarithmic: a diagonal is growth in proportion", size=7
+        )

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+
+from bloodcells.evaluation.metrics import wilson_interval
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)  # of lines and bars, in this order
@@ -29,6 +32,7 @@ STYLE = {
 }
 SHORT_NAMES = {
     "immature granulocyte": "imm. gran.",
+    "immature granulocyte (no stage)": "imm. gran. (no stage)",
     "promyelocyte": "promyel.",
     "metamyelocyte": "metamyel.",
     "band neutrophil": "band",
@@ -50,3 +54,12 @@ def page(path: Path, width: float, height: float, mark: str | None) -> Iterator[
 def short(names: Sequence[str]) -> list[str]:
     """Class names short enough for an axis."""
     return [SHORT_NAMES.get(name, name) for name in names]
+
+
+def error_bars(
+    shares: Sequence[float] | np.ndarray, counts: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """How far the 95 % intervals reach below and above some shares of so many images: (2, N)."""
+    pairs = zip(shares, counts, strict=True)
+    ends = np.array([wilson_interval(share * count, count) for share, count in pairs])
+    return abs(ends.T - np.asarray(shares))

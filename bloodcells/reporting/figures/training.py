@@ -17,12 +17,18 @@ USUAL_COLUMNS = (  # of a history, which get no panel of their own
 )
 
 
-def learning_curves(path: Path, history: list[dict], mark: str | None = None) -> None:
+MOST = 30  # errors in % of a class: the end of the confusion matrix's scale, the same for all
+LEFT_ENDS = (0.9, 0.5, 0)  # where the axis of recalls may begin
+
+
+def learning_curves(
+    path: Path, history: list[dict], mark: str | None = None, note: str = ""
+) -> None:
     """Loss, accuracy, and whatever else the history has, by epoch.
 
-    A line is the mean over runs, a band their range. Held-out images have a line if the history has
-    their columns. A column that a script adds, such as the norm of the gradients, gets a panel of
-    its own.
+    A line is the mean over runs, a band their range; `note` is printed below. Held-out images have
+    a line if the history has their columns. A column that a script adds, such as the norm of the
+    gradients, gets a panel of its own.
     """
     quantities: dict[str, dict[str, str]] = {"loss": {}, "accuracy": {}}  # each line's column
     for quantity, columns in quantities.items():
@@ -37,8 +43,11 @@ def learning_curves(path: Path, history: list[dict], mark: str | None = None) ->
         panels = figure.subplots(1, len(quantities), squeeze=False)[0]
         for axes, (quantity, columns) in zip(panels, quantities.items(), strict=True):
             curves(axes, history, columns)
-            axes.set(xlabel="epoch (line: mean of the runs, band: their range)", ylabel=quantity)
+            axes.set(xlabel="epoch", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
+        runs = len({(row["seed"], row.get("fold")) for row in history})
+        words = f"line: mean of {runs} runs, band: their range" if runs > 1 else "one run"
+        figure.supxlabel("\n".join(filter(None, (words, note))), size=7)
 
 
 def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
@@ -66,21 +75,22 @@ def confusion_matrix(
     counts: np.ndarray,
     names: Sequence[str],
     mark: str | None = None,
-    counted: str = "test images, mean over the models",
+    *,
+    counted: str,
 ) -> None:
     """Image counts by true and predicted class, mean over runs; only errors are coloured.
 
     `counted` says below the figure what the numbers are.
-    The colour scale is a square root, so that rare errors show beside frequent ones.
+    The colour scale is a square root, so that rare errors show beside frequent ones, and the same
+    for all experiments.
     """
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
-    most = float(errors.filled(0).max()) or 1.0
     side = max(4.6, 0.52 * len(names))
     with page(path, side + 0.6, side, mark) as figure:
         axes = figure.subplots()
         axes.set_facecolor("#E6E6E6")  # of the diagonal
-        picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=most))
+        picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=MOST))
         ticks = range(len(names))
         axes.set_xticks(ticks, short(names), rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(ticks, short(names))
@@ -88,20 +98,22 @@ def confusion_matrix(
         for row, column in np.argwhere(counts > 0):
             number = counts[row, column]
             text = f"{number:.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
-            dark = row != column and share[row, column] > 0.6 * most
+            dark = row != column and share[row, column] > 0.6 * MOST
             axes.text(
                 column, row, text, ha="center", va="center", color="white" if dark else "black",
                 size=7.5, weight="bold" if row == column else "normal",
             )  # fmt: skip
-        bar = figure.colorbar(picture, ax=axes, shrink=0.8, label="errors, % of the true class")
-        bar.set_ticks([most * part for part in (0, 0.05, 0.25, 0.5, 1)])
-        bar.ax.yaxis.set_major_formatter("{x:.2g}")
+        bar = figure.colorbar(
+            picture, ax=axes, shrink=0.8, label="errors, % of the true class", extend="max"
+        )
+        bar.set_ticks([0, 1, 3, 10, MOST])
+        bar.ax.yaxis.set_major_formatter("{x:g}")
         figure.supxlabel(f"numbers: {counted}", size=7)
 
 
 def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
     """Recall by class with its 95 % interval, from the rows of `metrics.per_class`."""
-    with page(path, 5.2, 3, mark) as figure:
+    with page(path, 5.2, 0.7 + 0.3 * len(rows), mark) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
         recall = np.array([row["recall"] for row in rows], dtype=float)
@@ -113,8 +125,8 @@ def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
         labels = [f"{s} ({row['support']})" for s, row in zip(
             short([row["class"] for row in rows]), rows, strict=True)]  # fmt: skip
         axes.set_yticks(places, labels)
-        axes.set_xlim(max(0, ends.min() - 0.03), 1.01)
-        axes.set_xlabel("recall on the test images, with 95 % interval (Wilson)")
+        axes.set_xlim(next((end for end in LEFT_ENDS if ends.min() >= end), 0), 1.005)
+        axes.set_xlabel("recall on the test images (in brackets), with 95 % interval", size=8)
         axes.margins(y=0.09)
 
 
@@ -126,7 +138,8 @@ def confident_mistakes(
     names: Sequence[str],
     mark: str | None = None,
     rows: np.ndarray | None = None,
-    table: str = "predictions.npz, probability: mean over the models",
+    *,
+    table: str,
 ) -> None:
     """The 24 misclassified images with the highest probability of the wrong class.
 

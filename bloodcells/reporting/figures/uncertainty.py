@@ -11,7 +11,9 @@ from matplotlib.ticker import LogLocator
 from bloodcells.data.bloodmnist import Split
 from bloodcells.evaluation import calibration
 from bloodcells.inference.cards import VIEWS
-from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page, short
+from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, error_bars, page, short
+
+FEW = 20  # a bin of fewer images is drawn hollow
 
 
 def draw_all(
@@ -45,11 +47,15 @@ def draw_all(
         ]
         for views in VIEWS
     }
+    panels = {"test images": curves}
     if there is not None:
-        curves["another laboratory"] = [calibration.risk_coverage(there[0], p) for p in there[1]]
-    risk_coverage(path("risk_coverage"), curves, mark)
-    sets(path("sets"), best["set_scores"], names, mark)
-    distances(path("unlike"), members[0]["distances"], members[0]["farthest"], mark)
+        found = [calibration.risk_coverage(there[0], p) for p in there[1]]
+        name = f"another laboratory, {len(there[0])} images"
+        panels[name] = {f"{max(VIEWS)} views": found}
+    risk_coverage(path("risk_coverage"), panels, mark)
+    counts = np.bincount(labels, minlength=len(names))
+    sets(path("sets"), best["set_scores"], names, counts, mark)
+    distances(path("unlike"), members, mark)
 
 
 def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None) -> None:
@@ -60,32 +66,55 @@ def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None
         ):
             x, y, n = (np.array([r[k] for r in rows]) for k in ("confidence", "accuracy", "images"))
             axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
-            axes.vlines(x, x, y, color=ORANGE, lw=1)
-            axes.scatter(x, y, 3 + 150 * n / n.sum(), color=BLUE, zorder=3)
+            axes.errorbar(x, y, error_bars(y, n), fmt="none", color=BLUE, lw=0.8)
+            for some, inside in ((n >= FEW, BLUE), (n < FEW, "white")):
+                axes.plot(x[some], y[some], "o", color=BLUE, mfc=inside, ms=4)
             axes.set(xlabel="probability of the top class", title=f"{when} temperature scaling")
+            axes.set(ylim=(-0.03, 1.03))
+            axes.annotate(f"{n[-1] / n.sum():.0%}", (x[-1], y[-1]), (-4, -14), ha="right",
+                          textcoords="offset points", size=7)  # fmt: skip
         figure.axes[0].set_ylabel("accuracy")
-        figure.supxlabel("larger dots: more images", size=7)
+        figure.supxlabel(
+            f"one model, {max(VIEWS)} views; line: 95 % interval; hollow: a bin of fewer than "
+            f"{FEW} images\nnumber: share of all images that is in the last bin",
+            size=7,
+        )
 
 
 def risk_coverage(
-    path: Path, curves: dict[str, list[tuple[np.ndarray, np.ndarray]]], mark: str | None = None
+    path: Path,
+    panels: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]],
+    mark: str | None = None,
 ) -> None:
-    """Error rate among the most confident images against coverage, one thin line per model."""
-    with page(path, 5.2, 3, mark) as figure:
-        axes = figure.subplots()
-        for (name, members), colour in zip(curves.items(), (ORANGE, BLUE, RED), strict=False):
-            for coverage, risk in members:
-                axes.plot(100 * coverage, 100 * risk, color=colour, lw=0.8)
-            axes.plot([], [], color=colour, label=name)
-        axes.set(xlabel="coverage, % (most confident first)", ylabel="error rate, %")
-        axes.set_xlim(0 if len(curves) > len(VIEWS) else 40, 100)
-        axes.legend(frameon=False)
+    """Error rate among the most confident images against coverage, one thin line per model.
+
+    `panels`: by images, and by the number of views. Each panel has a scale of its own.
+    """
+    with page(path, 1.6 + 3.2 * len(panels), 3, mark) as figure:
+        for axes, (name, curves) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            for views, colour in zip(VIEWS, (ORANGE, BLUE), strict=True):
+                label = f"{views} view{'s' * (views > 1)}"
+                for coverage, risk in curves.get(label, []):
+                    axes.plot(100 * coverage, 100 * risk, color=colour, lw=0.8, label=label)
+                    label = ""  # the first line stands for all of them
+            axes.set(title=name, ylabel="error rate, %", xlim=(0, 100), ylim=(0, None))
+            axes.legend(frameon=False)
+        figure.supxlabel("coverage, % (most confident first); a line per model", size=8)
 
 
 def sets(
-    path: Path, scores: dict[str, dict], names: Sequence[str], mark: str | None = None
+    path: Path,
+    scores: dict[str, dict],
+    names: Sequence[str],
+    counts: np.ndarray,
+    mark: str | None = None,
 ) -> None:
-    """Coverage and mean size of the prediction sets by class; `scores` by level."""
+    """Coverage and mean size of the prediction sets by class; `scores` by level.
+
+    `counts`: the classes' images.
+    """
     with page(path, 7, 3, mark) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         places = np.arange(len(names))[::-1]
@@ -93,19 +122,31 @@ def sets(
             scores.items(), (BLUE, ORANGE), (0.15, -0.15), strict=True
         ):
             left.axvline(float(level), color=colour, lw=0.8, zorder=1)
-            left.plot(score["coverage_by_class"], places + shift, "o", color=colour)
+            covered = np.array(score["coverage_by_class"])
+            left.errorbar(
+                covered, places + shift, xerr=error_bars(covered, counts), fmt="o", ms=4,
+                color=colour, elinewidth=0.8,
+            )  # fmt: skip
             right.plot(score["size_by_class"], places + shift, "o", color=colour, label=level)
-        left.set_yticks(places, short(names))
-        left.set_xlabel("share of sets with the true class (lines: target overall)")
-        right.set_xlabel("mean number of classes in a set")
+        labels = [f"{name} ({n})" for name, n in zip(short(names), counts, strict=True)]
+        left.set_yticks(places, labels)
+        left.set_xlabel("share of sets with the true class", size=8)
+        right.set_xlabel("mean number of classes in a set", size=8)
         right.legend(frameon=False, title="target")
+        figure.supxlabel(
+            "one model; vertical lines: target overall; horizontal: 95 % interval; in brackets: "
+            "test images; below 1: some sets are empty",
+            size=7,
+        )
 
 
-def distances(
-    path: Path, values: dict[str, np.ndarray], farthest: float, mark: str | None = None
-) -> None:
-    """Distance to the training images, one box per kind of image."""
-    with page(path, 6.4, 0.8 + 0.32 * len(values), mark) as figure:
+def distances(path: Path, members: list[dict], mark: str | None = None) -> None:
+    """The first model's distances to the training images, one box per kind of image.
+
+    Beside each, the share that is flagged as unlike them, by that model and by all.
+    """
+    values, farthest = members[0]["distances"], members[0]["farthest"]
+    with page(path, 7.4, 1.2 + 0.32 * len(values), mark) as figure:
         axes = figure.subplots()
         places = np.arange(len(values))[::-1]
         axes.boxplot(
@@ -113,12 +154,19 @@ def distances(
             whis=(1, 99), showfliers=False, medianprops={"color": BLUE},
         )  # fmt: skip
         axes.axvline(farthest, color=RED, lw=1)
-        axes.set_yticks(places, list(values))
+        axes.set_yticks(places, [f"{kind} ({len(part)})" for kind, part in values.items()])
         axes.set(
             xscale="log",
-            xlabel="distance, 1 - cosine (box: quartiles, whiskers: 1 and 99 %)\n"
-            "right of the red line: flagged as unlike the training images",
+            xlabel="distance, 1 - cosine (box: quartiles, whiskers: 1 and 99 %); in brackets: "
+            "images\nright of the red line: flagged as unlike the training images",
         )
+        for place, kind in zip(places, values, strict=True):
+            shares = [100 * np.mean(m["distances"][kind] > m["farthest"]) for m in members]
+            words = f"{shares[0]:.0f} %"
+            if len(shares) > 1:
+                words += f" (all models: {np.mean(shares):.0f} ± {np.std(shares, ddof=1):.0f} %)"
+            axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), size=7, va="center")
+        axes.set_title("flagged by this model", loc="right", size=7)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:.2g}")
         axes.xaxis.set_minor_formatter("")

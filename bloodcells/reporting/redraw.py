@@ -1,0 +1,62 @@
+"""Redraw the figures of finished experiments and studies from their files."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bloodcells.cli.arguments import warning
+from bloodcells.errors import UserError
+from bloodcells.reporting.figures import robustness, studies
+from bloodcells.reporting.results import draw_again
+from bloodcells.tracking import run_folder
+from bloodcells.tracking.files import read_json
+
+FILES = ("ablation.json", "bench.json", "metrics.json")
+EXPERIMENTS = ("model_baseline.py", "model_cnn.py")
+FIGURES: dict[str, dict[str, tuple[Callable, tuple[str, ...]]]] = {
+    # by script: its figures, what draws each, and where its file has the rows
+    "ablation.py": {"ablation": (studies.ablation, ("variants",))},
+    "batch_effect.py": {"batch_recall": (studies.batch_recall, ("scores", "recalls"))},
+    "bench.py": {
+        "network_speed": (studies.network_speed, ("networks",)),
+        "operators": (studies.operators, ("networks",)),
+        "growth": (studies.growth, ("growth",)),
+    },
+    "robustness.py": {"accuracy": (robustness.curves, ("rows",))},
+}
+
+
+def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
+    """Redraw what a folder's files suffice for; experiments also need the test images.
+
+    Raises `UserError` if the folder has no results, or those of a script whose figures need more.
+    """
+    path = next((folder / name for name in FILES if (folder / name).exists()), None)
+    if path is None:
+        raise UserError(f"{folder}: no results are here: none of {', '.join(FILES)}")
+    found = read_json(path)
+    script = found["code"]["script"]
+    if script in EXPERIMENTS:
+        draw_again(run_folder.read(folder), suffix, data_root)
+        return
+    if script not in FIGURES:
+        raise UserError(f"{folder}: the figures of {script} need more than its files: run it anew")
+    mark = warning(Namespace(**found["config"]))
+    names = [f"{name}.{suffix}" for name in FIGURES[script]]
+
+    def fill(scratch: Path) -> None:
+        for name, (figure, keys) in zip(names, FIGURES[script].values(), strict=True):
+            figure(scratch / name, at(found, keys), mark)
+
+    run_folder.write(folder, fill, last=names[-1])
+    print(f"drew the figures of {folder}: {', '.join(names)}")
+
+
+def at(found: dict, keys: tuple[str, ...]) -> Any:
+    """What is in a file's content under keys within keys."""
+    for key in keys:
+        found = found[key]
+    return found
