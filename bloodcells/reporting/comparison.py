@@ -16,6 +16,7 @@ from bloodcells.reporting.tables.compare import (
     SPLITS,
     accuracies,
     differences,
+    in_words,
     paired_tests,
     recalls,
     splits,
@@ -86,11 +87,12 @@ def classes(first: SavedRun, other: SavedRun) -> dict:
 
 def tests(first: SavedRun, other: SavedRun, split: str) -> dict:
     """The table of McNemar's exact tests on a split."""
-    of, found = paired_tests(first, other, split)
+    of, found, gained = paired_tests(first, other, split)
     rows = [
         [str(number), str(test["only_first"]), str(test["only_second"]), f"{test['p']:.2g}"]
         for number, test in enumerate(found, start=1)
     ]
     names = (f"only {first.folder.name} right", f"only {other.folder.name} right")
     caption = f"McNemar's exact test on the same {SPLITS[split]}, {of}"
+    caption += f"; {other.folder.name} against {first.folder.name}: {in_words(gained)}"
     return {"caption": caption, "heads": ["pair", *names, "p"], "rows": rows}

@@ -109,11 +109,14 @@ def test_only_models_that_were_scored_are_paired():
     honest, leaking = (
         run_folder.read(ROOT / "plots" / name) for name in ("cnn-paper", "cnn-paper-as-published")
     )
-    of, (test,) = paired_tests(honest, leaking, "test")
+    of, (test,), gained = paired_tests(honest, leaking, "test")
     assert of == "the models of seed 0, fold 4"
     answers = [part.argmax(1) for part in (honest.probabilities[4], leaking.probabilities[0])]
     right = [answer == honest.labels for answer in answers]
     assert test["only_first"] == (right[0] & ~right[1]).sum()
+    assert gained.mean == pytest.approx(100 * (right[1].mean() - right[0].mean()))
+    assert gained.std is None
+    assert gained.low < gained.mean < gained.high
 
 
 def test_held_out_images_that_all_models_share_are_paired_for_choosing():
@@ -126,8 +129,12 @@ def test_held_out_images_that_all_models_share_are_paired_for_choosing():
             saved["val_probabilities"].argmax(2) == saved["val_labels"] for saved in (one, two)
         ]
     lines = compare_runs([best, fast]).splitlines()
-    names = "by pair of models, only cnn-best : only cnn-fast-60 right"
-    at = lines.index(f"on the same held-out images, for choosing, {names}")
-    for line, ours, theirs in zip(lines[at + 1 :], *right, strict=False):
+    at = lines.index("on the same held-out images, for choosing, by pair of models")
+    gains = 100 * (right[1].mean(1) - right[0].mean(1))  # of the pairs
+    assert lines[at + 1].startswith(f"  cnn-fast-60 against cnn-best: {gains.mean():+.2f} points [")
+    assert lines[at + 1].endswith(f"± {gains.std(ddof=1):.2f} over pairs of models")
+    assert lines[at + 2] == "  only cnn-best : only cnn-fast-60 right"
+    for line, ours, theirs in zip(lines[at + 3 :], *right, strict=False):
         assert line.startswith(f"  {np.sum(ours & ~theirs)} : {np.sum(theirs & ~ours)}, p = ")
-    assert lines.index(f"on the same test images, for reporting, {names}") == at + 6
+    after = "on the same test images, for reporting, by pair of models"
+    assert lines.index(after) == at + 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,20 +53,40 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
         raise UserError(f"{first.folder} and {second.folder} differ in their runs or test images")
     answers = [run.probabilities.argmax(2) for run in (first, second)]
     tests = [mcnemar(first.labels, *pair) for pair in zip(*answers, strict=True)]
-    shares = [(answer == first.labels).mean(0) for answer in answers]  # of the models, by image
-    gain = 100 * (shares[0] - shares[1])
-    mean, half = gain.mean(), 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+    gained = gain(first.labels, answers[1], answers[0])
     pairs = ", ".join(f"{test['only_first']}:{test['only_second']}" for test in tests)
     least, most = (pick(test["p"] for test in tests) for pick in (min, max))
     # rounded up, or "below" could be wrong
     bound = 10.0 ** np.ceil(np.log10(max(most, 1e-300)))
     p = f"below {bound:.0e}" if most < 0.001 else f"from {least:.2g} to {most:.2g}"
     return (
-        f"{names[0]} against {names[1]} on the same test images: {mean:+.2f} points "
-        f"[{mean - half:+.2f}, {mean + half:+.2f}] (mean over {len(tests)} pairs of models, 95 % "
+        f"{names[0]} against {names[1]} on the same test images: {gained.mean:+.2f} points "
+        f"[{gained.low:+.2f}, {gained.high:+.2f}] (mean over {len(tests)} pairs of models, 95 % "
         f"interval over test images). Images that only the first : only the second has right, "
         f"by pair: {pairs} (McNemar's exact test: p {p})."
     )
+
+
+class Gain(NamedTuple):
+    """What one experiment gains over another on the same images, in points of accuracy.
+
+    The 95 % interval is over the images, the standard deviation over pairs of models: how much
+    another training changes it. None of a single pair.
+    """
+
+    mean: float
+    low: float
+    high: float
+    std: float | None
+
+
+def gain(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> Gain:
+    """What `after` gains over `before`: the labels that paired models predict, (models, N)."""
+    changes = 100 * ((after == labels).astype(float) - (before == labels))
+    by_image, by_pair = changes.mean(0), changes.mean(1)
+    mean, half = by_image.mean(), 1.96 * by_image.std(ddof=1) / np.sqrt(len(by_image))
+    std = float(by_pair.std(ddof=1)) if len(by_pair) > 1 else None
+    return Gain(float(mean), float(mean - half), float(mean + half), std)
 
 
 def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar
-from bloodcells.reporting.tables.common import cell
+from bloodcells.reporting.tables.common import Gain, cell, gain
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
@@ -88,13 +88,21 @@ def paired(first: SavedRun, other: SavedRun) -> list[str]:
     """`paired_tests` as text, of each split that both have."""
     lines = []
     for split in splits(first, other):
-        of, tests = paired_tests(first, other, split)
-        names = f"only {first.folder.name} : only {other.folder.name} right"
-        lines.append(f"on the same {SPLITS[split]}, {of}, {names}")
+        of, tests, gained = paired_tests(first, other, split)
+        lines.append(f"on the same {SPLITS[split]}, {of}")
+        lines.append(f"  {other.folder.name} against {first.folder.name}: {in_words(gained)}")
+        lines.append(f"  only {first.folder.name} : only {other.folder.name} right")
         lines += [
             f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}" for test in tests
         ]
     return lines
+
+
+def in_words(gained: Gain) -> str:
+    """A gain with its interval over images, and its spread over the pairs of models."""
+    spread = "" if gained.std is None else f", ± {gained.std:.2f} over pairs of models"
+    interval = f"[{gained.low:+.2f}, {gained.high:+.2f}]"
+    return f"{gained.mean:+.2f} points {interval} over images{spread}"
 
 
 def splits(first: SavedRun, other: SavedRun) -> list[str]:
@@ -104,8 +112,8 @@ def splits(first: SavedRun, other: SavedRun) -> list[str]:
     return ["val"] * shared + ["test"]
 
 
-def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict]]:
-    """What is paired, in words, and McNemar's exact test of each pair, on the same images.
+def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict], Gain]:
+    """What is paired, in words, McNemar's exact test of each pair, and what `other` gains.
 
     Model by model, those of the same seed and fold if there are any: the mean of several would
     gain by being an ensemble.
@@ -123,7 +131,9 @@ def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, lis
         if len(pairs) == 1:
             seed, fold = places[pairs[0][0]]
             of = f"the models of seed {seed}" + ("" if fold is None else f", fold {fold}")
-    return of, [mcnemar(labels, one[n], two[m]) for n, m in pairs]
+    before, after = one[[n for n, _ in pairs]], two[[m for _, m in pairs]]
+    tests = [mcnemar(labels, *pair) for pair in zip(before, after, strict=True)]
+    return of, tests, gain(labels, before, after)
 
 
 def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
