@@ -229,7 +229,9 @@ def export_for_hub(folder: Path) -> None:
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     there = {name for name in there if not name.startswith(".")}  # of a killed process
     if there - EXPORTED or (there and not _is_exported(folder / "config.json")):
-        raise errors.UserError(f"{folder}: it holds other files; pass a new folder")
+        raise errors.UserError(
+            f"{folder}: it holds other files, or an unfinished export; pass a new folder"
+        )
     classifier = _own("bloodcells.inference.classifier")
     classifier.load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
     card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))

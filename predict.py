@@ -18,6 +18,7 @@ from bloodcells.cli.tools import parse_predict
 if __name__ == "__main__":
     run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
 
+import glob
 import itertools
 import os
 import sys
@@ -98,9 +99,11 @@ def main() -> None:
 def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str]) -> None:
     """Raise `UserError` for an output folder that has, or would add to, the images to classify."""
     whole = os.path.realpath(folder)
-    if any(os.path.dirname(os.path.realpath(file)) == whole for file in files):
+    on_disk = [os.path.realpath(file) for file in files if file != "-"]  # -: standard input
+    if any(os.path.dirname(file) == whole for file in on_disk):
         raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
-    for path in filter(os.path.isdir, paths):
+    globs = [found for path in paths for found in glob.glob(path, recursive=True)]
+    for path in filter(os.path.isdir, [*paths, *globs]):
         if whole.startswith(os.path.join(os.path.realpath(path), "")):
             raise UserError(
                 f"{flag} {folder}: within {path}, whose images are classified; pass another folder"
@@ -179,7 +182,8 @@ def classify(
             raise UserError(f"--weights {args.weights}: they give no probabilities; use others")
         for image, values, distance in zip(batch, *results, strict=True):
             if args.save_crops is not None:
-                name = f"{next(numbers):06}-{Path(image.name).stem[:60]}.png"
+                stem = os.fsencode(Path(image.name).stem)[:60].decode(errors="ignore")
+                name = f"{next(numbers):06}-{stem}.png"
                 picture = output.png(cast(np.ndarray, image.pixels))  # not durable: may be many
                 write_whole(args.save_crops / name, picture, durable=False)
             yield prediction(image, values.tolist(), distance, model, labels, args)

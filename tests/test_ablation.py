@@ -11,9 +11,11 @@ import ablation
 from bloodcells.data import bloodmnist, corruptions
 from bloodcells.training import checkpoint
 
+SMALL = ("--widths", "4", "4", "8", "--views", "1")
+
 
 def test_ablation(run, tmp_path, predicted):
-    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "64"]
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--batch-size", "64", *SMALL]
     outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
     assert outcome.code == 0
     found = json.loads((tmp_path / "ablation.json").read_text())
@@ -62,7 +64,8 @@ def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint.Checkpoint, "save", save_then_ctrl_c)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
-    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--checkpoint-every", "9"]
+    flags = ["--synthetic", "--epochs", "2", "--replicates", "2", *SMALL]
+    flags += ["--checkpoint-every", "9"]
     outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
     assert outcome.code == 130
     first, *_, last = outcome.err.strip().splitlines()
@@ -79,7 +82,7 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
         line = fails("ablation.py", *flags, "--protocol", protocol)
         assert "the ablation needs cross-validation" in line
     assert "only 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
-    quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift"]
+    quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift", *SMALL]
     outcome = run("ablation.py", *flags, *quick)
     assert "no-shift: skipped, it changes nothing in this recipe" in outcome.out
     assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1
@@ -98,7 +101,7 @@ def test_ablation_resumes(run, tmp_path, stop_after):
 def test_a_variant_without_its_warmup(run, tmp_path):
     """A constant rate has no warm-up, whatever that of the recipe; nor have two folds a result."""
     flags = ["--config", "cnn-fast-15", "--synthetic", "--protocol", "cross-validation"]
-    flags += ["--replicates", 2, "--focus", 0, "--warmup", 0.1, "--epochs", 1]
+    flags += ["--replicates", 2, "--focus", 0, "--warmup", 0.1, "--epochs", 1, *SMALL]
     outcome = run("ablation.py", *flags, "--only", "constant-rate", "--output", tmp_path)
     assert outcome.code == 0, outcome
 
@@ -113,3 +116,5 @@ def test_scores_elsewhere_are_not_replaced_by_none(fails, tmp_path):
     (tmp_path / "ablation.json").write_text('{"elsewhere": "wbc"}')
     flags = ("--config", "ablation-robust", "--synthetic", "--output", tmp_path, "--overwrite")
     assert "which would be lost" in fails("ablation.py", *flags)
+    (tmp_path / "checkpoint").mkdir()  # of a command that is to replace them
+    assert "which would be lost" in fails("ablation.py", *flags[:-1], "--resume")

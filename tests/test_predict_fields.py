@@ -12,6 +12,8 @@ from drawn import field
 from PIL import Image, ImageDraw
 from written import complaints, metrics_of
 
+from bloodcells.data import user_images
+
 
 def test_a_field_of_view(predict, fails, weights, tmp_path):
     image = field((400, 300), (80, 150, 30), (200, 150, 30), (320, 150, 30))
@@ -116,3 +118,17 @@ def test_one_folder_for_different_questions(predict, sorted_cells, tmp_path):
         (tmp_path / "run" / "field-001-mine.png").touch()  # the user's own
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"cells.csv", "field-001.png", "field-001-mine.png", "metrics.json"}
+
+
+def test_a_field_that_is_gone_when_it_is_drawn(predict, tmp_path, monkeypatch):
+    photograph, detect = tmp_path / "field.png", user_images.read
+    field((200, 150), (100, 75, 6)).save(photograph)
+
+    def gone(*given):
+        yield from detect(*given)
+        photograph.unlink()
+
+    monkeypatch.setattr(user_images, "read", gone)
+    outcome = predict(photograph, "--detect", "--output", tmp_path / "run")
+    assert outcome.code == 2
+    assert f"{photograph}: cannot be read any more" in outcome.err

@@ -24,6 +24,7 @@ from bloodcells.cli.endings import (
     end,
     fail,
     flush_output,
+    out_of_memory,
     printable,
     stored_traceback,
 )
@@ -279,18 +280,16 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
         flush_output()
     except UserError as error:
         fail(f"error: {error}", 2)
-    except MemoryError:
-        fail("error: out of memory; close other programs, or lower --batch-size if there is one", 2)
     except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be gone
-            text = printable(str(stop)) or "interrupted: no result was written"
+            text = printable(str(stop)) or "interrupted"
             print(f"\n{text}", file=sys.stderr)
         end(signals.exit_code())
     except BrokenPipeError:  # the reader of our output, such as `head`, closed it
         end(141)
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of a GPU; torch may not be loaded here
-            fail("error: the device is out of memory; lower --batch-size if there is one", 2)
+        if where := out_of_memory(error):
+            fail(f"error: {where} is out of memory; lower --batch-size if there is one", 2)
         if isinstance(error, OSError) and error.errno in MENDABLE:
             what = f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
             fail(f"error: {what}; {MENDABLE[error.errno]}", 2)

@@ -37,10 +37,18 @@ def stored_traceback() -> str:
     return f"please report it with the traceback, which is in {path}"
 
 
+def out_of_memory(error: Exception) -> str | None:
+    """What has no memory left, if the error says so. Does not load torch to know its errors."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's on a CPU
+        return "the machine (close other programs)"
+    return "the device" if type(error).__name__ == "OutOfMemoryError" else None
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Print one line on standard error, and exit."""
     with suppress(OSError):  # the exit code counts where standard error is full
-        print(f"{Path(sys.argv[0]).name}: {printable(' '.join(message.split()))}", file=sys.stderr)
+        line = printable(" ".join(without_passwords(message).split()))
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
     end(code)
 
 

@@ -38,7 +38,7 @@ def layers(path: Path) -> dict[Path, dict]:
         seen.add(whole)
         try:
             found[path] = with_hyphens(tomllib.loads(path.read_text(encoding="utf-8")), path)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not a readable TOML file: {error}") from error
         base = found[path].pop("base", None)
         if base is None:

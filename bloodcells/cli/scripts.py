@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import Parser, make_parser, parse, refuse_idle
+from bloodcells.cli.arguments import Parser, make_parser, parse, refuse_idle, run_name
 from bloodcells.cli.flags import (
     add_network_flags,
     add_recipe_flags,
@@ -193,8 +193,8 @@ def parse_release(script: str) -> Namespace:
         "--weights",
         type=weights_to_write,
         metavar="FILE",
-        help="file to write (default: weights/<run>.safetensors, with other settings named as "
-        "--output)",
+        help="file to write (default: weights/<run>.safetensors, with other settings named after "
+        "them)",
     )
     group.add_argument(
         "--false-alarms",
@@ -208,7 +208,7 @@ def parse_release(script: str) -> Namespace:
     settings = args.false_alarms, args.seed, args.run.parent
     usual = settings == (FALSE_ALARMS, 0, Path("plots"))
     # neither edited code nor other settings replace the released weights
-    name = args.code.named(args.run.name) if usual else args.output.name
+    name = args.code.named(args.run.name) if usual else run_name(parser, args)
     args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
     return args
 

@@ -51,7 +51,7 @@ def parse_ablation(script: str) -> Namespace:
         raise UserError("--elsewhere does nothing without --domain-randomisation")
     if args.elsewhere and args.labels != "classes":
         raise UserError("--elsewhere: its folders name classes; not allowed with --labels stages")
-    if args.overwrite:
+    if args.overwrite or (args.output / "checkpoint").is_dir():  # it is going to be replaced
         keep_scores(args.output / "ablation.json", args.elsewhere)
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -51,7 +52,10 @@ def parse_predict(script: str) -> Namespace:
     parser.add_argument(
         "--batch-size", type=whole_number(1, 2**20), default=128, help="images per batch"
     )
-    args = parser.parse_intermixed_args()
+    given = sys.argv[1:]
+    flags = given[: given.index("--")] if "--" in given else given
+    args = parser.parse_intermixed_args(flags)
+    args.paths += given[len(flags) + 1 :]  # after --, a path may begin with a hyphen
     refuse_idle_flags(parser, args)
     args.weights = args.weights or ROOT / "weights" / WEIGHTS[args.labels]
     args.differential = args.differential or args.detect
@@ -238,7 +242,7 @@ def parse_hub(script: str) -> Namespace:
         "folder", nargs="?", type=location, metavar="FOLDER", help="folder to write"
     )
     args = parser.parse_args()
-    if args.folder is None:
+    if args.folder is None:  # told only if no flag is wrong
         raise UserError("no folder: name the one to write")
     return args
 

@@ -243,7 +243,8 @@ def from_mirror(folder: Path, size: int) -> Path:
         said = error.stderr.strip().splitlines() or ["pip failed"]
         errors = [line for line in said if line.startswith("ERROR")]
         raise RuntimeError((errors or said)[-1]) from error
-    except (subprocess.TimeoutExpired, ValueError, KeyError, EOFError, zlib.error) as error:
-        raise RuntimeError(str(error)) from error
-    except zipfile.BadZipFile as error:
+    except (
+        *(subprocess.TimeoutExpired, ValueError, KeyError, EOFError),
+        *(zlib.error, zipfile.BadZipFile),
+    ) as error:
         raise RuntimeError(str(error)) from error

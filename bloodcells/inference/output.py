@@ -133,7 +133,7 @@ AS = {"table": as_table, "csv": as_csv, "json": as_json, "html": as_html}
 
 
 def write(predictions: Iterable[Prediction], form: str) -> None:
-    """Print the predictions; an interruption leaves whole lines, and JSON that can be read.
+    """Print the predictions; an error or interruption leaves whole lines, and readable JSON.
 
     Raises `UserError` if standard output cannot be written.
     """
@@ -149,11 +149,11 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
                 last = printable(line, kept="\r\n") if terminal else line
                 sys.stdout.write(f"{last}\n")  # `print` could be interrupted before the break
             sys.stdout.flush()
-        except KeyboardInterrupt as stop:
+        except BaseException as stop:
             if form == "json" and not last.endswith("]"):
                 sys.stdout.write("]\n" if last else "[]\n")
             sys.stdout.flush()
-            if last:
+            if last and isinstance(stop, KeyboardInterrupt):
                 done = "stopped; the output holds the images classified so far"
                 raise KeyboardInterrupt(done) from stop
             raise

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from bloodcells.data.user_images import to_rgb
+from bloodcells.errors import UserError
 from bloodcells.inference.output import Prediction
 from bloodcells.reporting.labelled import FILES
 from bloodcells.tracking import run_folder
@@ -38,8 +39,11 @@ def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) 
 
 def draw(path: Path, file: str, cells: Sequence[Prediction]) -> None:
     """The field with a box at each cell, its number as in the table, and its class."""
-    with Image.open(file) as image:
-        picture = to_rgb(ImageOps.exif_transpose(image))
+    try:
+        with Image.open(file) as image:
+            picture = to_rgb(ImageOps.exif_transpose(image))
+    except OSError as error:  # else it would be taken for one of the output folder
+        raise UserError(f"{file}: cannot be read any more: {error}") from error
     pen = ImageDraw.Draw(picture)
     size = max(12, max(picture.size) // 60)
     font = ImageFont.load_default(size)

@@ -134,18 +134,18 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
     html.write(
         path,
         "page.html.j2",
-        overview=overview(runs),
+        overview=overview([(folder, metrics) for folder, metrics, _ in runs]),
         tables=tables,
         across_runs=html.figures(plots, "test split"),
-        runs=[run_section(folder, metrics) for folder, metrics in runs],
+        runs=[section for _, _, section in runs],
         studies=studies,
         left_out=left_out,
     )
     return left_out
 
 
-def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
-    """The training experiments that can be shown, and why the others cannot."""
+def read_runs(plots: Path) -> tuple[list[tuple[Path, dict, dict]], list[str]]:
+    """The folder, metrics and section of each experiment that can be shown; why others cannot."""
     runs, left_out = [], []
     for folder in sorted(path for path in plots.glob("*") if path.is_dir()):
         if folder.name in STUDIES:
@@ -156,14 +156,14 @@ def read_runs(plots: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
             continue
         try:
             metrics = read_result(folder / "metrics.json")
-            run_section(folder, metrics)
+            section = run_section(folder, metrics)
             overview([(folder, metrics)])
         except (UserError, OSError, ValueError) as error:
             left_out.append(f"{folder.name}: {error}")
         except UNFIT as error:
             left_out.append(f"{folder.name}: of another schema: {error!r}")
         else:
-            runs.append((folder, metrics))
+            runs.append((folder, metrics, section))
     return runs, left_out
 
 

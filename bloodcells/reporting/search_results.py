@@ -105,7 +105,7 @@ def best_settings(
     """
     settings = vars(search.settings(by_number[best["trial"]]))
     if settings["schedule"] == "constant":
-        settings["epochs"] = int(np.median(best["epochs"]))
+        settings["epochs"] = max(1, int(np.median(best["epochs"])))
     idle = "folds" if args.protocol == "official" else "runs"
     left_out = MACHINE | SEARCH | {idle, "save_weights"}
     return {k: v for k, v in sorted(settings.items()) if k not in left_out}

@@ -68,7 +68,7 @@ def remove(scratch: Path) -> None:
     with suppress(OSError):
         shutil.rmtree(scratch, ignore_errors=True)
     if scratch.exists():
-        print(f"{scratch} could not be removed; it can be deleted")
+        print(f"{scratch} could not be removed; it can be deleted", file=sys.stderr)
 
 
 def sweep(folder: Path, pattern: str) -> None:

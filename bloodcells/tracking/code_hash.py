@@ -131,7 +131,8 @@ class WithoutTypes(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Replace a `cast` by what it returns, its second argument."""
         self.generic_visit(node)
-        return node.args[1] if getattr(node.func, "id", None) == "cast" else node
+        cast = getattr(node.func, "id", None) == "cast" and len(node.args) == 2
+        return node.args[1] if cast else node
 
 
 def dumped(node: object) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import subprocess
 import tomllib
 from dataclasses import dataclass, replace
@@ -137,7 +138,7 @@ def head() -> tuple[str | None, dict[str, str]]:
     tree = git("ls-tree", "-r", "-z", "HEAD")
     if not commit or not tree:
         return None, {}
-    rows = (row.split("\t", 1) for row in tree.decode().split("\0") if row)
+    rows = (row.split("\t", 1) for row in os.fsdecode(tree).split("\0") if row)
     return commit.decode().strip(), {path: about.split()[2] for about, path in rows}
 
 
@@ -209,8 +210,3 @@ def begun(folder: Path) -> str | None:
         return str(read_json(folder / "checkpoint" / "identity.json")["script"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-def has_results(folder: Path) -> bool:
-    """Whether a folder holds results of any kind."""
-    return any((folder / name).exists() for name in RESULTS)

@@ -98,7 +98,8 @@ def refuse_results(folder: Path, flag: str, but: str) -> None:
 def protect(folder: Path, code: Code, flag: str) -> None:
     """Raise `UserError` if the folder holds results of committed code, or of unknown code."""
     kept = provenance.recorded(folder)
-    if provenance.has_results(folder) and not (kept and kept["edited"]):
+    found = any((folder / name).exists() for name in provenance.RESULTS)
+    if found and not (kept and kept["edited"]):
         raise UserError(
             f"{flag} {folder}: it holds results of committed code, and these files are edited: "
             f"{named(code.edited)}; pass another folder, or omit the flag"
@@ -209,7 +210,12 @@ def read(folder: Path) -> SavedRun:
 
 
 def find(path: Path) -> Path:
-    """`path` if it exists; else `path` in the project's folder, or in its `plots/`."""
+    """`path` if it exists; else `path` in the project's folder, or in its `plots/`.
+
+    Of a folder named "." or "..", which says nothing to a reader, the absolute path.
+    """
+    if path.name in ("", ".."):
+        path = Path(os.path.normpath(path.absolute()))
     places = (path, ROOT / path, ROOT / "plots" / path)
     return next((place for place in places if place.exists()), places[1])
 

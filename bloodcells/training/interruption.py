@@ -87,4 +87,7 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
     given_output = any(flag.split("=")[0] == "--output" for flag in kept)
     if args.code.edited and not given_output:  # the default changes with the next edit
         kept += ["--output", str(args.output)]
-    return shlex.join(["python", sys.argv[0], *kept, "--resume"])
+    # before the experiment has begun, --resume would find the earlier results
+    begun = (args.output / "checkpoint" / "identity.json").exists()
+    last = "--overwrite" if "--overwrite" in sys.argv and not begun else "--resume"
+    return shlex.join(["python", sys.argv[0], *kept, last])

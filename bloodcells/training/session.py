@@ -76,7 +76,7 @@ def open_session(
                 session.signals.enter_context(ending_after_the_batch())
             try:
                 yield session
-            except (KeyboardInterrupt, OSError):  # Ctrl-C, or what it is printed on fails
+            except BaseException:  # such as Ctrl-C, a full disk, or a GPU without memory
                 session.flush()
                 raise
             if session.runs:  # the results are written
@@ -122,11 +122,7 @@ def open_folder(
             shutil.rmtree(curves)
     if folder.finished:
         kept = identity.finished_identity(folder.result)
-        asked = {  # of a file, only the name is recorded
-            key: getattr(value, "name", value)
-            for key, value in settings.items()
-            if key in KEPT and value
-        }
+        asked = {key: settings[key] for key in KEPT if settings.get(key)}
         identity.compare(kept, asked, args.output)
         print(f"{args.output}: finished already")
     return folder

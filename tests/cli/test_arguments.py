@@ -80,6 +80,7 @@ def test_wrong_flags(fails, script, flags, says):
         ('data-root = "a\\u0000b"', "has a null character"),
         ("base = 'nothing'", "base nothing: no such file; the presets of .config/ are"),
         ("batch-size = 3\nbatch_size = 4", "it has both 'batch_size' and 'batch-size', which are"),
+        (f"seed = {'1' * 5000}", "not a readable TOML file"),
         ("base = 'mine.toml'", "it is its own base"),
         ("base = './../cycle/mine.toml'", "it is its own base"),
     ],
@@ -164,6 +165,8 @@ def test_weights_of_other_settings_have_a_name_of_their_own(monkeypatch):
     assert weights() == weights("--output", "mine/release") == "cnn-robust"
     assert weights("--config", "release-best") == "cnn-best"
     assert weights("--false-alarms", "0.05") == "release-false-alarms-0.05"
+    other = ("--false-alarms", "0.05", "--output", "mine/cnn-robust")  # as the released ones
+    assert weights(*other) == "release-false-alarms-0.05"
     assert weights("--run", "/old/plots/cnn-robust") == "release-run-cnn-robust"
     assert weights("--run", "/mine/cnn-robust") == "release-run-mine-cnn-robust"
 

@@ -1,6 +1,7 @@
 """A result knows its code: what counts as an edit, and what becomes of edited code's results."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,15 @@ def test_an_edit_that_changes_no_number_is_none(copy, path, old, new):
     before = defaults(copy)
     edit(copy, path, old, new)
     assert defaults(copy) == before
+
+
+def test_names_that_are_no_text_and_a_cast_of_one_s_own(copy):
+    (copy / os.fsdecode(b"caf\xe9.txt")).touch()
+    git(copy, "add", "--all")
+    git(copy, "commit", "--quiet", "--message", "a name in Latin-1")
+    edit(copy, "models.py", "class Baseline", "def cast(x):\n    return x\n\n\nclass Baseline")
+    edit(copy, "models.py", "class Baseline", "cast(1)\n\n\nclass Baseline")
+    assert defaults(copy)[2] == ["models.py"]
 
 
 def test_a_copied_script_is_edited_code(copy):

@@ -16,6 +16,14 @@ BEFORE = {"metrics.json": "{}", "a.png": "old", "a.svg": "old", "b.csv": "old", 
 AFTER = {"metrics.json": "{1}", "a.pdf": "new", "c.csv": "new"}
 
 
+def test_a_folder_without_a_name_gets_one(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    assert run_folder.find(Path(".")) == tmp_path / "run"
+    assert run_folder.find(Path("..")) == tmp_path
+    assert run_folder.find(Path("../run")) == Path("../run")
+
+
 def test_what_killed_processes_left_is_deleted_after_a_day(tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()

@@ -3,6 +3,7 @@
 import csv
 import errno
 import io
+import itertools
 import os
 
 import numpy as np
@@ -70,6 +71,25 @@ def test_no_memory_is_no_damage(fails, stopped, tmp_path, monkeypatch):
     monkeypatch.setattr("bloodcells.training.optim.Muon.load_state_dict", full)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
     assert "cpu is out of memory; lower --batch-size" in line
+
+
+def test_an_error_keeps_the_finished_epochs(run, whole, tmp_path, monkeypatch):
+    calls, real = itertools.count(1), model_cnn.train_epoch
+
+    def failing(*given):
+        if next(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*given)
+
+    flags = (*SMALL, "--output", tmp_path, "--checkpoint-every", 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(model_cnn, "train_epoch", failing)
+        assert run("model_cnn.py", *flags).code == 2
+    trained = []
+    monkeypatch.setattr(model_cnn, "train_epoch", lambda *g: trained.append(1) or real(*g))
+    assert run("model_cnn.py", *flags, "--resume").code == 0
+    assert len(trained) == 6  # of eight
+    same(whole, tmp_path)
 
 
 def test_diverged_training_keeps_the_last_state(run, stopped, tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -29,13 +28,16 @@ def test_a_signal_after_the_last_batch_is_not_forgotten():
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_resuming_command_keeps_what_matters(monkeypatch):
+def test_resuming_command_keeps_what_matters(monkeypatch, tmp_path):
     argv = ["a/model_cnn.py", "--only-seed", "3", "--overwrite", "--output", "a b"]
     monkeypatch.setattr(sys, "argv", argv)
     start = "python a/model_cnn.py"
     code = provenance.Code("model_cnn.py", "c0ffee", {}, {}, {})
-    args = Namespace(code=code, output=Path("plots/cnn-paper-edited-123456"))
+    args = Namespace(code=code, output=tmp_path)
     resuming = partial(interruption.resuming_command, args)
+    assert resuming() == f"{start} --only-seed 3 --output 'a b' --overwrite"  # nothing begun yet
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "identity.json").touch()
     assert resuming() == f"{start} --only-seed 3 --output 'a b' --resume"
     assert resuming(alone=True) == f"{start} --output 'a b' --resume"
     monkeypatch.setattr(sys, "argv", ["model_cnn.py"])

@@ -1,0 +1,61 @@
+"""predict.py: which paths are taken, where crops may go, and what an error leaves behind."""
+
+import io
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def cell(twelve):
+    return min(twelve.rglob("*.png"))
+
+
+def test_a_path_may_begin_with_a_hyphen(predict, cell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(cell, "-x.png")
+    shutil.copy(cell, "y.png")
+    outcome = predict("--format", "json", "--", "-x.png", "y.png")
+    assert outcome.code == 0, outcome
+    assert [row["path"] for row in json.loads(outcome.out)] == ["-x.png", "y.png"]
+
+
+def test_crops_of_standard_input_may_go_here(predict, cell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(cell.read_bytes())))
+    assert predict("-", "--save-crops", ".").code == 0
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_crops_do_not_go_among_images_that_a_glob_names(predict, cell, tmp_path):
+    (tmp_path / "photos1").mkdir()
+    shutil.copy(cell, tmp_path / "photos1")
+    outcome = predict(tmp_path / "photos*", "--save-crops", tmp_path / "photos1" / "crops")
+    assert outcome.code == 2
+    assert "whose images are classified; pass another folder" in outcome.err
+
+
+def test_an_error_leaves_json_that_can_be_read(predict, twelve, monkeypatch, tmp_path):
+    one, other, *_ = sorted(twelve.rglob("*.png"))
+    calls = []
+
+    def full(path, *_, **__):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("predict.write_whole", full)
+    flags = ("--format", "json", "--batch-size", 1, "--save-crops", tmp_path / "crops")
+    outcome = predict(one, other, *flags)
+    assert outcome.code == 2
+    assert len(json.loads(outcome.out)) == 1
+
+
+def test_a_crop_of_an_image_with_a_long_name(predict, cell, tmp_path):
+    image = tmp_path / f"{chr(0x1D520) * 58}.png"  # four bytes each, 236 in all
+    shutil.copy(cell, image)
+    assert predict(image, "--save-crops", tmp_path / "crops").code == 0
+    (crop,) = (tmp_path / "crops").iterdir()
+    assert Image.open(crop).size == (28, 28)
