@@ -46,6 +46,14 @@ synthetic_cells.make = functools.cache(synthetic_cells.make)  # before test modu
 QUICK = ("--synthetic", "--folds", "2", "--epochs", "1", "--device", "cpu")
 
 
+LONG = ("test_tour.py", "test_bench.py", "test_distributed.py", "test_model_parameter_tuning.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, or one process of the tests waits for it at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @dataclass
 class Outcome:
     code: int

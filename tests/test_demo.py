@@ -15,7 +15,6 @@ import urllib.request
 from dataclasses import replace
 from types import SimpleNamespace
 
-import gradio
 import numpy as np
 import pytest
 import torch
@@ -104,6 +103,8 @@ def test_only_uploads_are_deleted(model, uploads, tmp_path):
 def test_addresses_are_not_fetched(run, weights, monkeypatch):
     def served(*_, **__):
         raise KeyboardInterrupt
+
+    import gradio  # takes seconds, so not in the processes that have no test of this file
 
     fetch = gradio.processing_utils.async_ssrf_protected_download
     monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_download", fetch)

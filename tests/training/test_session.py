@@ -117,6 +117,7 @@ def test_a_column_of_some_epochs_ends_training_at_once(fails, monkeypatch, tmp_p
     real, epochs = model_cnn.train_epoch, itertools.count(1)
     monkeypatch.setattr(model_cnn, "train_epoch", lambda *a: real(*a) | extra(next(epochs)))
     flags = ("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3)
+    flags += ("--model", "CellNet", "--widths", 4, 4, 8)
     for again in ((), ("--resume",)):
         line = fails("model_cnn.py", *flags, "--output", tmp_path, *again)
         assert what in line
