@@ -11,7 +11,10 @@ STUDIES = {  # presets of batch_effect.py, and the recipe of each
     "batch-effect-paper": "the paper's CNN",
     "batch-effect": "`cnn-fast-60`",
     "batch-effect-robust": "`cnn-robust`, smaller and shorter",
+    "batch-effect-robustnet": "the same without domain randomisation",
+    "batch-effect-randomisation": "the same with `CellNet` in place of `RobustNet`",
 }
+BRIEF = list(STUDIES)[:3]  # in the README
 COLUMNS = {  # score: what it is of
     "first_batch": "first batch, test",
     "second_batch": "second batch, all",
@@ -69,9 +72,9 @@ def in_brief(plots: Path) -> str:
     images = next(iter(found.values()))["scores"]["images"]["second"]
     losses = [
         "{}: {second_batch[mean]:.2f} ({first_batch[mean]:.2f})".format(
-            STUDIES[name], **one["scores"]
+            STUDIES[name], **found[name]["scores"]
         )
-        for name, one in found.items()
+        for name in BRIEF
     ]
     return (
         f"A change of batch: balanced accuracy on the {images} images of the data set's second "
