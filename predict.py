@@ -99,8 +99,7 @@ def main() -> None:
 def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str]) -> None:
     """Raise `UserError` for an output folder that has, or would add to, the images to classify."""
     whole = os.path.realpath(folder)
-    on_disk = [os.path.realpath(file) for file in files if file != "-"]  # -: standard input
-    if any(os.path.dirname(file) == whole for file in on_disk):
+    if any(os.path.dirname(os.path.realpath(file)) == whole for file in files if file != "-"):
         raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
     globs = [found for path in paths for found in glob.glob(path, recursive=True)]
     for path in filter(os.path.isdir, [*paths, *globs]):

@@ -37,7 +37,7 @@ from bloodcells.reporting.redraw import redraw
 from bloodcells.reporting.tables import batch_effect, elsewhere, release, search, stages, studies
 from bloodcells.reporting.tables.compare import compare_runs
 from bloodcells.reporting.tables.headline import headline
-from bloodcells.reporting.tables.paper import paper_table
+from bloodcells.reporting.tables.paper import paper_details, paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.atomic import write_whole
@@ -48,6 +48,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {"paper": paper_table, "headline": headline},
     "MODEL_CARD.md": {"results": release.results, "robustness": release.robustness},
     "docs/accuracy.md": {
+        "paper-details": paper_details,
         "ladder": studies.ladder,
         "ablation": studies.ablation,
         "errors": stages.errors,

@@ -119,7 +119,7 @@ def test_error_at_a_call_of_a_search(run, faults, tmp_path, monkeypatch, name):
         assert search(folder).code == 0, where
         assert scores(folder) == expected, where
         left = [path.name for path in folder.glob(".*-*")]  # its removal failed
-        assert all(f"{name} could not be removed" in outcome.out for name in left), where
+        assert all(f"{name} could not be removed" in outcome.err for name in left), where
         shutil.rmtree(folder)
 
 
@@ -147,7 +147,7 @@ def test_error_at_a_call_of_a_download(faults, tmp_path, monkeypatch, capsys, na
         faults.disarm()
         path, _ = download.find_or_download(folder, 28)
         assert path.read_bytes() == content, at
-        left, said = set(os.listdir(folder)) - {"bloodmnist.npz"}, capsys.readouterr().out
+        left, said = set(os.listdir(folder)) - {"bloodmnist.npz"}, capsys.readouterr().err
         assert all(f"{name} could not be removed" in said for name in left), at
 
 

@@ -116,9 +116,13 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     assert f" [{low:.3f}, {high:.3f}]" in lines[2]
     assert "lr: 0.001 | 0.5" in lines
     assert any(x.startswith("cnn-paper: edited since commit ") and "models.py" in x for x in lines)
-    assert lines[-5:-2] == [
-        "on the same test images, for reporting, by pair of models, "
-        "only baseline : only cnn-paper right",
+    gain = (
+        "  cnn-paper against baseline: +0.00 points [+0.00, +0.00] over images, ± 0.00 over pairs "
+    )
+    assert lines[-7:-2] == [
+        "on the same test images, for reporting, by pair of models",
+        f"{gain}of models",
+        "  only baseline : only cnn-paper right",
         *["  0 : 0, p = 1"] * 2,
     ]
     line = fails("report.py", "--compare", plots / "baseline", plots / "nothing")

@@ -11,6 +11,7 @@ from pathlib import Path
 from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
+from bloodcells.reporting.tables.batch_effect import STUDIES as BATCH_EFFECT
 from bloodcells.reporting.tables.common import cell
 from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.files import read_json
@@ -23,6 +24,7 @@ SCORES = {
 }
 TITLES = {  # of the tables
     "paper": "The paper's experiment",
+    "paper-details": "The paper's experiment: more metrics, and the leak",
     "headline": "Headline results",
     "speed": "How fast networks train",
     "ladder": "All recipes",
@@ -50,21 +52,14 @@ STUDIES = {  # folder: title, command, the data of its figures
         "python ablation.py --config ablation-robust --elsewhere DIR --overwrite",
         "held-out images of train + validation, and another laboratory's",
     ),
-    "batch-effect-paper": (
-        "A batch left out of training, the paper's CNN",
-        "python batch_effect.py --config batch-effect-paper --overwrite",
-        "test split, and the second batch",
-    ),
-    "batch-effect": (
-        "The same, cnn-fast-60",
-        "python batch_effect.py --overwrite",
-        "test split, and the second batch",
-    ),
-    "batch-effect-robust": (
-        "The same, cnn-robust in a smaller size",
-        "python batch_effect.py --config batch-effect-robust --overwrite",
-        "test split, and the second batch",
-    ),
+    **{
+        name: (
+            f"A batch left out of training: {title.replace('`', '')}",
+            f"python batch_effect.py --config {name} --overwrite",
+            "test split, and the second batch",
+        )
+        for name, title in BATCH_EFFECT.items()
+    },
     "tuning-best": (
         "Search around the best recipe",
         "python model_parameter_tuning.py --config tuning-best",

@@ -20,7 +20,7 @@ from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
 from bloodcells.reporting.tables import stages as stages_tables
 from bloodcells.reporting.tables.common import older_commit
-from bloodcells.reporting.tables.paper import paper_table
+from bloodcells.reporting.tables.paper import paper_details, paper_table
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
 
@@ -30,7 +30,7 @@ def test_comparison_counts_images(plots):
     saved = run_folder.read(folder)
     perfect = np.eye(8, dtype=np.float32)[saved.labels][None].repeat(2, 0)
     np.savez(folder / "predictions.npz", probabilities=perfect, labels=saved.labels)
-    text = paper_table(plots)
+    text = paper_details(plots)
     wrong = [(p.argmax(1) != saved.labels).sum() for p in saved.probabilities]
     assert f"{wrong[0]}:0, {wrong[1]}:0" in text
     right = (saved.probabilities.argmax(2) == saved.labels).mean(0)
@@ -51,7 +51,7 @@ def test_the_leak_is_what_images_trained_on_gain(plots):
     answers[unseen] = saved.labels[unseen]
     probabilities = np.eye(8, dtype=np.float32)[answers][None]
     np.savez(folder / "predictions.npz", probabilities=probabilities, labels=saved.labels)
-    text = paper_table(plots)
+    text = paper_details(plots)
     (low, _), (_, high) = (
         wilson_interval(len(unseen), len(unseen)),
         wilson_interval(0, len(answers) - len(unseen)),

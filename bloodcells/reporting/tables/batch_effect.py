@@ -11,8 +11,8 @@ STUDIES = {  # presets of batch_effect.py, and the recipe of each
     "batch-effect-paper": "the paper's CNN",
     "batch-effect": "`cnn-fast-60`",
     "batch-effect-robust": "`cnn-robust`, smaller and shorter",
-    "batch-effect-robustnet": "the same without domain randomisation",
-    "batch-effect-randomisation": "the same with `CellNet` in place of `RobustNet`",
+    "batch-effect-robustnet": "`cnn-robust`, smaller, without domain randomisation",
+    "batch-effect-randomisation": "`cnn-robust`, smaller, with `CellNet`",
 }
 BRIEF = list(STUDIES)[:3]  # in the README
 COLUMNS = {  # score: what it is of

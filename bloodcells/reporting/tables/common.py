@@ -136,11 +136,19 @@ def older_commit(found: dict) -> str | None:
 def mark(*results: dict) -> str:
     """The note on a row's results from older code; empty if there are none.
 
-    For a study, the code of the experiments that it uses counts too.
+    For a study, the code of the experiments that it uses counts too. Several commits are listed by
+    script.
     """
     made_of = [{"code": code} for found in results for code in found.get("runs_code", {}).values()]
-    commits = {commit for found in (*results, *made_of) if (commit := older_commit(found))}
-    return f" (code of {', '.join(sorted(commits))})" if commits else ""
+    commits: dict[str, set[str]] = {}
+    for found in (*results, *made_of):
+        if commit := older_commit(found):
+            script = (found.get("code") or {}).get("script", "an unknown script")
+            commits.setdefault(script, set()).add(commit)
+    parts = {script: ", ".join(sorted(found)) for script, found in sorted(commits.items())}
+    if len(set(parts.values())) < 2:
+        return "".join(f" (code of {found})" for found in set(parts.values()))
+    return f" (code: {'; '.join(f'{script} of {found}' for script, found in parts.items())})"
 
 
 def check_settings(path: Path, config: dict, preset: dict, command: str) -> None:
