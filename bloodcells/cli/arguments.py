@@ -288,8 +288,8 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
     except BrokenPipeError:  # the reader of our output, such as `head`, closed it
         end(141)
     except Exception as error:
-        if where := out_of_memory(error):
-            fail(f"error: {where} is out of memory; lower --batch-size if there is one", 2)
+        if advice := out_of_memory(error):
+            fail(f"error: {advice}", 2)
         if isinstance(error, OSError) and error.errno in MENDABLE:
             what = f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
             fail(f"error: {what}; {MENDABLE[error.errno]}", 2)

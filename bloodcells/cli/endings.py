@@ -38,10 +38,12 @@ def stored_traceback() -> str:
 
 
 def out_of_memory(error: Exception) -> str | None:
-    """What has no memory left, if the error says so. Does not load torch to know its errors."""
+    """What to do if the error is a lack of memory. Does not load torch to know its errors."""
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's on a CPU
-        return "the machine (close other programs)"
-    return "the device" if type(error).__name__ == "OutOfMemoryError" else None
+        return "out of memory; close other programs, or lower --batch-size if there is one"
+    if type(error).__name__ == "OutOfMemoryError":  # of a GPU
+        return "the device is out of memory; lower --batch-size if there is one"
+    return None
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -39,9 +39,11 @@ def curves(path: Path, rows: list[dict], mark: str | None) -> None:
         figure.supylabel("accuracy on test images, %", size=9)
         models = len(next(iter(clean["accuracy"].values())))
         words = f"severity (0: clean); one view; line: mean over {models} models, band: their range"
-        new = [kind for kind in kinds if TRAINED_ON[kind] is None]
         if "cnn-robust" in clean["accuracy"]:
-            words += f"\ncnn-robust was trained on changes like these, except {' and '.join(new)}"
+            new = " and ".join(kind for kind in kinds if TRAINED_ON[kind] is None)
+            words += "\ncnn-robust was trained on changes like these" + f", except {new}" * bool(
+                new
+            )
         figure.supxlabel(words, size=8)
 
 
