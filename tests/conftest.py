@@ -245,6 +245,12 @@ def no_figures(quick_run):
         yield
 
 
+@pytest.fixture
+def without_figures(monkeypatch):
+    """The same for one test; what finished runs of wider scope draw is there already."""
+    monkeypatch.setattr("bloodcells.reporting.results.draw", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def hooked():
     found = Faults()

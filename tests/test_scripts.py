@@ -59,6 +59,7 @@ def test_run_folder(quick_run):
     assert not [name for name in rows[0] if "test" in name]
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("script", ["model_baseline.py", "model_cnn.py"])
 def test_saved_config_repeats_the_run(run, tmp_path, script):
     folders = tmp_path / "first", tmp_path / "again"
@@ -74,6 +75,7 @@ def test_saved_config_repeats_the_run(run, tmp_path, script):
     assert first == again
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("protocol", ["cross-validation", "as-published"])
 def test_cnn_console(run, tmp_path, protocol):
     outcome = run("model_cnn.py", *QUICK, "--protocol", protocol, "--output", tmp_path / "out")
@@ -91,6 +93,7 @@ def test_cnn_console(run, tmp_path, protocol):
     assert (metrics["test"]["accuracy"]["std"] is None) == leaks
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_official_protocol_with_every_ingredient(run, tmp_path):
     """The whole recipe beyond the paper's, long enough for focus, on generated images."""
     flags = ["--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "3"]
@@ -128,6 +131,7 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
     assert "accuracy, all models" in outcome.out
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_best_recipe_on_larger_images(run, tmp_path):
     flags = ["--config", "cnn-best", "--synthetic", "--size", 64, "--widths", 4, 8, 8]
     flags += ["--epochs", 2, "--runs", 1, "--views", 1, "--output", tmp_path]
