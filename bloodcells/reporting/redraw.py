@@ -13,8 +13,8 @@ from bloodcells.reporting.figures import robustness, studies
 from bloodcells.reporting.results import draw_again
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_json
+from bloodcells.tracking.provenance import RESULTS
 
-FILES = ("ablation.json", "bench.json", "metrics.json")
 EXPERIMENTS = ("model_baseline.py", "model_cnn.py")
 FIGURES: dict[str, dict[str, tuple[Callable, tuple[str, ...]]]] = {
     # by script: its figures, what draws each, and where its file has the rows
@@ -34,11 +34,11 @@ def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
 
     Raises `UserError` if the folder has no results, or those of a script whose figures need more.
     """
-    path = next((folder / name for name in FILES if (folder / name).exists()), None)
+    path = next((folder / name for name in RESULTS if (folder / name).exists()), None)
     if path is None:
-        raise UserError(f"{folder}: no results are here: none of {', '.join(FILES)}")
+        raise UserError(f"{folder}: no results are here: none of {', '.join(RESULTS)}")
     found = read_json(path)
-    script = found["code"]["script"]
+    script = found.get("code", {}).get("script", "model_cnn.py")  # of old experiments: not recorded
     if script in EXPERIMENTS:
         draw_again(run_folder.read(folder), suffix, data_root)
         return
