@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend, and what no message or record may contain."""
+"""`UserError`, which ends a script in one line, and how passwords are kept out of messages."""
 
 from __future__ import annotations
 
@@ -11,5 +11,6 @@ class UserError(Exception):
 
 def without_passwords(text: str) -> str:
     """Text with the user and password of each address, as in postgresql://..., left out."""
-    text = re.sub(r"://[^@\n]*@", "://...@", text)  # a password may hold anything but an @
+    text = re.sub(r"(https?)://[^@/\s]*@", r"\1://...@", text)
+    text = re.sub(r"(?<!http)(?<!https)://[^@\n]*@", "://...@", text)  # databases: all but an @
     return re.sub(r"password=[^&\s]*", "password=...", text)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, cast
+from typing import Any, NoReturn, cast
 
 from bloodcells import ROOT
 from bloodcells.cli import signals
@@ -49,8 +49,6 @@ NOT_RESULTS = (
     *(*PLACES, *WORK, "device", "figure_format", "save_weights", "weights"),
     *("synthetic", "protocol", "storage", "trials"),
 )
-
-P = ParamSpec("P")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -236,9 +234,9 @@ def short(value: object) -> str:
 
 def warning(args: argparse.Namespace) -> str | None:
     """The warning that every figure must show so as not to be taken for a result, if any."""
-    warnings = [SYNTHETIC] * args.synthetic
-    warnings += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
-    return "; ".join(warnings) or None
+    parts = [SYNTHETIC] * args.synthetic
+    parts += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
+    return "; ".join(parts) or None
 
 
 def data_settings(args: argparse.Namespace) -> dict:
@@ -257,7 +255,7 @@ def settings_of(args: argparse.Namespace) -> dict:
     }
 
 
-def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+def run_script(main: Callable[..., object], *args: object) -> None:
     """Call a script's main function; if it fails, exit with one line and a code.
 
     Exit codes: 2, a user's mistake; 70, a defect of the script, whose traceback is stored; 128 and
@@ -273,7 +271,7 @@ def run_script(main: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
-            main(*args, **kwargs)
+            main(*args)
         except SystemExit:
             flush_output()
             raise

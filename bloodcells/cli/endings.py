@@ -55,7 +55,9 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def end(code: int) -> NoReturn:
-    """Exit; what the streams do not take is discarded, or Python would report it, with 120."""
+    """Flush the streams and exit. Output that cannot be written is discarded: at exit, Python would
+    report it and change the code to 120.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -71,31 +71,22 @@ def number(text: str, kind: type[int] | type[float] = float) -> float:
         return math.nan
 
 
-def positive(text: str) -> float:
-    """An argparse type: a finite number above zero."""
-    value = number(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
-
-
-def up_to(highest: float) -> Callable[[str], float]:
-    """An argparse type: a number above zero, at most `highest`."""
+def real(inside: Callable[[float], bool], words: str) -> Callable[[str], float]:
+    """An argparse type: a number that is `inside`; `words` say what that is."""
 
     def convert(text: str) -> float:
         value = number(text)
-        if not 0 < value <= highest:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a number above 0 and at most {highest:g}"
-            )
+        if not inside(value):  # NaN never is
+            raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
         return value
 
     return convert
 
 
-def fraction(text: str) -> float:
-    """An argparse type: a number from 0 to below 1."""
-    value = number(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-    return value
+positive = real(lambda value: 0 < value < math.inf, "a positive number")
+fraction = real(lambda value: 0 <= value < 1, "a number from 0 to below 1")
+
+
+def up_to(highest: float) -> Callable[[str], float]:
+    """An argparse type: a number above zero, at most `highest`."""
+    return real(lambda value: 0 < value <= highest, f"a number above 0 and at most {highest:g}")

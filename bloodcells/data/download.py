@@ -187,12 +187,11 @@ def download(target: Path, size: int) -> str:
 
 def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
     """Try the sources in turn; returns the first official file, in `folder`, and its source."""
-    causes: list[str] = []
-    first: Exception | None = None
-    sources = [("the official address", from_official), ("the mirror", from_mirror)]
-    if size != 28:
-        sources.pop()  # the mirror carries 28 px only
-    for source, fetch in sources:
+    errors: dict[str, RuntimeError] = {}
+    sources = {"the official address": from_official}
+    if size == 28:  # the mirror carries no other size
+        sources["the mirror"] = from_mirror
+    for source, fetch in sources.items():
         print(f"BloodMNIST {size} px: downloading from {source} ...", file=sys.stderr)
         try:
             part = fetch(folder, size)
@@ -200,14 +199,13 @@ def download_into(folder: Path, target: Path, size: int) -> tuple[Path, str]:
                 raise RuntimeError(wrong)
             return part, source
         except RuntimeError as error:
-            causes.append(f"{source}: {error}")
-            first = first or error
+            errors[source] = error
+    causes = "; ".join(f"{source}: {error}" for source, error in errors.items())
     raise UserError(
         f"BloodMNIST {size} px is not on this machine and no download worked "
-        f"({'; '.join(causes)}): get "
-        f"{official('url', size)} (MD5 {official('MD5', size)}) by other means and put it at "
-        f"{target}, or pass its folder with --data-root DIR"
-    ) from first
+        f"({causes}): get {official('url', size)} (MD5 {official('MD5', size)}) by other means "
+        f"and put it at {target}, or pass its folder with --data-root DIR"
+    ) from next(iter(errors.values()))
 
 
 def from_official(folder: Path, size: int) -> Path:

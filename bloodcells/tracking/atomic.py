@@ -23,8 +23,8 @@ DAY = 86400.0  # seconds
 def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path]) -> None:
     """Move the files `old` out of `folder` and the files of `new` in: all, or none.
 
-    The last of `names` is the first file to go and the last to come. Raises `OSError`, and
-    `UserError` if then the files `old` cannot be moved back.
+    The last of `names` marks a finished experiment: it is moved out first, and in last. Raises
+    `OSError`, and `UserError` if then the files `old` cannot be moved back.
     """
     if folders := [path for path in old if path.is_dir() and not path.is_symlink()]:
         raise IsADirectoryError(errno.EISDIR, f"{folders[0].name} there is a folder")
@@ -66,7 +66,7 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 def remove(scratch: Path) -> None:
     """Delete a folder of ours, or say that it is left."""
     with suppress(OSError):
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch)
     if scratch.exists():
         print(f"{scratch} could not be removed; it can be deleted", file=sys.stderr)
 
@@ -76,7 +76,12 @@ def sweep(folder: Path, pattern: str) -> None:
     with suppress(OSError):  # another may be faster
         for left in folder.glob(pattern):
             if time.time() - left.lstat().st_mtime > DAY:
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+                discard(left)
+
+
+def discard(left: Path) -> None:
+    """Delete a file, a link or a folder; what a link leads to stays."""
+    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def write_whole(path: Path, content: bytes, durable: bool = True) -> None:

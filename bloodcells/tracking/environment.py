@@ -47,9 +47,13 @@ def environment(device: str, code: Code) -> dict:
 def command(arguments: Sequence[str]) -> str:
     """The command line, without passwords; of one machine's own paths only the last name."""
     words = []
-    for argument in arguments:
-        flag, equals, value = without_passwords(argument).rpartition("=")
-        words.append(flag + equals + (Path(value).name if Path(value).is_absolute() else value))
+    for argument in map(without_passwords, arguments):
+        flag, equals, value = (
+            argument.partition("=") if argument[:2] == "--" else ("", "", argument)
+        )
+        scheme, mark, place = value.rpartition("://")  # of a database's address
+        last = Path(place).name if Path(place).is_absolute() else place
+        words.append(flag + equals + scheme + mark + last)
     return shlex.join(["python", Path(words[0]).name, *words[1:]])
 
 

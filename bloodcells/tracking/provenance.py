@@ -1,8 +1,7 @@
 """Which code made a result, and whether that code is committed.
 
 The committed code is that of the last commit, whatever the index holds. Where git is unavailable,
-as in a ZIP download, it is known from the list that report.py writes to plots/ and from the results
-there.
+as in a ZIP download, it is known from the list that report.py writes to plots/.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import subprocess
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bloodcells import ROOT
 from bloodcells.tracking.code_hash import combined, different, digest, file_hash, hashes
@@ -24,6 +23,13 @@ from bloodcells.tracking.files import read_json
 RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # results files
 ENTRY = {"script": str, "edited": list, "files": dict}  # what `recorded` checks
 LIST = "code.json"  # in plots/: the hashes of committed code by script, and of presets by path
+
+
+class Head(NamedTuple):
+    """The last commit; without git, None and no files."""
+
+    commit: str | None
+    blobs: dict[str, str]  # the hashes of its files' contents, by path
 
 
 @dataclass(frozen=True)
@@ -78,15 +84,12 @@ class Code:
 @functools.cache
 def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     """The code of a script, and which of the presets that it reads are edited."""
-    name, (commit, _) = relative(script), head()
+    name = relative(script)
     files = hashes(name, on_disk)
-    if commit is None:
-        return Code(name, None, files, known_code(name, files), edited_presets(presets))
-    committed = hashes(name, at_head)
-    if not committed:  # a new script, perhaps a copy: what it imports may be committed
-        contents = {path: at_head(path) for path in files}
-        committed = {path: file_hash(content) for path, content in contents.items() if content}
-    return Code(name, commit, files, committed, edited_presets(presets))
+    committed = committed_code(name) or {  # a new script; what it imports may be committed
+        path: file_hash(content) for path in files if (content := at_head(path))
+    }
+    return Code(name, head().commit, files, committed, edited_presets(presets))
 
 
 def edited_presets(paths: tuple[Path, ...]) -> dict[str, str]:
@@ -103,7 +106,7 @@ def edited_presets(paths: tuple[Path, ...]) -> dict[str, str]:
 
 def committed_preset(path: str) -> str | None:
     """The hash of a committed preset's settings; None if there is no such preset, or unknown."""
-    if head()[0] is None:
+    if head().commit is None:
         return listed(path)
     content = at_head(path)
     return None if content is None else settings_hash(content)
@@ -112,8 +115,8 @@ def committed_preset(path: str) -> str | None:
 @functools.cache
 def committed_code(script: str) -> dict[str, str]:
     """The hashes of a script's committed code; empty if unknown."""
-    commit, _ = head()
-    return hashes(script, at_head) if commit else known_code(script, hashes(script, on_disk))
+    known = hashes(script, at_head) if head().commit else listed(script)
+    return known if isinstance(known, dict) else {}
 
 
 def relative(path: Path) -> str:
@@ -130,22 +133,22 @@ def on_disk(path: str) -> bytes | None:
 
 
 @functools.cache
-def head() -> tuple[str | None, dict[str, str]]:
-    """The last commit, and the hashes of its files' blobs by path; None and {} without git."""
+def head() -> Head:
+    """The last commit."""
     if not (ROOT / ".git").exists():  # or git would use an enclosing repository
-        return None, {}
+        return Head(None, {})
     commit = git("rev-parse", "--short=12", "HEAD")
     tree = git("ls-tree", "-r", "-z", "HEAD")
     if not commit or not tree:
-        return None, {}
+        return Head(None, {})
     rows = (row.split("\t", 1) for row in os.fsdecode(tree).split("\0") if row)
-    return commit.decode().strip(), {path: about.split()[2] for about, path in rows}
+    return Head(commit.decode().strip(), {path: about.split()[2] for about, path in rows})
 
 
 @functools.cache
 def at_head(path: str) -> bytes | None:
     """A file's content in the last commit; None if it has no such file."""
-    blob, here = head()[1].get(path), on_disk(path)
+    blob, here = head().blobs.get(path), on_disk(path)
     if blob is None:
         return None
     if here is not None and hashlib.sha1(b"blob %d\0" % len(here) + here).hexdigest() == blob:
@@ -171,25 +174,12 @@ def settings_hash(content: bytes | None) -> str:
         return digest(content or b"")
 
 
-def known_code(script: str, files: dict[str, str]) -> dict[str, str]:
-    """The hashes of a script's committed code, where git is unavailable.
-
-    These are `files` if the list or a result of committed code has exactly these; else those of the
-    list, or of a result; else none.
-    """
-    records = [recorded(folder) for folder in sorted((ROOT / "plots").glob("*/"))]
-    known = [r["files"] for r in records if r and r["script"] == script and not r["edited"]]
-    if isinstance(own := listed(script), dict):
-        known.insert(0, own)
-    return files if files in known else next(iter(known), {})
-
-
 def listed(name: str) -> Any:
     """What the list has of a script or a preset; None if it has nothing, or is no list."""
     try:
         return read_json(ROOT / "plots" / LIST)[name]
     except (OSError, ValueError, LookupError, TypeError):
-        return None  # then only the results tell
+        return None
 
 
 def recorded(folder: Path) -> dict | None:

@@ -205,6 +205,8 @@ def read(folder: Path) -> SavedRun:
         return saved
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no finished experiment: {error.filename} is missing") from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged archive or text raises one of many kinds
         raise UserError(f"{folder}: the results are damaged: {error}") from error
 

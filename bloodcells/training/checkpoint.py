@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bloodcells.cli.endings import out_of_memory
 from bloodcells.errors import UserError
-from bloodcells.tracking.atomic import EARLIER, SCRATCH, write_whole
+from bloodcells.tracking.atomic import EARLIER, SCRATCH, discard, write_whole
 from bloodcells.training import distributed
 from bloodcells.training.identity import compare, damaged, finished_identity, kept_identity
 from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
 from bloodcells.training.record import Run
 
-KEPT = (".lock", ".owner")  # files of the locks
+LOCK_FILES = (".lock", ".owner")
 MODEL = r"(.+-)?seed-\d+(-fold-\d+)?"  # a model's name, by `Fold.name`
 OURS = rf"identity\.json|(finished-)?{MODEL}\.(pt|lock|owner)|.+\.part"  # files of `checkpoint/`
 
@@ -64,16 +65,12 @@ class CheckpointFolder:
         Raises `UserError` if the folder is in use, if it holds an experiment that is to be neither
         resumed nor overwritten, or if the experiment to be resumed is a different one.
         """
-        self.finished = not distributed.from_first(lambda: self.taken(resume, overwrite))
-
-    def taken(self, resume: bool, overwrite: bool) -> bool:
-        """`take`, with one line for a disk that is full, or has no locks. Raises `UserError`."""
-        with mendable(self.run):
-            refuse_without_locks(self.run)
-            return self.take(resume, overwrite)
+        with mendable(self.run):  # a disk that is full, or has no locks
+            self.finished = not distributed.from_first(lambda: self.take(resume, overwrite))
 
     def take(self, resume: bool, overwrite: bool) -> bool:
         """`begin`, in the process that writes; False if the experiment is already finished."""
+        refuse_without_locks(self.run)
         if self.folder.is_symlink():  # what it leads to is not ours to clear
             raise UserError(
                 f"--output {self.run}: its folder {self.folder.name}/ is a link; remove it, or "
@@ -120,7 +117,7 @@ class CheckpointFolder:
         if not self.shared:
             folders = (path for pattern in patterns for path in self.run.glob(pattern))
             for left in (*folders, *self.folder.glob("*.part")):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                discard(left)
 
     def __enter__(self) -> CheckpointFolder:
         return self
@@ -132,7 +129,7 @@ class CheckpointFolder:
         """Delete the checkpoints, the identity first: without it, the other files are ignored."""
         self.known.unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if path.suffix not in KEPT:
+            if path.suffix not in LOCK_FILES:
                 path.unlink()
 
     def record(self, name: str) -> Run | None:
@@ -198,11 +195,11 @@ class Checkpoint:
                     one.load_state_dict(state)
             torch.set_rng_state(kept["random"])
             if self.device.type != "cpu":
-                getattr(torch, self.device.type).set_rng_state(kept["random_device"])
+                torch.get_device_module(self.device).set_rng_state(kept["random_device"])
             return kept["history"]
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # a state of another shape raises one of many kinds
+            if out_of_memory(error):
+                raise
             raise damaged(self.path, error) from error
 
     def save(self, history: list[dict]) -> None:
@@ -215,7 +212,7 @@ class Checkpoint:
         }
         state |= {"random": torch.get_rng_state(), "history": history}
         if self.device.type != "cpu":
-            state["random_device"] = getattr(torch, self.device.type).get_rng_state()
+            state["random_device"] = torch.get_device_module(self.device).get_rng_state()
         self.latest = packed(state, self.mark)
         if len(history) % self.every == 0:
             self.flush()
@@ -257,7 +254,7 @@ def read(path: Path, mark: str) -> dict | None:
         if content.pop("mark") != mark:
             raise ValueError("it is of another run")
         return content
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged file raises one of many kinds
+        if out_of_memory(error):
+            raise
         raise damaged(path, error) from error

@@ -24,17 +24,17 @@ class Interrupted(KeyboardInterrupt):
     """Training was asked to stop; the finished epochs are kept."""
 
 
-_requested = _raised = False
+_requested = False
 
 
 @contextmanager
 def ending_after_the_batch() -> Iterator[None]:
     """Within the block, the first signal makes `stop_if_asked` raise; the second stops at once.
 
-    If `stop_if_asked` is not called any more, the end of the block raises `Interrupted`, but not
-    with several processes, of which only this one knows.
+    A signal after the last `stop_if_asked` raises `Interrupted` at the end of the block. With
+    several processes it is ignored, since the others do not know of it.
     """
-    global _requested, _raised
+    global _requested
 
     def request(number: int, frame: FrameType | None) -> None:
         global _requested
@@ -55,12 +55,12 @@ def ending_after_the_batch() -> Iterator[None]:
             signal.signal(kind, request)
     try:
         yield
-        if _requested and not _raised and distributed.size() == 1:  # it came after the last batch
+        if _requested and distributed.size() == 1:  # it came after the last batch
             raise Interrupted
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-        _requested = _raised = False
+        _requested = False
 
 
 def stop_if_asked() -> None:
@@ -68,9 +68,7 @@ def stop_if_asked() -> None:
 
     The processes ask each other by way of the CPU, so that no GPU's work is awaited.
     """
-    global _raised
     if distributed.summed([float(_requested)], torch.device("cpu"))[0]:
-        _raised = True
         raise Interrupted
 
 

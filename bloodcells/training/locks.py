@@ -64,17 +64,16 @@ class ModelLocks:
             for lock in others.values():
                 lock.release()
         since = datetime.now().astimezone().isoformat(" ", "seconds")
+        text = f" (process {os.getpid()} on {platform.node()}, since {since})"
         for name in self.names:
-            text = f" (process {os.getpid()} on {platform.node()}, since {since})"
             write_whole(self.folder / f"{name}.owner", text.encode())
 
     def owner(self, name: str) -> str:
         """Who trains a model, in words; nothing if that cannot be read."""
         try:
-            text = (self.folder / f"{name}.owner").read_text(encoding="utf-8")
+            return (self.folder / f"{name}.owner").read_text(encoding="utf-8")[:200]
         except (OSError, UnicodeDecodeError):
             return ""
-        return "".join(letter for letter in text[:200] if letter.isprintable())
 
     def release(self) -> None:
         """Release the models to other processes."""
@@ -96,7 +95,7 @@ def mendable(run: Path) -> Iterator[None]:
 
 
 def refuse_without_locks(run: Path) -> None:
-    """Raise `UserError` if the file system of a folder has no file locks; `OSError` if it is full.
+    """Raise `UserError` if a folder's file system has no file locks; `OSError` for other failures.
 
     `filelock` would wait for ever there.
     """

@@ -23,15 +23,15 @@ class Curves:
 
     def __init__(self, folder: Path, epochs_done: int):
         """Write to `folder`; a new model replaces what is there. Raises `UserError`."""
-        self.folder = folder
-        with mendable(folder):
+        self.run = folder.parents[1]  # two above: --output
+        with mendable(self.run):
             if not epochs_done and folder.exists():
                 shutil.rmtree(folder)
             self.writer = writer_class()(str(folder), purge_step=epochs_done + 1)
 
     def show_examples(self, batches: Batches) -> None:
         """Write the images with which an epoch would begin now, augmented. Raises `UserError`."""
-        with mendable(self.folder):
+        with mendable(self.run):
             self.writer.add_images("training images", (examples(batches) + 1) / 2, 0)
 
     def add(self, row: Mapping[str, float], network: nn.Module) -> None:
@@ -43,7 +43,7 @@ class Curves:
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
         values = {k: v for k, v in row.items() if k not in ("seed", "fold", "epoch")}
         values["gradient_norm_of_last_batch"] = float(nn.utils.get_total_norm(gradients))
-        with mendable(self.folder):
+        with mendable(self.run):
             for name, value in values.items():
                 self.writer.add_scalar(name, value, epoch)
             self.writer.flush()

@@ -40,7 +40,8 @@ class Trainings:
             if path == self.mine:
                 continue
             try:
-                filelock.FileLock(path, timeout=0).acquire().lock.release()
+                with filelock.FileLock(path, timeout=0):
+                    pass  # nobody holds it
             except filelock.Timeout:
                 found.append(int(path.stem))
             except OSError:  # a file that cannot be asked tells nothing
@@ -77,24 +78,30 @@ def trainings() -> Iterator[Trainings]:
     The block may lower this process's number of threads; after it, the number is as before.
     Where lock files are impossible, or the folder is another user's, each goes on as if alone.
     """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    before = torch.get_num_threads()
+    before, lock = torch.get_num_threads(), announced()
+    mine = Path(lock.lock_file) if lock else None
     try:
-        folder = Path(tempfile.gettempdir()) / f"bloodcells-{user}"
-        mine = folder / f"{os.getpid()}.training"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.lstat().st_uid != user:
-            raise PermissionError
-        lock = filelock.FileLock(mine, timeout=1)  # another may just ask whether it is held
-        lock.acquire()
-    except (OSError, filelock.Timeout):
-        yield Trainings(None, None)
-        return
-    try:
-        yield Trainings(folder, mine)
+        yield Trainings(mine and mine.parent, mine)
     finally:
         torch.set_num_threads(before)  # the others may have ended
-        with suppress(OSError):
-            lock.release()
-        with suppress(OSError):
-            mine.unlink(missing_ok=True)
+        if lock and mine:
+            with suppress(OSError):
+                lock.release()
+            with suppress(OSError):
+                mine.unlink(missing_ok=True)
+
+
+def announced() -> filelock.BaseFileLock | None:
+    """The lock that tells others that this process trains; None where there can be none."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        folder = Path(tempfile.gettempdir()) / f"bloodcells-{user}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != user:
+            return None
+        # another may just ask whether it is held
+        lock = filelock.FileLock(folder / f"{os.getpid()}.training", timeout=1)
+        lock.acquire()
+        return lock
+    except (OSError, filelock.Timeout):
+        return None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bloodcells.errors import without_passwords
 from bloodcells.search.database import Database
 from bloodcells.tracking.environment import command
 
@@ -11,8 +12,18 @@ from bloodcells.tracking.environment import command
 def test_the_command_names_no_folder_of_the_machine():
     words = ["/home/me/model_cnn.py", "--output", "/home/me/my runs/a", "--data-root=/data/b"]
     assert command(words) == "python model_cnn.py --output a --data-root=b"
+    words = ["model_cnn.py", "--data-root=/home/me/a=b", "--output", "/home/me/lr=0.1/run"]
+    assert command(words) == "python model_cnn.py --data-root=a=b --output run"
+    words = ["model_parameter_tuning.py", "--storage", "sqlite:////home/me/study.db"]
+    assert command(words) == "python model_parameter_tuning.py --storage sqlite://study.db"
     words = ["robustness.py", "--runs", "plots/cnn-best", "--kinds", "colour shift"]
     assert command(words) == "python robustness.py --runs plots/cnn-best --kinds 'colour shift'"
+
+
+def test_an_address_without_password_stays_whatever_follows():
+    text = "get https://host/a.npz (MD5 7) by other means and put it at /home/me@university/a.npz"
+    assert without_passwords(text) == text
+    assert without_passwords("get https://me:secret@host/a.npz") == "get https://...@host/a.npz"
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,28 @@ def test_damaged_and_hostile_checkpoints(fails, stopped, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_no_memory_is_no_damage(fails, stopped, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "function", ["torch.load", "bloodcells.training.optim.Muon.load_state_dict"]
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["gpu", "cpu", "python"],
+)
+def test_no_memory_is_no_damage(fails, stopped, tmp_path, monkeypatch, function, error):
     stopped(tmp_path, 2)
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    def full(*_, **__):
+        raise error
 
-    monkeypatch.setattr("bloodcells.training.optim.Muon.load_state_dict", full)
+    monkeypatch.setattr(function, full)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-    assert "cpu is out of memory; lower --batch-size" in line
+    assert "out of memory; " in line
+    assert "delete" not in line
 
 
 def test_an_error_keeps_the_finished_epochs(run, whole, tmp_path, monkeypatch):

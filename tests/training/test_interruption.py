@@ -14,12 +14,14 @@ from bloodcells.training import interruption
 
 
 def test_second_signal_stops_at_once():
-    with interruption.ending_after_the_batch():
+    def train():
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(interruption.Interrupted):
-            interruption.stop_if_asked()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+        interruption.stop_if_asked()
+
+    with pytest.raises(interruption.Interrupted), interruption.ending_after_the_batch():
+        train()
     interruption.stop_if_asked()  # outside, nothing was asked for
 
 
@@ -50,8 +52,10 @@ def test_a_terminal_that_is_gone(monkeypatch):
     def gone(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("os.write", gone)
-    with interruption.ending_after_the_batch():
+    def train():
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(interruption.Interrupted):
-            interruption.stop_if_asked()
+        interruption.stop_if_asked()
+
+    monkeypatch.setattr("os.write", gone)
+    with pytest.raises(interruption.Interrupted), interruption.ending_after_the_batch():
+        train()

@@ -94,6 +94,16 @@ def test_a_checkpoint_folder_that_leads_elsewhere(fails, tmp_path):
     assert [path.name for path in theirs.iterdir()] == ["thesis.txt"]
 
 
+def test_what_a_left_link_leads_to_stays(run, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".writing-a").symlink_to(theirs)
+    assert run("model_baseline.py", *QUICK, "--output", tmp_path / "run").code == 0
+    assert theirs.is_dir()
+    assert not (tmp_path / "run" / ".writing-a").is_symlink()
+
+
 def test_a_lock_s_file_that_leads_elsewhere(run, tmp_path):
     (tmp_path / "thesis.txt").write_text("three years")
     folder = tmp_path / "run" / "checkpoint"

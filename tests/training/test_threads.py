@@ -136,9 +136,15 @@ def test_a_training_says_so_before_it_begins(run, other, tmp_path):
 
 def test_without_lock_files_each_goes_on_as_if_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    torch.set_num_threads(4)
     with threads.trainings() as beside:
         assert beside.folder is None
         assert beside.others() == []
+        beside.share_cores(1)
+    assert torch.get_num_threads() == 4
+    with pytest.raises(ValueError, match="of the training") as failed, threads.trainings():
+        raise ValueError("of the training")
+    assert failed.value.__context__ is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
