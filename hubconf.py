@@ -94,6 +94,8 @@ class ReleasedNetwork(nn.Module):
         Or an array, uint8 (N, size, size, 3). Raises `ValueError` for any other input or frame, and
         for an image in which no cell is found.
         """
+        if frame not in ("auto", "cell", "centre", "none"):
+            raise ValueError(f"no frame {frame!r}: it is auto, cell, centre or none")
         if isinstance(images, np.ndarray | Tensor):
             if images.dtype not in (np.uint8, torch.uint8):
                 raise ValueError(f"images are {images.dtype}, not uint8")
@@ -115,8 +117,6 @@ class ReleasedNetwork(nn.Module):
         """The images' pixels, uint8 (N, size, size, 3), and which are foreign, bool (N,)."""
         if not isinstance(images, Sequence):
             raise ValueError("images are neither a list nor an array")
-        if frame not in ("auto", "cell", "centre", "none"):
-            raise ValueError(f"no frame {frame!r}: it is auto, cell, centre or none")
         preparation = _own("bloodcells.data.preparation")
         user_images = _own("bloodcells.data.user_images")
         pixels, foreign = np.empty((len(images), self.size, self.size, 3), np.uint8), []

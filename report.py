@@ -32,7 +32,7 @@ from bloodcells.cli.presets import PRESETS
 from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
 from bloodcells.reporting.figures import studies as figures
-from bloodcells.reporting.page import UNFIT, Block, write_page
+from bloodcells.reporting.page import UNFIT, Block, reason, write_page
 from bloodcells.reporting.redraw import redraw
 from bloodcells.reporting.tables import batch_effect, elsewhere, release, search, stages, studies
 from bloodcells.reporting.tables.compare import compare_runs
@@ -113,8 +113,7 @@ def sound(what: str) -> Iterator[None]:
             raise  # of what is written, not of a result
         raise UserError(f"{what}: a result is damaged, make it anew: {error}") from error
     except UNFIT as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else repr(error)
-        raise UserError(f"{what}: a result is damaged, make it anew: {reason}") from error
+        raise UserError(f"{what}: a result is damaged, make it anew: {reason(error)}") from error
 
 
 def compare(args: Namespace) -> None:

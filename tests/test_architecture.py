@@ -7,6 +7,7 @@ from written import complaints, metrics_of
 
 import architecture
 import models
+from bloodcells.reporting.figures.architecture import number
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -32,6 +33,14 @@ def test_shapes_and_words():
     ]
     assert layers[1].words == ["conv 3 x 3", "batch norm", "ReLU"]
     assert layers[4].inside == ["conv 3 x 3", "batch norm"] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999, "999"), (999_400, "999 k"), (999_600, "1 M"), (999_999_999, "1 G"), (18_824, "18.8 k")],
+)
+def test_numbers_of_three_digits(value, text):
+    assert number(value) == text
 
 
 def test_script_draws_what_is_asked_for(run, fails, tmp_path):

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 import warm
+from conftest import ROOT
+from matplotlib.figure import Figure
 
 import bench
 from bloodcells.benchmarks import dataloader, memory
 from bloodcells.benchmarks.timing import process_of_its_own
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
+from bloodcells.reporting.figures import studies as figures
 
 FEW = {"train": 300, "val": 200, "test": 100}  # in place of BloodMNIST's images
 NAP = 0.2  # seconds
@@ -74,10 +77,20 @@ def test_bench(run, tmp_path, monkeypatch):
     }
 
 
-def test_processes_that_are_compared_have_as_many_threads():
+def test_a_figure_of_generated_images_still_says_what_it_shows(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: seen.append(figure))
+    found = json.loads((ROOT / "plots/bench/bench.json").read_text())
+    figures.operators(tmp_path / "a.png", found["networks"], "generated images")
+    assert seen[0].get_suptitle() == "generated images"
+    assert "black line" in seen[0].get_supxlabel()
+
+
+def test_processes_that_are_compared_have_as_many_threads(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)  # as --threads does
     try:
+        monkeypatch.setattr("multiprocessing.get_context", lambda *_: warm.server)
         with process_of_its_own() as process:
             assert process.submit(torch.get_num_threads).result() == before + 1
     finally:

@@ -67,6 +67,8 @@ def test_images_that_cannot_be_classified():
         network.predict(np.array(3, np.uint8))
     with pytest.raises(ValueError, match="no frame 'middle'"):
         network.predict([], frame="middle")
+    with pytest.raises(ValueError, match="no frame 'middle'"):
+        network.predict(np.zeros((1, 28, 28, 3), np.uint8), frame="middle")
     with pytest.raises(ValueError, match="image 1: no stained cell found"):
         network.predict([Image.new("RGB", (28, 28)), Image.new("RGB", (300, 200), "white")])
     content = io.BytesIO()

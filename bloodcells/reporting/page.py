@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,7 @@ STUDIES = {  # folder: title, command, the data of its figures
     ),
     "bench": ("Speed", "make bench", "timing only"),
 }
+HEADS = ("experiment", "network", "parameters", "models scored")
 RESULTS = {
     "data": "audit.json",
     "bench": "bench.json",
@@ -114,7 +116,7 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
         try:
             tables.append({"name": name, "parts": markdown(block(plots), TITLES.get(name, name))})
         except UNFIT as error:
-            left_out.append(f"table {name}: {error}")
+            left_out.append(f"table {name}: {reason(error)}")
     if not runs:
         raise UserError(f"--plots {plots}: no finished experiment there: {'; '.join(left_out)}")
     studies = []
@@ -125,24 +127,28 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
             read_result(plots / name / RESULTS.get(name, "metrics.json"))
             studies.append(study(plots / name, *about))
         except UNFIT as error:
-            left_out.append(f"{name}: {error}")
+            left_out.append(f"{name}: {reason(error)}")
     html.write(
         path,
         "page.html.j2",
-        overview=overview([(folder, metrics) for folder, metrics, _ in runs]),
+        overview={
+            "caption": "All training experiments on the test split",
+            "heads": [*HEADS, *SCORES.values(), "s per model"],
+            "rows": [run["row"] for run in runs],
+        },
         tables=tables,
         across_runs=html.figures(plots, "test split"),
-        runs=[section for _, _, section in runs],
+        runs=runs,
         studies=studies,
         left_out=left_out,
     )
     return left_out
 
 
-def read_runs(plots: Path) -> tuple[list[tuple[Path, dict, dict]], list[str]]:
-    """The folder, metrics and section of each experiment that can be shown; why others cannot."""
+def read_runs(plots: Path) -> tuple[list[dict], list[str]]:
+    """What the page shows of each experiment that can be shown; why others cannot."""
     runs, left_out = [], []
-    for folder in sorted(path for path in plots.glob("*") if path.is_dir()):
+    for folder in sorted(path for path in plots.glob("[!.]*") if path.is_dir()):
         if folder.name in STUDIES:
             continue
         script = (provenance.recorded(folder) or {}).get("script", "model_cnn.py")
@@ -151,15 +157,17 @@ def read_runs(plots: Path) -> tuple[list[tuple[Path, dict, dict]], list[str]]:
             continue
         try:
             metrics = read_result(folder / "metrics.json")
-            section = run_section(folder, metrics)
-            overview([(folder, metrics)])
-        except (UserError, OSError, ValueError) as error:
-            left_out.append(f"{folder.name}: {error}")
+            runs.append(run_section(folder, metrics) | {"row": overview_row(folder, metrics)})
         except UNFIT as error:
-            left_out.append(f"{folder.name}: of another schema: {error!r}")
-        else:
-            runs.append((folder, metrics, section))
+            left_out.append(f"{folder.name}: {reason(error)}")
     return runs, left_out
+
+
+def reason(error: Exception) -> str:
+    """Why a result cannot be shown."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    return str(error) if isinstance(error, UserError | OSError | ValueError) else repr(error)
 
 
 def read_result(path: Path) -> dict:
@@ -179,30 +187,24 @@ def read_result(path: Path) -> dict:
     return found
 
 
-def overview(runs: list[tuple[Path, dict]]) -> dict:
-    """The table of all training experiments."""
-    heads = ["experiment", "network", "parameters", "models", *SCORES.values(), "s per model"]
-    rows = []
-    for folder, metrics in runs:
-        seconds = statistics.median(run["train_seconds"] for run in metrics["runs"])
-        leaks = " (trained on test images)" if metrics["leaks_test_images"] else ""
-        rows.append(
-            [
-                f"{folder.name}{leaks}",
-                metrics["model"]["name"],
-                f"{metrics['model']['parameters']:,}",
-                str(len(metrics["runs"])),
-                *(cell(metrics["test"][key], 4) for key in SCORES),
-                f"{seconds:.0f}",
-            ]
-        )
-    return {"caption": "All training experiments on the test split", "heads": heads, "rows": rows}
+def overview_row(folder: Path, metrics: dict) -> list[str]:
+    """The row of an experiment in the table of all."""
+    leaks = " (trained on test images)" if metrics["leaks_test_images"] else ""
+    return [
+        f"{folder.name}{leaks}",
+        metrics["model"]["name"],
+        f"{metrics['model']['parameters']:,}",
+        str(sum(run["test"] is not None for run in metrics["runs"])),
+        *(cell(metrics["test"][key], 4) for key in SCORES),
+        f"{statistics.median(run['train_seconds'] for run in metrics['runs']):.0f}",
+    ]
 
 
 def run_section(folder: Path, metrics: dict) -> dict:
     """An experiment: the command that repeats it, classes, settings, machine and figures."""
     script = "model_cnn.py" if "model" in metrics["config"] else "model_baseline.py"
     place = f"plots/{folder.name}"
+    flags = ("--config", f"{place}/config.toml", "--output", place)
     classes = [
         [
             row["class"],
@@ -216,7 +218,7 @@ def run_section(folder: Path, metrics: dict) -> dict:
         "id": anchor(folder),
         "name": folder.name,
         "leaks": LEAKS if metrics["leaks_test_images"] else "",
-        "command": f"python {script} --config {place}/config.toml --output {place} --overwrite",
+        "command": shlex.join(["python", script, *flags, "--overwrite"]),
         "classes": {
             "caption": "By class, test split",
             "heads": ["class", "images", "precision", "recall", "F1"],

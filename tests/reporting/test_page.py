@@ -3,17 +3,19 @@
 import base64
 import json
 import os
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from written import change, fetches_nothing
+from written import change, fetches_nothing, metrics_of
 
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.reporting.html import caption, inline
-from bloodcells.reporting.page import write_page
+from bloodcells.reporting.page import overview_row, run_section, write_page
 from models import MODELS
 
 HOSTILE = "\ud800" + '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
@@ -44,7 +46,18 @@ def plots(quick_run, tmp_path):
     return folder
 
 
+def test_overview_and_command_of_a_run(quick_run):
+    metrics = metrics_of(quick_run)
+    metrics["runs"][0]["test"] = None  # as published, the last model alone is scored
+    assert overview_row(quick_run, metrics)[3] == "1"
+    command = run_section(Path("plots/my run"), metrics)["command"]
+    assert shlex.split(command)[2:] == [
+        *("--config", "plots/my run/config.toml", "--output", "plots/my run", "--overwrite"),
+    ]
+
+
 def test_unfit_runs_are_named_and_left_out(plots):
+    (plots / ".writing-killed").mkdir()
     left_out = write_page(plots, BLOCKS, plots / "report.html")
     text = (plots / "report.html").read_text()
     assert [line.partition(":")[0] for line in left_out] == [
@@ -122,10 +135,10 @@ def test_a_number_that_is_none_is_left_out(fails, plots, quick_run, number):
 def test_studies_of_generated_images_and_without_results(plots, quick_run):
     shutil.copytree(quick_run, plots / "robustness")
     (plots / "explain").mkdir()
-    left_out = write_page(plots, {"bad": lambda plots: plots["no"]}, plots / "report.html")
+    left_out = write_page(plots, {"bad": lambda plots: {}["no"]}, plots / "report.html")
     assert "robustness: made from generated images: not a result" in left_out
     assert "explain: not finished, as it has no metrics.json" in left_out
-    assert any(line.startswith("table bad: ") for line in left_out)
+    assert "table bad: it lacks 'no'" in left_out
     assert 'id="run-robustness"' not in (plots / "report.html").read_text()
 
 

@@ -75,6 +75,6 @@ def box(shape: tuple[int, ...], image_size: int) -> tuple[float, float]:
 def number(value: int) -> str:
     """A number to three digits, with a unit."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= 0.9995 * size:  # three digits of it round up to the unit
             return f"{value / size:.3g} {unit}"
     return str(value)

@@ -40,7 +40,7 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> 
         figure.supxlabel(
             "left: confident errors on test, p of the released model, temperature-scaled; right: "
             "the nearest training images in the\nnetwork's features (blue: of the labelled class, "
-            "orange: of the predicted class)",
+            "red: of the predicted class)",
             size=7,
         )
 

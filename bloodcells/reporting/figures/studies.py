@@ -192,8 +192,10 @@ def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
             axes.tick_params(labelsize=7)
             axes.set_title(f"{row['name']}, {row['precision']}", size=8)
             axes.set_xlabel("ms of a step", size=7)
-        title = "A training step's time by operator (black line: at the speed of matrix products)"
-        figure.suptitle(title, size=8)
+        figure.supxlabel(
+            "A training step's time by operator; black line: at the speed of matrix products",
+            size=7,
+        )
 
 
 def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
