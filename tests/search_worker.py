@@ -9,7 +9,7 @@ from bloodcells.search import study
 
 def hasten() -> None:
     """Notice dead workers within seconds."""
-    study.BEAT, study.GRACE = 0.5, 5
+    study.BEAT, study.GRACE = 0.5, 4
 
 
 def work(url: str | None, folder: Path, total: int, seconds: float) -> None:

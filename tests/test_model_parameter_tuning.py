@@ -5,8 +5,6 @@ import io
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 import tomllib
 from contextlib import redirect_stdout
@@ -14,6 +12,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+import warm
 from conftest import ROOT, seen_by_networks
 from optuna.trial import TrialState
 from written import complaints, metrics_of
@@ -167,17 +166,17 @@ def test_search_on_postgresql(search, postgresql, tmp_path):
 
 
 def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, monkeypatch):
-    command = [sys.executable, str(ROOT / SCRIPT), "--config"]
-    command += [str(preset(GRID.replace("[1, 3]", "[1, 40]"))), "--output", str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        for line in process.stdout:
-            if line.startswith(b"1/4"):
-                break
-        deadline = time.monotonic() + 60
-        while not (half := half_done(tmp_path)):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.kill()
+    slow = preset(GRID.replace("[1, 3]", "[1, 40]"))
+    out = tmp_path / "printed"
+    process = warm.start(SCRIPT, "--config", slow, "--output", tmp_path / "out", out=out)
+    while not (out.exists() and "1/4" in out.read_text()):
+        assert process.is_alive()
+        time.sleep(0.05)
+    while not (half := half_done(tmp_path)):
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     for name, seconds in (("BEAT", 0.5), ("GRACE", 2), ("POLL", 0.2)):
         monkeypatch.setattr(shared_study, name, seconds)
     outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path / "out")

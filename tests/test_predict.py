@@ -4,14 +4,13 @@ import csv
 import io
 import json
 import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+import warm
 from drawn import BACKGROUND, NUCLEUS, field
 from PIL import Image
 from random_weights import FREQUENCIES, changed
@@ -260,14 +259,15 @@ def test_flags_may_stand_between_paths(predict, twelve):
 
 
 def test_reader_that_leaves_early(weights, tmp_path):
-    np.save(tmp_path / "cells.npy", np.tile(CELLS, (400, 1, 1, 1)))
-    command = [sys.executable, str(ROOT / "predict.py"), str(tmp_path / "cells.npy")]
-    command += ["--weights", str(weights), "--format", "csv"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout.readline().startswith(b"path,label")
-        process.stdout.close()
-        assert b"Traceback" not in process.stderr.read()
-    assert process.returncode == 141
+    np.save(tmp_path / "cells.npy", np.tile(CELLS, (100, 1, 1, 1)))
+    os.mkfifo(tmp_path / "pipe")
+    command = ("predict.py", tmp_path / "cells.npy", "--weights", weights, "--format", "csv")
+    process = warm.start(*command, out=tmp_path / "pipe", err=tmp_path / "err")
+    with (tmp_path / "pipe").open() as reader:
+        assert reader.readline().startswith("path,label")
+    process.join()
+    assert process.exitcode == 141
+    assert "Traceback" not in (tmp_path / "err").read_text()
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "table"])

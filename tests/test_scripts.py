@@ -1,16 +1,12 @@
 """What the scripts write, through their own command lines, on generated images."""
 
-import contextlib
 import csv
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, ROOT
+from conftest import QUICK
 from safetensors.torch import load_file
 from written import metrics_of
 
@@ -234,24 +230,3 @@ def test_weights_that_the_last_step_ruined_are_no_result(fails, tmp_path):
     flags += ("--batch-size", 1000, "--lr", "1e38", "--output", tmp_path)
     assert "training diverged: its predictions are not finite" in fails("model_cnn.py", *flags)
     assert not (tmp_path / "metrics.json").exists()
-
-
-def test_runs_from_another_folder_and_on_a_terminal_shows_a_bar(tmp_path):
-    pty, termios = map(pytest.importorskip, ("pty", "termios"))  # not on Windows
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 120))
-    script = [sys.executable, str(ROOT / "model_baseline.py")]
-    flags = [*QUICK, "--output", str(tmp_path / "out")]
-    process = subprocess.Popen(
-        [*script, *flags], cwd=tmp_path, stderr=theirs, stdout=subprocess.PIPE, text=True
-    )
-    out, _ = process.communicate(timeout=120)
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # Linux ends a closed terminal's output with an error
-        while part := os.read(ours, 4096):
-            shown += part
-    os.close(ours)
-    assert process.returncode == 0
-    assert b"2/2" in shown
-    assert "run 1/2 epoch 1/1: loss" in out  # the file that it is redirected to has lines

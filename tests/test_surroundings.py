@@ -1,5 +1,6 @@
 """What surrounds a run is no part of it: clock, locale, home folder, hash seed, threads."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 from conftest import QUICK, ROOT
 from written import metrics_of, probabilities_of
 
@@ -23,18 +25,31 @@ ODD = {
 
 
 def test_odd_surroundings(run, tmp_path, monkeypatch):
+    """From another folder, on a terminal, with everything else as it seldom is."""
+    pty, termios = map(pytest.importorskip, ("pty", "termios"))  # not on Windows
     clock = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))  # runs backwards
     assert run("model_baseline.py", *QUICK, "--output", tmp_path / "here").code == 0
     left_out = ("MPLCONFIGDIR", "MEDMNIST_ROOT")
     surroundings = {k: v for k, v in os.environ.items() if k not in left_out} | ODD
-    command = [sys.executable, "model_baseline.py", *QUICK, "--output", str(tmp_path / "there")]
+    script = str(ROOT / "model_baseline.py")
+    command = [sys.executable, script, *QUICK, "--output", str(tmp_path / "there")]
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
     done = subprocess.run(
-        command, cwd=ROOT, env=surroundings, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=120,
+        command, cwd=tmp_path, env=surroundings, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=120,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "medmnist" not in done.stderr  # warns of such a home folder
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a closed terminal's output with an error
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert done.returncode == 0, shown
+    assert b"2/2" in shown  # a bar
+    assert "run 1/2 epoch 1/1: loss" in done.stdout  # the file that it is redirected to has lines
+    assert b"medmnist" not in shown  # warns of such a home folder
     here, there = (probabilities_of(tmp_path / name) for name in ("here", "there"))
     np.testing.assert_allclose(here, there, atol=1e-5)  # other threads round otherwise
     metrics = metrics_of(tmp_path / "here")

@@ -12,10 +12,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 server = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 if hasattr(os, "fork"):
     packages = ["torch", "torch._dynamo", "matplotlib.figure", "sklearn.model_selection", "optuna"]
     server.set_forkserver_preload(packages)
+
+
+def start(*command, cwd=ROOT, environment=None, out=os.devnull, err=os.devnull):
+    """Begin a script with its flags; `out` and `err` are files, or pipes with names."""
+    more = (os.environ | (environment or {}), list(map(str, command)), cwd, (out, err))
+    process = server.Process(target=become, args=more)
+    process.start()
+    return process
 
 
 def run_at_once(*commands, cwd, seconds=120):
@@ -27,9 +36,9 @@ def run_at_once(*commands, cwd, seconds=120):
         started = []
         for number, (environment, *command) in enumerate(commands):
             streams = [Path(folder, f"{number}-{name}") for name in ("out", "err")]
-            more = (os.environ | environment, list(map(str, command)), cwd, streams)
-            process = server.Process(target=become, args=more)
-            process.start()
+            process = start(
+                *command, cwd=cwd, environment=environment, out=streams[0], err=streams[1]
+            )
             started.append((command, process, streams))
         done = []
         for command, process, streams in started:
@@ -50,9 +59,25 @@ def become(environment, command, cwd, streams):
     """In the new process: be the script."""
     for number, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115, ends with the process
+    sys.stderr = open(2, "w", 1, closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
     sys.argv[:] = command
     sys.path[:0] = [str(Path(command[0]).resolve().parent), str(cwd)]
+    if Path(command[0]).resolve().with_name("bloodcells").is_dir():
+        from bloodcells.training import device
+
+        device.CPU_SIDE = 64  # measuring the machine's speed takes longer than these trainings
     runpy.run_path(command[0], run_name="__main__")
+
+
+def train_nothing(folder, ready, stop):
+    """In a new process: be a training as far as others can tell, with that temporary folder."""
+    from bloodcells.training.threads import trainings
+
+    tempfile.tempdir = folder
+    with trainings():
+        ready.set()
+        stop.wait()

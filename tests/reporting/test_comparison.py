@@ -2,14 +2,12 @@
 
 import json
 import os
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from conftest import ROOT
 from written import change, fetches_nothing, metrics_of
 
@@ -76,11 +74,11 @@ def test_probabilities_that_are_none(fails, quick_run, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
 def test_a_full_disk_is_no_damage(quick_run, tmp_path):
     shutil.copytree(quick_run, tmp_path / "copy")
-    script = f"{shlex.quote(sys.executable)} report.py --plots {shlex.quote(str(tmp_path))}"
-    command = f"{script} --compare {quick_run} {shlex.quote(str(tmp_path / 'copy'))} > /dev/full"
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "No space left on device; make room" in done.stderr
+    command = ("report.py", "--plots", tmp_path, "--compare", quick_run, tmp_path / "copy")
+    process = warm.start(*command, out="/dev/full", err=tmp_path / "err")
+    process.join()
+    assert process.exitcode == 2
+    assert "No space left on device; make room" in (tmp_path / "err").read_text()
 
 
 def test_damaged_history(fails, quick_run, tmp_path):

@@ -1,6 +1,5 @@
 """Workers that share one study, die, sleep, and lose their database."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import search_worker
+import warm
 from disk_faults import EVERY
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
@@ -23,10 +23,8 @@ from bloodcells.search.database import Database
 
 def three_workers_of_which_two_are_killed(url, folder):
     """Each in its first trial; the third fills all slots, and no slot twice."""
-    processes = multiprocessing.get_context("spawn")
-    workers = [
-        processes.Process(target=search_worker.work, args=(url, folder, 6, 0.8)) for _ in range(3)
-    ]
+    work = (search_worker.work, (url, folder, 6, 0.4))
+    workers = [warm.server.Process(target=work[0], args=work[1]) for _ in range(3)]
     for worker in workers:
         worker.start()
     deadline = time.monotonic() + 60
@@ -91,13 +89,11 @@ def server(tmp_path_factory):
 @pytest.mark.skipif(not EVERY, reason="a minute of work, for make test-faults")
 def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server):
     """Each worker dies in the middle of a trial and is replaced; no trial is lost or kept twice."""
-    processes = multiprocessing.get_context("spawn")
     total, log = 60, tmp_path / "log"
 
     def begin():
-        process = processes.Process(
-            target=search_worker.work, args=(server.url, tmp_path, total, 1)
-        )
+        arguments = (server.url, tmp_path, total, 1)
+        process = warm.server.Process(target=search_worker.work, args=arguments)
         process.start()
         return process
 

@@ -1,28 +1,17 @@
 """The threads of a process, and the notice of other trainings on the machine."""
 
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 
 import joblib
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, ROOT
+import warm
+from conftest import QUICK
 from written import metrics_of, probabilities_of
 
 from bloodcells.training import threads
-
-TRAINING = """
-import sys
-from bloodcells.training.threads import trainings
-with trainings() as beside:
-    print(beside.others(), flush=True)
-    sys.stdin.read()
-"""
-
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -40,18 +29,13 @@ def as_before(monkeypatch, tmp_path):
 @pytest.fixture
 def other(tmp_path):
     """Another process that trains, as far as the machine can tell."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAINING],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={"TMPDIR": str(tmp_path), "PATH": "", "PYTHONPATH": str(ROOT)},
-    )
-    process.stdout.readline()
+    ready, stop = warm.server.Event(), warm.server.Event()
+    process = warm.server.Process(target=warm.train_nothing, args=(str(tmp_path), ready, stop))
+    process.start()
+    assert ready.wait(60)
     yield process
     process.kill()
-    process.communicate()
+    process.join()
 
 
 def test_by_default_a_process_uses_no_more_than_its_quota(monkeypatch):
@@ -110,7 +94,7 @@ def test_the_next_training_has_the_cores_of_one_that_ended(other):
         beside.share_cores(None)
         assert torch.get_num_threads() == 2
     other.kill()
-    other.wait()
+    other.join()
     with threads.trainings() as beside:
         beside.share_cores(None)
         assert torch.get_num_threads() == 4
@@ -119,8 +103,8 @@ def test_the_next_training_has_the_cores_of_one_that_ended(other):
 def test_a_killed_training_is_forgotten(other, tmp_path):
     with threads.trainings() as beside:
         assert beside.others() == [other.pid]
-        other.send_signal(signal.SIGKILL)
-        other.wait()
+        other.kill()
+        other.join()
         assert beside.others() == []
         assert [path.stem for path in tmp_path.rglob("*.training")] == [beside.mine.stem]
     assert not list(tmp_path.rglob("*.training"))
