@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import OLDER, ROOT
+from disk_faults import EVERY
 from PIL import Image
 from written import complaints, metrics_of
 
@@ -86,20 +87,22 @@ def test_committed_results_are_of_committed_code():
     assert older == OLDER
 
 
-def test_released_weights_are_right_about_real_cells(run, real_dataset, tmp_path):
-    """The test accuracy of plots/release, by way of predict.py."""
-    np.save(tmp_path / "cells.npy", real_dataset.test.images)
+def test_released_weights_answer_as_the_model_that_was_scored(run, real_dataset, tmp_path):
+    """Every eighth test image by way of predict.py, with float16 weights; all with FAULTS=all."""
+    every = slice(None, None, 1 if EVERY else 8)
+    np.save(tmp_path / "cells.npy", real_dataset.test.images[every])
     outcome = run("predict.py", tmp_path / "cells.npy", "--format", "json")
-    answers = [CLASS_NAMES.index(row["label"]) for row in json.loads(outcome.out)]
-    accuracy = np.mean(answers == real_dataset.test.labels)
-    measured = metrics_of(ROOT / "plots" / "release")
-    assert accuracy == pytest.approx(measured["released"]["accuracy"]["1"], abs=0.001)
     assert outcome.code == 0
+    answers = [CLASS_NAMES.index(row["label"]) for row in json.loads(outcome.out)]
+    seed = card_of("cnn-robust")["training"]["seed"]
+    with np.load(ROOT / "plots" / "cnn-robust" / "predictions.npz") as saved:
+        scored = saved["probabilities_one_view"][seed].argmax(1)[every]
+    assert np.sum(answers != scored) <= 0.005 * len(answers)
 
 
 def test_released_weights_are_right_about_enlarged_cells(run, real_dataset, tmp_path):
     """As MedMNIST's files in 64 pixels are; a cell framed by its nucleus would lose its size."""
-    cells = real_dataset.val
+    cells = real_dataset.val.rows(np.arange(0, len(real_dataset.val), 1 if EVERY else 4))
     enlarged = [Image.fromarray(image).resize((64, 64)) for image in cells.images]
     np.save(tmp_path / "cells.npy", np.stack(enlarged))
     outcome = run("predict.py", tmp_path / "cells.npy", "--format", "csv")

@@ -25,6 +25,7 @@ def trained(tmp_path_factory, run_once):
 def release(run, trained, tmp_path, monkeypatch):
     """Runs model_release.py on the small run, with other flags as given."""
     monkeypatch.setattr(model_release, "OUTSIDERS", 20)
+    monkeypatch.setattr(model_release, "CORRUPTED", 16)
     target = ("--weights", tmp_path / "small.safetensors", "--output", tmp_path / "release")
     return lambda *flags: run(
         "model_release.py", "--synthetic", "--run", trained, *target, "--device", "cpu", *flags

@@ -39,7 +39,7 @@ def official(tmp_path, monkeypatch):
     path.parent.mkdir()
     np.savez(path, train_images=np.zeros(9), train_labels=np.zeros(9))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=path.parent))
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/bloodmnist.npz"
     monkeypatch.setitem(medmnist.INFO["bloodmnist"], "url", url)
     monkeypatch.setitem(medmnist.INFO["bloodmnist"], "MD5", md5(path))

@@ -11,6 +11,7 @@ import pytest
 from conftest import QUICK, ROOT, git
 from written import metrics_of
 
+from bloodcells.cli import arguments, presets, scripts, studies
 from bloodcells.tracking import provenance
 
 DEFAULTS = """
@@ -22,12 +23,33 @@ print(args.output.name, args.code.hash, *args.code.edited)
 """
 
 
-def defaults(project, *flags, script="model_cnn.py", parse="parse_cnn"):
-    """The default folder of a script's run, the hash of its code, and the files that are edited."""
-    command = [sys.executable, "-c", DEFAULTS, parse, str(project / script), *flags]
+def defaults_of_process(project):
+    """The default folder of model_cnn.py, its code's hash, and what is edited, as it says."""
+    command = [sys.executable, "-c", DEFAULTS, "parse_cnn", str(project / "model_cnn.py")]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
     folder, code, *edited = done.stdout.split()
     return folder, code, edited
+
+
+def defaults(project, *flags, script="model_cnn.py", parse="parse_cnn"):
+    """The same of any script, with flags, by the parser of this process, which is not edited."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (provenance, arguments):
+            patch.setattr(module, "ROOT", project)
+        patch.setattr(presets, "PRESETS", project / ".config")
+        patch.setattr(arguments, "code_of", provenance.code_of)
+        patch.setattr(sys, "argv", [script, *map(str, flags)])
+        parser = getattr(scripts, parse, None) or getattr(studies, parse)
+        forget()
+        args = parser(str(project / script))
+    forget()
+    return args.output.name, args.code.hash, args.code.edited
+
+
+def forget():
+    """What was read of the project's files and its last commit."""
+    for name in ("code_of", "committed_code", "on_disk", "head", "at_head"):
+        getattr(provenance, name).cache_clear()
 
 
 def edit(project, path, old, new):
@@ -37,8 +59,10 @@ def edit(project, path, old, new):
 
 
 def test_committed_code_has_the_usual_folder(copy):
-    folder, _, edited = defaults(copy)
-    assert (folder, edited) == ("cnn-paper", [])
+    assert defaults_of_process(copy) == defaults(copy)
+    assert defaults(copy)[::2] == ("cnn-paper", [])
+    edit(copy, "models.py", "kernel_size=3", "kernel_size=5")
+    assert defaults_of_process(copy) == defaults(copy)
 
 
 @pytest.mark.parametrize(
