@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from disk_faults import Faults
+from matplotlib.figure import Figure
 
 from bloodcells.cli import arguments
 from bloodcells.data import bloodmnist, download, synthetic_cells
@@ -50,8 +51,16 @@ LONG = ("test_tour.py", "test_bench.py", "test_distributed.py", "test_model_para
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, or one process of the tests waits for it at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """Each process begins with its half of the tests, in this order, and takes the other's last.
+
+    So what takes longest comes first, and what shares warm processes or finished runs together.
+    """
+
+    def place(item):
+        early = item.path.name in LONG or hasattr(item.module, "warm")
+        return 0 if early else 1 + ("plots" not in item.fixturenames)
+
+    items.sort(key=place)
 
 
 @dataclass
@@ -249,6 +258,12 @@ def no_figures(quick_run):
 def without_figures(monkeypatch):
     """The same for one test; what finished runs of wider scope draw is there already."""
     monkeypatch.setattr("bloodcells.reporting.results.draw", lambda *_: None)
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Leave the files of figures empty; to draw them takes longer than these trainings."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **more: Path(path).touch())
 
 
 @pytest.fixture(scope="session")

@@ -32,12 +32,12 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory, run_once):
+def explained(tmp_path_factory, run_once, weights):
     """The folder of a finished run, and the images that its networks predicted on."""
     folder = tmp_path_factory.mktemp("explained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         seen = seen_by_networks(patch)
-        run_once("explain.py", *FLAGS, "--output", folder)
+        run_once("explain.py", *FLAGS, "--released", weights, "--output", folder)
     return folder, seen
 
 
@@ -67,15 +67,11 @@ def test_script(explained):
     assert len(found["activation_maps"]["correlation_with_shuffled_weights"]) == 8
 
 
-def test_finished_for_other_weights(run, fails, explained, tmp_path):
-    for suffix in ("safetensors", "json"):
-        weights = (ROOT / "weights" / f"cnn-robust.{suffix}").read_bytes()
-        (tmp_path / f"other.{suffix}").write_bytes(weights)
-    flags = (*FLAGS, "--output", shutil.copytree(explained[0], tmp_path / "run"))
-    assert "finished already" in run("explain.py", *flags, "--resume").out
-    other = ("--released", tmp_path / "other.safetensors")
-    line = fails("explain.py", *flags, *other, "--resume")
-    assert "released cnn-robust.safetensors there, other.safetensors now" in line
+def test_finished_for_other_weights(run, fails, explained, weights, tmp_path):
+    flags = (*FLAGS, "--output", shutil.copytree(explained[0], tmp_path / "run"), "--resume")
+    assert "finished already" in run("explain.py", *flags, "--released", weights).out
+    line = fails("explain.py", *flags)
+    assert f"released {weights.name} there, cnn-robust.safetensors now" in line
 
 
 def test_contradicted_labels_are_ranked_and_found_again():

@@ -32,6 +32,7 @@ def release(run, trained, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_another_laboratory_s_images_are_scored(release, run, sorted_cells, tmp_path):
     images = sorted_cells(24, side=70, name="elsewhere")
     (images / "monocyte" / "text.png").write_text("no picture")

@@ -90,7 +90,7 @@ def begin(*_):
     raise BegunError
 
 
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures", "blank_figures")
 @pytest.mark.parametrize("command", TRAINING)
 def test_command_runs_on_generated_images(run, tmp_path, monkeypatch, command):
     script, *flags = command.split()[1:]
@@ -133,6 +133,7 @@ def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
     assert ("--overwrite" in flags) == finished
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "tuning.py" in c])
 def test_search_runs_but_for_the_training(run, tmp_path, monkeypatch, command):
     history = {name: [0.5] * 50 for name in COLUMNS}
@@ -181,6 +182,7 @@ def test_prediction_runs(run, tmp_path, monkeypatch, command):
     assert outcome.code == 0
     (rows,) = [count for words, count in PREDICTED.items() if words in command]
     assert len(outcome.out.splitlines()) == rows
+    assert "--export" not in command or "192 drawn cells" in outcome.out
 
 
 def test_make_targets_exist():

@@ -33,7 +33,7 @@ def test_killed_again_and_again(whole, tmp_path):
         same(whole, run)
 
 
-@pytest.mark.parametrize("epoch", [1, 4, 5])  # within the first model, at its end, in the second
+@pytest.mark.parametrize("epoch", [1, 3, 4])  # within the first model, at its end, in the second
 def test_stopped_and_resumed(run, whole, stopped, tmp_path, epoch):
     outcome = stopped(tmp_path, epoch)
     command = f"python model_cnn.py {' '.join(map(str, SMALL))} --output {tmp_path} --resume"
@@ -41,15 +41,15 @@ def test_stopped_and_resumed(run, whole, stopped, tmp_path, epoch):
     assert not (tmp_path / "metrics.json").exists()
     resumed = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
     assert resumed.code == 0, resumed
-    assert resumed.out.count(" epoch ") == 8 - epoch  # no epoch twice
+    assert resumed.out.count(" epoch ") == 6 - epoch  # no epoch twice
     same(whole, tmp_path)
 
 
 def test_paper_recipe_resumes_too(run, stopped, tmp_path):
     """Adam, and dropout, which draws from torch's own random numbers."""
-    flags = ("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 3)
+    flags = ("--synthetic", "--device", "cpu", "--folds", 2, "--epochs", 2)
     assert run("model_cnn.py", *flags, "--output", tmp_path / "whole").code == 0
-    stopped(tmp_path / "b", 2, flags)
+    stopped(tmp_path / "b", 1, flags)
     assert run("model_cnn.py", *flags, "--output", tmp_path / "b", "--resume").code == 0
     same(tmp_path / "whole", tmp_path / "b")
 
