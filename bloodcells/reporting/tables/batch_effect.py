@@ -19,7 +19,7 @@ COLUMNS = {  # score: what it is of
     "first_batch": "first batch, test",
     "second_batch": "second batch, all",
     "new_without": "second batch, validation + test",
-    "new_with": "the same, others of the batch in training",
+    "new_with": "the same, with others of it in training",
 }
 
 
@@ -54,10 +54,11 @@ def batch_effect(plots: Path) -> str:
             f"mean ± standard deviation over {first['config']['runs']} seeds [95 % bootstrap "
             "interval over images, resampled within classes; too narrow where a class is all "
             "right]; the paper's CNN with one view, the others with eight. The first three columns "
-            "are of models trained on the first batch alone, the fourth of models in whose "
-            "training images of the second batch replaced as many of the same classes, the same "
-            f"ones for all seeds. {images['first']:,} test images of the first batch, "
-            f"{images['second']} of the second, of which {images['new']} are in the validation and "
+            "are of models trained on the first batch alone. Those of the fourth had as many "
+            "training images, some of them of the second batch, in place of as many of the first "
+            "of the same classes, the same ones for all seeds. "
+            f"{images['first']:,} test images of the first batch, {images['second']} of the "
+            f"second, of which {images['new']} are in the validation and "
             f"test splits ({rarest['images']['new']} {rarest['class']}s, the fewest of a class). "
             "Gain: the fourth column less the third, in points; on the first batch, the same "
             f"replacement changes the score by {change} points, in the order of the rows."
