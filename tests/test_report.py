@@ -34,7 +34,7 @@ def test_tables_are_written_between_their_markers(run, plots, documents, readme)
     assert row.split(" | ")[1] == "0.914"
     assert row.endswith("| 0.877 ± 0.012 [0.850, 0.900] |")
     assert row in outcome.out
-    assert "| recipe | parameters | test accuracy | corrupted (" in outcome.out
+    assert "| recipe | parameters | test accuracy | corrupted | " in outcome.out
     assert "| learning rate |" not in outcome.out  # of docs/search.md
     check = run("report.py", *documents, "--check")
     assert (check.code, check.out) == (0, "")

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodcells.cli.presets import PRESETS, load_preset
-from bloodcells.reporting.tables.common import cell, mark, read_study
+from bloodcells.reporting.tables.common import (
+    cell,
+    deviation,
+    interval,
+    mark,
+    read_study,
+    table,
+)
 
 STUDIES = {  # presets of batch_effect.py, and the recipe of each
     "batch-effect-paper": "the paper's CNN",
@@ -21,6 +27,7 @@ COLUMNS = {  # score: what it is of
     "new_without": "second batch, validation + test",
     "new_with": "the same, with others of it in training",
 }
+HEADS = (*COLUMNS.values(), "gain")
 
 
 def read_studies(plots: Path) -> dict[str, dict]:
@@ -29,16 +36,14 @@ def read_studies(plots: Path) -> dict[str, dict]:
     for preset in STUDIES:
         flag = "" if preset == "batch-effect" else f" --config {preset}"
         command = f"python batch_effect.py{flag} --overwrite"
-        settings = load_preset(PRESETS / f"{preset}.toml")
-        found[preset] = read_study(plots / preset / "metrics.json", settings, command)
+        found[preset] = read_study(plots, preset, command)
     return found
 
 
 def batch_effect(plots: Path) -> str:
     """The study's recipes, one row each."""
     found = read_studies(plots)
-    lines = [head("recipe")]
-    lines += [f"| {STUDIES[name]} | {row(one['scores'])}" for name, one in found.items()]
+    rows = [[STUDIES[name], *row(one["scores"])] for name, one in found.items()]
     first = next(iter(found.values()))
     scores, images = first["scores"], first["scores"]["images"]
     rarest = min(scores["recalls"], key=lambda one: one["images"]["new"])
@@ -46,10 +51,9 @@ def batch_effect(plots: Path) -> str:
         "{:+.1f}".format(100 * (s["first_batch_with"]["mean"] - s["first_batch"]["mean"]))
         for s in (one["scores"] for one in found.values())
     )
-    return "\n".join(
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(["recipe", *HEADS], rows),
             f"Balanced accuracy over the {len(scores['recalls'])} classes of the second batch, "
             f"mean ± standard deviation over {first['config']['runs']} seeds [95 % bootstrap "
             "interval over images, resampled within classes; too narrow where a class is all "
@@ -86,21 +90,12 @@ def in_brief(plots: Path) -> str:
 
 def summary_of(scores: dict) -> list[str]:
     """The table of one experiment, to print."""
-    return [head("balanced accuracy"), f"| {len(scores['recalls'])} classes | {row(scores)}"]
+    classes = f"{len(scores['recalls'])} classes"
+    return [table(["balanced accuracy", *HEADS], [[classes, *row(scores)]])]
 
 
-def head(first: str) -> str:
-    """The table's head."""
-    names = [first, *COLUMNS.values(), "gain"]
-    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
-
-
-def row(scores: dict) -> str:
-    """An experiment's scores, but for the first cell of the row."""
-    gain = scores["gain"]
-    spread = "" if gain["std"] is None else f" ± {100 * gain['std']:.1f}"
-    cells = [cell(scores[name]) for name in COLUMNS]
-    cells.append(
-        f"{100 * gain['mean']:+.1f}{spread} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
-    )
-    return f"{' | '.join(cells)} |"
+def row(scores: dict) -> list[str]:
+    """An experiment's cells under `HEADS`."""
+    gain = {key: value and 100 * value for key, value in scores["gain"].items()}  # or None
+    points = f"{deviation(gain, 1, '+')} {interval(gain['low'], gain['high'], '+.1f')}"
+    return [*(cell(scores[name]) for name in COLUMNS), points]

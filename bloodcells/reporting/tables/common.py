@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
-from bloodcells.evaluation.metrics import mcnemar
+from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
 from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import SavedRun
@@ -27,16 +28,37 @@ ROWS = {  # without balanced accuracy, which is the macro recall
 }
 
 
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in (heads, *rows))
+    return "\n".join([head, "|" + "---|" * len(heads), *lines])
+
+
 def cell(value: dict, digits: int = 3) -> str:
     """Mean ± standard deviation over runs [95 % bootstrap interval over test images]."""
-    low, high = (f"{value[key]:.3f}" for key in ("low", "high"))  # 1,000 draws give no more
-    return f"{deviation(value, digits)} [{low}, {high}]"
+    return f"{deviation(value, digits)} {interval(value['low'], value['high'])}"
 
 
-def deviation(value: dict, digits: int = 4) -> str:
+def deviation(value: dict, digits: int = 4, sign: str = "") -> str:
     """Mean ± standard deviation, without the latter if there is one model."""
     spread = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
-    return f"{value['mean']:.{digits}f}{spread}"
+    return f"{value['mean']:{sign}.{digits}f}{spread}"
+
+
+def percent(values: Sequence[float], sign: str = "") -> str:
+    """Mean ± standard deviation of shares, in percent."""
+    return deviation(mean_and_deviation([100 * value for value in values]), 2, sign)
+
+
+def interval(low: float, high: float, form: str = ".3f") -> str:
+    """The ends of an interval; three digits, as 1,000 draws give no more."""
+    return f"[{low:{form}}, {high:{form}}]"
+
+
+def class_cells(row: dict) -> list[str]:
+    """The cells of a class: its name, images, precision, and recall with its interval."""
+    recall = f"{row['recall']:.3f} {interval(row['recall_low'], row['recall_high'])}"
+    return [row["class"], str(row["support"]), f"{row['precision']:.3f}", recall]
 
 
 def machine(metrics: dict) -> str:
@@ -161,6 +183,8 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
     expected |= {"only": None, "objective": "accuracy", "prune": True, "prune_margin": 0.05}
     expected |= {key.replace("-", "_"): value for key, value in preset.items()}
     expected.pop("save_weights", None)  # which does not change the results
+    for key in {"run", "released"} & expected.keys():  # of places, the last name is recorded
+        expected[key] = Path(str(expected[key])).name
     if "precision" not in preset:  # then it depends on the machine
         del expected["precision"]
     for key, value in expected.items():
@@ -168,12 +192,19 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
             raise UserError(f"{path}: {key} is not {value}, as the table requires; rerun {command}")
 
 
-def read_study(path: Path, preset: dict, command: str) -> dict:
-    """A study's JSON. Raises `UserError` if it is missing or does not belong in a table."""
+def read_study(
+    plots: Path, preset: str, command: str, file: str = "metrics.json", **instead: object
+) -> dict:
+    """The results of a study, by its preset; `instead` of some of its settings are others.
+
+    Raises `UserError` if they are missing or do not belong in a table.
+    """
+    path = plots / preset / file
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read; run {command}") from error
     check_origin(path, found)
-    check_settings(path, found["config"], preset, command)
+    settings = load_preset(PRESETS / f"{preset}.toml") | instead
+    check_settings(path, found["config"], settings, command)
     return found

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
 from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
-from bloodcells.reporting.tables.common import deviation, mark, read_study
+from bloodcells.reporting.tables.common import (
+    deviation,
+    interval,
+    mark,
+    percent,
+    read_study,
+    table,
+)
 from bloodcells.reporting.tables.release import read_release, read_robustness
-from bloodcells.reporting.tables.studies import spread
 
 RELEASES = {"cnn-best": "release-best", "cnn-robust": "release"}  # presets of model_release.py
 VIEWS = "8"
@@ -21,6 +26,10 @@ GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
     "sharpness": ("defocus", "motion", "pixelation"),
     "dirt": ("bubbles", "specks", "noise"),
 }
+ABLATION_HEADS = (
+    *("recipe", "held-out", "corrupted", "the group left out"),
+    *("elsewhere, all classes possible", "only its classes possible"),
+)
 
 
 def elsewhere(plots: Path) -> str:
@@ -57,15 +66,13 @@ def elsewhere(plots: Path) -> str:
         "their mean number of classes": column(scores, "sets", "0.95", "size"),
         "flagged as unlike the training images": column(scores, "unlike"),
     }
-    lines = [f"| | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
-    lines += [f"| {words} | {' | '.join(cells)} |" for words, cells in rows.items()]
+    lines = [[words, *cells] for words, cells in rows.items()]
     first = next(iter(there.values()))
     present = sum(number > 0 for number in first["counts"].values())
     seeds = len(next(iter(found.values()))["float16"]["test"]["labels_changed"])
-    return "\n".join(
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(["", *found], lines),
             f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
             f"images]. `{where}`: "
             f"{first['images']} images ({counted(first['counts'])}), eight views; always "
@@ -77,27 +84,24 @@ def elsewhere(plots: Path) -> str:
             "labels; ± covers the seeds, not the draws. With the weights in float16, as "
             "`predict.py` has them, the last digit differs from the tables of the trained models."
             f"{mark(*found.values(), robust)}",
-            "",
-            *answered(there["cnn-robust"]),
-            "",
+            answered(there["cnn-robust"]),
             "`cnn-robust`, eight views, all classes possible: recall [95 % interval over images], "
             "and the classes that at least one image in twenty is taken for.",
         ]
     )
 
 
-def answered(there: dict) -> list[str]:
+def answered(there: dict) -> str:
     """Each class's recall on another laboratory's images, and what they are taken for."""
-    lines = [f"| class of `{there['name']}` | images | recall | taken for |", "|---|---|---|---|"]
+    lines = []
     for name, shares in there["views"][VIEWS]["answers"].items():
         others = sorted(((one["mean"], other) for other, one in shares.items()), reverse=True)
         taken = [f"{other} {one:.0%}" for one, other in others if other != name and one >= 0.05]
-        low, high = wilson_interval(
-            shares[name]["mean"] * there["counts"][name], there["counts"][name]
-        )
-        recall = f"{deviation(shares[name], 2)} [{low:.2f}, {high:.2f}]"
-        lines.append(f"| {name} | {there['counts'][name]} | {recall} | {', '.join(taken)} |")
-    return lines
+        count = there["counts"][name]
+        ends = wilson_interval(shares[name]["mean"] * count, count)
+        recall = f"{deviation(shares[name], 2)} {interval(*ends, '.2f')}"
+        lines.append([name, str(count), recall, ", ".join(taken)])
+    return table((f"class of `{there['name']}`", "images", "recall", "taken for"), lines)
 
 
 def over_images(there: dict) -> str:
@@ -111,7 +115,7 @@ def over_images(there: dict) -> str:
     counts = np.array([there["counts"][name] for name in answers])
     ends = [wilson_interval(recall * n, n) for recall, n in zip(recalls, counts, strict=True)]
     below, above = np.sqrt(((np.array(ends) - recalls[:, None]) ** 2).sum(0)) / len(recalls)
-    return f"[{recalls.mean() - below:.3f}, {recalls.mean() + above:.3f}]"
+    return interval(recalls.mean() - below, recalls.mean() + above)
 
 
 def read_releases(plots: Path) -> dict[str, dict]:
@@ -149,33 +153,26 @@ def counted(counts: dict[str, int]) -> str:
 
 def ablation(plots: Path) -> str:
     """What each part of cnn-robust contributes, at home, under corruption and elsewhere."""
-    preset = load_preset(PRESETS / "ablation-robust.toml")
     command = "python ablation.py --config ablation-robust --elsewhere DIR --overwrite"
     path = plots / "ablation-robust" / "ablation.json"
-    found = read_study(path, preset, command)
-    config = found["config"]
-    lines = [
-        "| recipe | held-out | corrupted | the group left out | elsewhere, all classes possible "
-        "| only its classes possible |",
-        "|---|---|---|---|---|---|",
-    ]
+    found = read_study(plots, "ablation-robust", command, path.name)
+    config, lines = found["config"], []
     for row in found["variants"]:
         if not row["elsewhere"]:
             raise UserError(f"{path}: no scores elsewhere; rerun {command}")
         group = GROUPS.get(row["changes"].get("unchanged", ""), ())
         cells = [
             row["name"],
-            spread(row["accuracy"]),
-            spread([np.mean(list(kinds.values())) for kinds in row["corrupted"]]),
+            percent(row["accuracy"]),
+            percent([np.mean(list(kinds.values())) for kinds in row["corrupted"]]),
             group_left_out(row, found["variants"][0], group) if group else "",
-            spread([part["all"] for part in row["elsewhere"]]),
-            spread([part["given"] for part in row["elsewhere"]]),
+            percent([part["all"] for part in row["elsewhere"]]),
+            percent([part["given"] for part in row["elsewhere"]]),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(
+        lines.append(cells)
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(ABLATION_HEADS, lines),
             f"In %, mean ± standard deviation over {config['replicates']} folds of train + "
             f"validation; {config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
             f"with {config['views']} views. Corrupted: with one view, over the 11 corruptions at 5 "
@@ -194,4 +191,4 @@ def group_left_out(row: dict, whole: dict, group: tuple[str, ...]) -> str:
         [np.mean([kinds[kind] for kind in group]) for kinds in part["corrupted"]]
         for part in (row, whole)
     )
-    return f"{spread(mine)} ({100 * np.mean(its):.2f})"
+    return f"{percent(mine)} ({100 * np.mean(its):.2f})"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.reporting.tables.batch_effect import in_brief
-from bloodcells.reporting.tables.common import cell, deviation, machine, mark, read_run
+from bloodcells.reporting.tables.common import cell, deviation, machine, mark, read_run, table
 from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
 from bloodcells.reporting.tables.release import TRAINED_ON, read_robustness
 
@@ -19,16 +19,17 @@ RECIPES = {
     "cnn-robust": "`cnn-robust`",
     "cnn-stages": "`cnn-stages`, eleven stages",
 }
+HEADS = (
+    *("recipe", "parameters", "test accuracy"),
+    *("corrupted", "another laboratory", "training, s"),
+)
 
 
 def headline(plots: Path) -> str:
     """Accuracy with its interval, on corrupted images and elsewhere too, and training time."""
     releases, robust = read_releases(plots), read_robustness(plots)
     runs = {name: read_run(plots, name) for name in RECIPES}
-    lines = [
-        "| recipe | parameters | test accuracy | corrupted | another laboratory | training, s |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = []
     for name, run in runs.items():
         metrics, elsewhere, corrupted = run.metrics, "", ""
         seconds = np.median([row["train_seconds"] for row in metrics["runs"]])
@@ -45,7 +46,7 @@ def headline(plots: Path) -> str:
             elsewhere,
             f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(cells)
     machines = {machine(run.metrics).rpartition(", ")[::2] for run in runs.values()}
     where = " or ".join(sorted({place for place, _ in machines}))
     precisions = " or ".join(sorted({precision for _, precision in machines}))
@@ -68,4 +69,4 @@ def headline(plots: Path) -> str:
         "and on that laboratory's. Training: median seconds per model, on "
         f"{where}, {precisions}.{mark(robust, *releases.values())}"
     )
-    return "\n".join([*lines, "", words, "", in_brief(plots)])
+    return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])

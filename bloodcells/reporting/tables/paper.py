@@ -15,8 +15,10 @@ from bloodcells.reporting.tables.common import (
     cell,
     comparison,
     gain,
+    interval,
     mark,
     read_run,
+    table,
 )
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -47,10 +49,7 @@ def read_runs(plots: Path) -> tuple[dict[str, SavedRun], dict[str, SavedRun]]:
 def paper_table(plots: Path) -> str:
     """The paper's metrics as Markdown: published, as published (ours), honest (ours)."""
     honest, leaking = read_runs(plots)
-    lines = [
-        "| metric | published | as published (ours) | honest (ours) |",
-        "|---|---|---|---|",
-    ]
+    lines = []
     for name, published in PUBLISHED.items():
         older = mark(honest[name].metrics, leaking[name].metrics)
         for metric, value in published.items():
@@ -60,10 +59,11 @@ def paper_table(plots: Path) -> str:
                 cell(leaking[name].metrics["test"][metric]),
                 cell(honest[name].metrics["test"][metric]),
             ]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(cells)
     floor = honest["CNN"].metrics["test_majority_class_accuracy"]
-    lines.append(f"| always the majority class, accuracy | | | {floor:.3f} |")
-    return "\n".join([*lines, "", in_brief(honest, leaking)])
+    lines.append(["always the majority class, accuracy", "", "", f"{floor:.3f}"])
+    heads = ("metric", "published", "as published (ours)", "honest (ours)")
+    return f"{table(heads, lines)}\n\n{in_brief(honest, leaking)}"
 
 
 def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
@@ -91,16 +91,18 @@ def paper_details(plots: Path) -> str:
     """Two more metrics, what the leak does, and the CNN against the baseline."""
     honest, leaking = read_runs(plots)
     more = [metric for metric in ROWS if metric not in PUBLISHED["CNN"]]
-    lines = ["| metric | as published (ours) | honest (ours) |", "|---|---|---|"]
-    for name in PAPER:
-        columns = [run[name].metrics["test"] for run in (leaking, honest)]
-        lines += [
-            f"| {name} {ROWS[metric]} | {' | '.join(cell(one[metric]) for one in columns)} |"
-            for metric in more
+    lines = [
+        [
+            f"{name} {ROWS[metric]}",
+            *(cell(run[name].metrics["test"][metric]) for run in (leaking, honest)),
         ]
+        for name in PAPER
+        for metric in more
+    ]
     paired = comparison(honest["CNN"], honest["baseline"], ("The CNN", "the baseline"))
     older = mark(*(run.metrics for run in (*honest.values(), *leaking.values())))
-    return "\n".join([*lines, "", explanation(honest, leaking) + older, "", paired])
+    heads = ("metric", "as published (ours)", "honest (ours)")
+    return "\n\n".join([table(heads, lines), explanation(honest, leaking) + older, paired])
 
 
 def explanation(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
@@ -132,7 +134,7 @@ def of_same_fold(honest: SavedRun, leaking: SavedRun) -> Gain:
 
 def points(found: Gain) -> str:
     """A gain with its interval over images."""
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"{found.mean:+.2f} {interval(found.low, found.high, '+.2f')}"
 
 
 def seen_against_unseen(run: SavedRun) -> tuple[float, float, float]:

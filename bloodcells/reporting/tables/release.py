@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,13 @@ from bloodcells.reporting.tables.common import (
     ROWS,
     cell,
     check_settings,
+    class_cells,
     deviation,
     machine,
     mark,
     read_run,
     read_study,
+    table,
 )
 
 RUN = "cnn-robust"
@@ -48,43 +49,34 @@ TRUST_ROWS = {
 def results(plots: Path) -> str:
     """Test results of the released recipe, overall and by class, and its training time."""
     run = read_run(plots, RUN).metrics
-    lines = ["| metric | test, eight views |", "|---|---|"]
-    lines += [f"| {words} | {cell(run['test'][key], 4)} |" for key, words in ROWS.items()]
+    metrics = [[words, cell(run["test"][key], 4)] for key, words in ROWS.items()]
     one_view = run.get("test_one_view", run["test"])["accuracy"]
-    lines.append(f"| accuracy, one view | {cell(one_view, 4)} |")
-    lines += [
-        "",
-        "| class | test images | precision | recall [95 % interval] |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['class']} | {row['support']} | {row['precision']:.3f} | {row['recall']:.3f} "
-        f"[{row['recall_low']:.3f}, {row['recall_high']:.3f}] |"
-        for row in run["test_per_class"]
-    ]
+    metrics.append(["accuracy, one view", cell(one_view, 4)])
+    classes = ("class", "test images", "precision", "recall [95 % interval]")
     seconds = [row["train_seconds"] for row in run["runs"]]
     release = read_release(plots)
     released = release["released"]["accuracy"]
-    lines += [
-        "",
+    parts = [
+        table(("metric", "test, eight views"), metrics),
+        table(classes, map(class_cells, run["test_per_class"])),
         "`predict.py` uses the weights of the first seed, in float16: accuracy "
         f"{released['1']:.4f} with one view, {released['8']:.4f} with eight.",
-        "",
         f"Mean ± standard deviation over {len(seconds)} models [95 % bootstrap interval over test "
         f"images]. Training one model took a median of {np.median(seconds) / 60:.1f} min "
         f"({min(seconds) / 60:.1f} to {max(seconds) / 60:.1f}; {machine(run)}), all of them "
         f"{sum(seconds) / 3600 * run['environment']['threads']:.1f} core hours. Energy was not "
         f"measured.{mark(run, release)}",
     ]
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def read_robustness(plots: Path) -> dict:
     """Read the study of corruptions. Raises `UserError` if it is missing or unfit."""
     preset = load_preset(PRESETS / "robustness.toml")
     names = [Path(run).name for run in preset["runs"]]
-    path, command = plots / "robustness" / "metrics.json", "python robustness.py"
-    found = read_study(path, {**preset, "runs": None, "kinds": None}, command)
+    command = "python robustness.py"
+    found = read_study(plots, "robustness", command, kinds=None)
+    path = plots / "robustness" / "metrics.json"
     if list(found["runs"]) != names:
         raise UserError(f"{path}: its experiments are not {', '.join(names)}; rerun {command}")
     check_runs(path, found, command)
@@ -96,22 +88,18 @@ def robustness(plots: Path) -> str:
     found = read_robustness(plots)
     clean, *corrupted = found["rows"]
     names = list(clean["accuracy"])
-    heads = [f"{name}, {severity}" for name in names for severity in SHOWN]
-    lines = [
-        f"| corruption | trained on | {' | '.join(heads)} |",
-        f"|---|---|{'---|' * len(heads)}",
-    ]
+    at_each = [f"{name}, {severity}" for name in names for severity in SHOWN]
+    lines = []
     for kind in dict.fromkeys(row["corruption"] for row in corrupted):
         at = {row["severity"]: row["accuracy"] for row in corrupted if row["corruption"] == kind}
         cells = [f"{100 * np.mean(at[s][name]):.1f}" for name in names for s in SHOWN]
-        lines.append(f"| {kind} | {TRAINED_ON[kind] or ''} | {' | '.join(cells)} |")
+        lines.append([kind, TRAINED_ON[kind] or "", *cells])
     unseen = [row for row in corrupted if TRAINED_ON[row["corruption"]] is None]
     unlike = " and ".join(dict.fromkeys(row["corruption"] for row in unseen))
     models = " or ".join(sorted({str(len(values)) for values in clean["accuracy"].values()}))
-    return "\n".join(
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(("corruption", "trained on", *at_each), lines),
             f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, with one view, mean "
             f"over {models} models each, on a stratified sample of {found['images']:,} test "
             f"images. Uncorrupted: {means([clean], names)}. Mean over all corruptions and "
@@ -135,19 +123,19 @@ def trust(plots: Path) -> str:
     """Calibration of the released weights' probabilities on test, as Markdown."""
     found = read_release(plots)
     views = found["views"]
-    lines = ["| test images | one view | eight views |", "|---|---|---|"]
+    lines = []
     for key, name in TRUST_ROWS.items():
         cells = [deviation(v["after"][key]) for v in views.values()]
         if key != "accuracy":  # which a temperature does not change
-            before = (f"{v['before'][key]['mean']:.4f} → " for v in views.values())
-            cells = list(map(add, before, cells))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+            before = (v["before"][key]["mean"] for v in views.values())
+            cells = [f"{was:.4f} → {now}" for was, now in zip(before, cells, strict=True)]
+        lines.append([name, *cells])
     for level in views["1"]["sets"]:
         cells = [set_words(v["sets"][level]) for v in views.values()]
-        lines.append(
-            f"| prediction sets at {float(level):.0%}: coverage; that of the class with the least; "
-            f"mean size; share of empty sets | {' | '.join(cells)} |"
+        name = (
+            f"prediction sets at {float(level):.0%}: coverage; that of the class with the least; "
         )
+        lines.append([f"{name}mean size; share of empty sets", *cells])
     unlike = "; ".join(
         f"{kind} {share['released']:.1%} ({share['mean']:.1%} ± {100 * share['std']:.1f})"
         for kind, share in found["called_unlike"].items()
@@ -156,10 +144,9 @@ def trust(plots: Path) -> str:
     changed = rounding["labels_changed"]
     trained = {config["precision"] for config in found["runs"].values()} - {"float32"}
     besides = f", and predicting in float32 instead of {', '.join(trained)}," if trained else ""
-    return "\n".join(
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(("test images", "one view", "eight views"), lines),
             f"Mean ± standard deviation over the models of {len(changed)} seeds; before → after "
             "temperature scaling. Temperatures and prediction sets were fitted on validation. "
             "Flagged as unlike the training images, by the released weights (mean ± standard "
@@ -185,11 +172,9 @@ def set_words(sets: dict) -> str:
 
 def read_release(plots: Path, name: str = "release") -> dict:
     """Read a study of model_release.py. Raises `UserError` if it is missing or unfit."""
-    preset = load_preset(PRESETS / f"{name}.toml")
-    preset["run"] = Path(preset["run"]).name  # as model_release.py notes it
-    path, command = plots / name / "metrics.json", f"python model_release.py --config {name}"
-    found = read_study(path, preset, command)
-    check_runs(path, found, command)
+    command = f"python model_release.py --config {name}"
+    found = read_study(plots, name, command)
+    check_runs(plots / name / "metrics.json", found, command)
     return found
 
 

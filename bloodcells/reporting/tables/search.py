@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
-from bloodcells.reporting.tables.common import machine, mark, read_study
+from bloodcells.evaluation.metrics import mean_and_deviation
+from bloodcells.reporting.tables.common import deviation, machine, mark, read_study, table
 
 # Hobelsberger et al.'s held-out accuracies: of the best combination, (batch size, learning
 # rate, epochs), and the range of those with the other two learning rates
@@ -19,22 +19,18 @@ COMMAND = "python model_parameter_tuning.py"
 
 def search(plots: Path) -> str:
     """The paper's grid, our results beside published ones. Raises `UserError` if ours are unfit."""
-    preset = load_preset(PRESETS / "tuning.toml")
-    path = plots / "tuning" / "metrics.json"
-    found = read_study(path, preset, COMMAND)
+    found = read_study(plots, "tuning", COMMAND)
     rows: dict[tuple, dict[int, dict]] = {}
     for cell in found["cells"]:
         settings = cell["settings"]
         row = rows.setdefault((settings["lr"], settings["batch_size"]), {})
         row[settings["epochs"]] = cell
-    lengths = sorted(preset["space"]["epochs"])
+    lengths = sorted(found["config"]["space"]["epochs"])
     if any(sorted(row) != lengths for row in rows.values()):
-        raise UserError(f"{path}: some combinations are missing; run {COMMAND}")
-    heads = [f"at most {epochs} epochs" for epochs in lengths]
-    lines = [
-        f"| learning rate | batch size | {' | '.join(heads)} | epochs trained | published |",
-        f"|---|---|{'---|' * len(heads)}---|---|",
-    ]
+        raise UserError(f"{plots / 'tuning'}: some combinations are missing; run {COMMAND}")
+    at_most = [f"at most {epochs} epochs" for epochs in lengths]
+    heads = ["learning rate", "batch size", *at_most, "epochs trained", "published"]
+    lines = []
     for (rate, batch), row in sorted(rows.items()):
         trained = row[lengths[-1]]["epochs"]
         cells = [
@@ -44,8 +40,8 @@ def search(plots: Path) -> str:
             ", ".join(map(str, trained)),
             published(batch, rate),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", words(found)])
+        lines.append(cells)
+    return f"{table(heads, lines)}\n\n{words(found)}"
 
 
 def held_out(cell: dict, models: int) -> str:
@@ -53,9 +49,8 @@ def held_out(cell: dict, models: int) -> str:
     values = cell["accuracy"]
     if not values:
         return f"cannot be trained: {cell['failed']}"
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     pruned = "" if len(values) == models else f" ({len(values)} of {models} folds)"
-    return f"{np.mean(values):.3f}{spread}{pruned}"
+    return deviation(mean_and_deviation(values), 3) + pruned
 
 
 def published(batch: int, rate: float) -> str:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodcells.cli.presets import PRESETS, load_preset
-from bloodcells.reporting.tables.common import mark, read_run, read_study
+from bloodcells.reporting.tables.common import mark, read_run, read_study, table
 
 ETHERNET = 10e9 / 8  # bytes a second between machines, as assumed for `many_processes`
 LATENCY = 50e-6  # seconds of a message between machines, as assumed there
+HEADS = (
+    *("network", "batch size", "precision", "GFLOP per step", "ms per step", "share of peak"),
+    *("training, images per second", "prediction, images per second"),
+)
 
 
 def speed(plots: Path) -> str:
     """What bench.py measured, as Markdown."""
-    preset = load_preset(PRESETS / "bench.toml")
-    found = read_study(plots / "bench" / "bench.json", preset, "python bench.py")
-    lines = [
-        "| network | batch size | precision | GFLOP per step | ms per step | share of peak | "
-        "training, images per second | prediction, images per second |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    found = read_study(plots, "bench", "python bench.py", "bench.json")
+    lines = []
     for row in found["networks"]:
-        step, batch = row["step"], str(row["batch"])
+        step = row["step"]
         cells = [
             row["name"],
-            batch,
+            str(row["batch"]),
             row["precision"],
             f"{step['gflop']:.2f}",
             f"{step['seconds'] * 1e3:.1f}",
@@ -32,11 +30,11 @@ def speed(plots: Path) -> str:
             fastest(row["trained_images_per_second"]),
             fastest(row["predicted_images_per_second"]),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(cells)
     parameters = read_run(plots, "cnn-best").metrics["model"]["parameters"]
     cellnet = next(row for row in found["networks"] if row["name"] == "CellNet")
     growing = many_processes(cellnet, parameters, found["averaging_seconds"])
-    return "\n".join([*lines, "", *words(found), growing + mark(found)])
+    return "\n".join([table(HEADS, lines), "", *words(found), growing + mark(found)])
 
 
 def fastest(rates: dict[str, float]) -> str:

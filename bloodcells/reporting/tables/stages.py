@@ -7,13 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES, read_table
 from bloodcells.errors import UserError
 from bloodcells.evaluation.batch_effect import USUAL_SIZE
 from bloodcells.evaluation.metrics import mcnemar, wilson_interval
-from bloodcells.reporting.tables.common import PAPER, cell, mark, read_run, read_study
+from bloodcells.reporting.tables.common import (
+    PAPER,
+    cell,
+    class_cells,
+    interval,
+    mark,
+    read_run,
+    read_study,
+    table,
+)
 from bloodcells.tracking.run_folder import SavedRun
 
 RUN = "cnn-best"
@@ -25,6 +33,14 @@ NEIGHBOURS = {  # the stages on both sides of a class's border, and the class be
     "metamyelocyte": "neutrophil",
     "band neutrophil": "immature granulocyte",
 }
+ERROR_HEADS = (
+    *("stage", "test images", "error rate [95 % interval]", "share of all errors"),
+    "taken for, images a model",
+)
+STAGE_HEADS = (
+    *("stage", "test images", "precision", "recall [95 % interval]"),
+    "taken for, images a model",
+)
 
 
 def stage_errors(plots: Path) -> list[dict]:
@@ -59,29 +75,24 @@ def errors(plots: Path) -> str:
     """The table of `stage_errors`, and what else is known of the errors."""
     run, rows = read_run(plots, RUN), stage_errors(plots)
     models, total = len(run.probabilities), sum(row["errors"] for row in rows)
-    lines = [
-        "| stage | test images | error rate [95 % interval] | share of all errors "
-        "| taken for, images a model |",
-        "|---|---|---|---|---|",
-    ]
+    lines = []
     for row in rows:
-        low, high = wilson_interval(row["error"] * row["images"], row["images"])
+        ends = wilson_interval(row["error"] * row["images"], row["images"])
         taken = ", ".join(
             f"{name} {count / models:.1f}" for name, count in row["taken_for"].items()
         )
+        rate = f"{row['error']:.1%} {interval(*ends, '.1%')}"
         lines.append(
-            f"| {row['stage']} | {row['images']} | {row['error']:.1%} [{low:.1%}, {high:.1%}] | "
-            f"{row['errors'] / total:.1%} | {taken} |"
+            [row["stage"], str(row["images"]), rate, f"{row['errors'] / total:.1%}", taken]
         )
     wrong = run.probabilities.argmax(2) != run.labels
     across = sum(row["taken_for"].get(NEIGHBOURS.get(row["stage"], ""), 0) for row in rows)
     listed, explained = suspects(plots)
     suspect = np.isin(np.arange(len(run.labels)), listed)
     twins = np.array([one.twin for one in read_table()["test"]])
-    return "\n".join(
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(ERROR_HEADS, lines),
             f"`{RUN}`, eight views, mean over {models} models [Wilson interval over the stage's "
             f"images]. Accuracy {1 - wrong.mean():.4f}; if metamyelocytes taken for neutrophils "
             "and band neutrophils taken for immature granulocytes, neighbours on one line of "
@@ -96,9 +107,7 @@ def errors(plots: Path) -> str:
 def suspects(plots: Path) -> tuple[list[int], dict]:
     """The test images whose labels explain.py suspects, and its metrics. Raises `UserError`."""
     folder, command = plots / "explain", "python explain.py --overwrite"
-    preset = load_preset(PRESETS / "explain.toml")
-    preset["released"] = Path(preset["released"]).name  # as explain.py notes it
-    metrics = read_study(folder / "metrics.json", preset, command)
+    metrics = read_study(plots, "explain", command)
     path = folder / "suspect_labels.csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -118,9 +127,9 @@ def of_other_sizes(plots: Path) -> str:
     for name, run in runs.items():
         right = (run.probabilities.argmax(2) == run.labels).mean(0)  # of the models, by image
         rest = [right[~other & (run.labels == label)].mean() for label in run.labels[other]]
-        low, high = wilson_interval(right[other].sum(), int(other.sum()))
+        ends = wilson_interval(right[other].sum(), int(other.sum()))
         parts.append(
-            f"{name} {right[other].mean():.3f} [{low:.3f}, {high:.3f}], against {np.mean(rest):.3f}"
+            f"{name} {right[other].mean():.3f} {interval(*ends)}, against {np.mean(rest):.3f}"
         )
     return (
         f" Accuracy on the {other.sum()} images from photographs of other sizes than "
@@ -140,17 +149,13 @@ def stages(plots: Path) -> str:
     metrics, predicted = run.metrics, run.probabilities.argmax(2)
     one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
     views, test = metrics["config"]["views"], metrics["test"]
-    lines = [
-        "| metric | test images with a stage |",
-        "|---|---|",
-        f"| accuracy, {views} views | {cell(test['accuracy'], 4)} |",
-        f"| accuracy, one view | {cell(one_view, 4)} |",
-        f"| macro recall | {cell(test['recall_macro'], 4)} |",
-        f"| macro AUC | {cell(test['auc_macro'], 4)} |",
-        "",
-        "| stage | test images | precision | recall [95 % interval] | taken for, images a model |",
-        "|---|---|---|---|---|",
+    scores = [
+        [f"accuracy, {views} views", cell(test["accuracy"], 4)],
+        ["accuracy, one view", cell(one_view, 4)],
+        ["macro recall", cell(test["recall_macro"], 4)],
+        ["macro AUC", cell(test["auc_macro"], 4)],
     ]
+    lines = []
     for number, row in enumerate(metrics["test_per_class"]):
         wrong = predicted[:, run.labels == number]
         taken = np.bincount(wrong[wrong != number], minlength=len(STAGES))
@@ -159,15 +164,12 @@ def stages(plots: Path) -> str:
             for n in np.argsort(-taken, kind="stable")[:3]
             if taken[n]
         )
-        lines.append(
-            f"| {row['class']} | {row['support']} | {row['precision']:.3f} | {row['recall']:.3f} "
-            f"[{row['recall_low']:.3f}, {row['recall_high']:.3f}] | {words} |"
-        )
+        lines.append([*class_cells(row), words])
     without = metrics["dataset"]["without_stage"]
-    return "\n".join(
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(("metric", "test images with a stage"), scores),
+            table(STAGE_HEADS, lines),
             f"`{STAGE_RUN}`: mean ± standard deviation over {len(predicted)} models [95 % "
             "bootstrap interval over test images]. Left out, since the photograph's name has no "
             f"stage: {without['train']} training, {without['val']} validation and "
@@ -196,9 +198,7 @@ def collapsed(run: SavedRun, best: SavedRun) -> str:
     labels = class_of[run.labels]
     if not np.array_equal(labels, best.labels[known]):
         raise UserError(f"{run.folder} and {best.folder} differ in their test images")
-    ours = np.zeros((*run.probabilities.shape[:2], len(CLASS_NAMES)))
-    for stage, number in enumerate(class_of):
-        ours[..., number] += run.probabilities[..., stage]
+    ours = run.probabilities @ np.eye(len(CLASS_NAMES))[class_of]
     theirs = best.probabilities[:, known]
     if len(ours) != len(theirs):
         raise UserError(f"{run.folder} and {best.folder} differ in their number of models")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.cli.presets import PRESETS, layers
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.reporting.tables.common import (
     cell,
+    class_cells,
     comparison,
     machine,
     mark,
+    percent,
     read_run,
     read_study,
+    table,
 )
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -58,23 +60,26 @@ COMPARED = (  # how a pair of runs differs besides the recipe
     "view)",
 )
 
+LADDER_HEADS = (
+    *("recipe", "parameters", "test accuracy, one view", "eight views", "ensemble"),
+    *("training, s per model", "machine, GFLOP/s", "whole experiment"),
+)
+ABLATION_HEADS = (
+    *("recipe", "held-out accuracy", "change, points", "one view", "p", "relative time"),
+)
 TAUGHT = ("`cnn-distilled` with one view", "`cnn-best` with one view")
 
 
 def ladder(plots: Path) -> str:
     """Accuracy against training time, ours and published elsewhere, as Markdown."""
     runs = {preset: read_run(plots, preset) for preset in LADDER}
-    lines = [
-        "| recipe | parameters | test accuracy, one view | eight views | ensemble | "
-        "training, s per model | machine, GFLOP/s | whole experiment |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for one in PUBLISHED_ELSEWHERE:
         size = f"{one.millions} M" if one.millions else ""
         averaged = "augmentation" in one.of  # of the test images: not one view
         cells = ["", f"{one.accuracy:.3f}"] if averaged else [f"{one.accuracy:.3f}", ""]
         name = f"{one.network} ([{one.source}]({one.address})); {one.of}"
-        lines.append(f"| {name} | {size} | {' | '.join(cells)} | | | | |")
+        lines.append([name, size, *cells, "", "", "", ""])
     rows = {f"`{preset}`": run for preset, run in runs.items()}
     rows["`cnn-best` on train + validation"] = read_run(plots, "cnn-best", "train-and-validation")
     taught = read_run(plots, "cnn-distilled")
@@ -82,14 +87,11 @@ def ladder(plots: Path) -> str:
     several = len({machine(run.metrics) for run in rows.values()}) > 1
     lines += [ladder_row(name, run, several) for name, run in rows.items()]
     best, paper = runs["cnn-best"], runs["cnn-paper"]
-    return "\n".join(
+    return "\n\n".join(
         [
-            *lines,
-            "",
+            table(LADDER_HEADS, lines),
             ladder_words(best),
-            "",
             comparison(best, paper, COMPARED),
-            "",
             comparison(with_one_view(taught), with_one_view(best), TAUGHT),
         ]
     )
@@ -135,8 +137,8 @@ def ladder_points(plots: Path) -> list[dict]:
     return points
 
 
-def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
-    """A recipe's row of the table, with its machine if `name_machine`."""
+def ladder_row(name: str, run: SavedRun, name_machine: bool) -> list[str]:
+    """A recipe's cells under `LADDER_HEADS`, with its machine if `name_machine`."""
     metrics = run.metrics
     one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
     eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
@@ -144,7 +146,7 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
     seconds = [row["train_seconds"] for row in metrics["runs"]]
     gflops = [rate for row in metrics["runs"] if (rate := row.get("machine_gflops"))]
     command = metrics.get("command_seconds")
-    cells = [
+    return [
         name + mark(metrics),
         f"{metrics['model']['parameters'] / 1e6:.2f} M",
         cell(one_view, 4),
@@ -154,7 +156,6 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> str:
         f"{np.median(gflops):.0f}" if gflops else "",
         f"{command:.0f} s for {len(seconds)} models" if command else "",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def ladder_words(best: SavedRun) -> str:
@@ -170,23 +171,19 @@ def ladder_words(best: SavedRun) -> str:
         "validation was trained after all choices were "
         "made. `cnn-distilled` learns labels softened by the five models of `cnn-best` with eight "
         f"views, whose training is not in its seconds. `cnn-best` ({machine(best.metrics)}): "
-        f"macro AUC {cell(auc, 4)}, recall of immature granulocytes {granulocyte['recall']:.3f} "
-        f"[{granulocyte['recall_low']:.3f}, {granulocyte['recall_high']:.3f}]."
+        f"macro AUC {cell(auc, 4)}, recall of immature granulocytes {class_cells(granulocyte)[-1]}."
     )
 
 
 def ablation(plots: Path) -> str:
     """What each part of the recipe contributes on held-out images, as Markdown."""
-    preset = load_preset(PRESETS / "ablation.toml")
-    found = read_study(
-        plots / "ablation" / "ablation.json", preset, "python ablation.py --overwrite"
-    )
+    command = "python ablation.py --overwrite"
+    found = read_study(plots, "ablation", command, "ablation.json")
     rows, config = found["variants"], found["config"]
-    base = tomllib.loads((PRESETS / "ablation.toml").read_text(encoding="utf-8"))["base"]
-    return "\n".join(
+    base = list(layers(PRESETS / "ablation.toml"))[1].stem
+    return "\n\n".join(
         [
             *ablation_rows(rows),
-            "",
             f"The whole recipe is `{base}`, a small and short relative of `cnn-best` "
             f"({config['epochs']} epochs, widths {config['widths']}). Held-out accuracy in %, mean "
             f"± standard deviation over {config['replicates']} folds of train + validation, with "
@@ -201,24 +198,20 @@ def ablation(plots: Path) -> str:
 
 
 def ablation_rows(rows: list[dict]) -> list[str]:
-    """The lines of the Markdown table."""
+    """The table in Markdown, to print."""
+    p_values = ["", *(f"{p:.1g}" for p in holm([row["mcnemar"]["p"] for row in rows[1:]]))]
     lines = [
-        "| recipe | held-out accuracy | change, points | one view | p | relative time |",
-        "|---|---|---|---|---|---|",
-    ]
-    corrected = iter(holm([row["mcnemar"]["p"] for row in rows[1:]]))
-    for row in rows:
-        whole = row is rows[0]
-        cells = [
+        [
             row["name"],
-            spread(row["accuracy"]),
-            "" if whole else spread(row["change"], sign="+"),
-            spread(row["accuracy_one_view"]),
-            "" if whole else f"{next(corrected):.1g}",
+            percent(row["accuracy"]),
+            percent(row["change"], "+") if row is not rows[0] else "",
+            percent(row["accuracy_one_view"]),
+            p,
             f"{np.median(row['time_ratio']):.2f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        for row, p in zip(rows, p_values, strict=True)
+    ]
+    return [table(ABLATION_HEADS, lines)]
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -228,8 +221,3 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, values[number] * (len(values) - rank))
         corrected[number] = min(1.0, largest)
     return corrected
-
-
-def spread(values: list[float], sign: str = "") -> str:
-    """Mean ± standard deviation in percentage points."""
-    return f"{100 * np.mean(values):{sign}.2f} ± {100 * np.std(values, ddof=1):.2f}"
