@@ -44,7 +44,7 @@ test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-faults: $(VENV)/.installed-dev
-	FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_faults_of_tools.py tests/test_properties.py tests/search tests/training/test_session.py tests/training/test_distributed.py --numprocesses auto
+	FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_faults_of_tools.py tests/test_properties.py tests/test_committed_results.py tests/search tests/training/test_session.py tests/training/test_distributed.py --numprocesses auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
