@@ -43,11 +43,10 @@ WORK = (  # for one command
     *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
     *("tensorboard", "quiet", "threads"),
 )
-NOT_SETTINGS = ("started", "code")  # attributes that `parse` adds
-# settings that do not affect the results, or that `run_name` treats separately
-NOT_RESULTS = (
-    *(*PLACES, *WORK, "device", "figure_format", "save_weights", "weights"),
-    *("synthetic", "protocol", "storage", "trials"),
+NOT_RECORDED = (*PLACES, *WORK, "code")  # `code` is no flag: `parse` adds it
+NOT_IN_THE_NAME = (  # of a run folder
+    *(*NOT_RECORDED, "device", "figure_format", "save_weights", "weights", "storage", "trials"),
+    *("synthetic", "protocol"),  # which `run_name` adds itself
 )
 
 
@@ -169,9 +168,8 @@ def add_figure_flag(group: argparse._ActionsContainer) -> None:
 def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line, which overrides the preset's defaults.
 
-    Two attributes are added: `code`, the script's `provenance.Code`, and `started`, the value of
-    `time.perf_counter()` at its start. Raises `UserError` for an unknown flag, value, preset file
-    or preset key, and for a flag that the protocol ignores.
+    An attribute is added: `code`, the script's `provenance.Code`. Raises `UserError` for an unknown
+    flag, value, preset file or preset key, and for a flag that the protocol ignores.
     """
     first = Parser(add_help=False)
     first.add_argument("--config", default=parser.get_default("config"))
@@ -191,7 +189,6 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
         idle = "folds" if args.protocol in SEEDED else "runs"
         refuse_idle(parser, args, [idle], f"under --protocol {args.protocol}")
     args.code = code_of(Path(cast(str, parser.script)), tuple(layers(path)))
-    args.started = STARTED
     if args.output is None:
         args.output = ROOT / "plots" / run_name(parser, args)
     return args
@@ -212,7 +209,7 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
     """
     parts = [args.config.stem]
     for key, value in vars(args).items():
-        if key in (*NOT_RESULTS, *NOT_SETTINGS) or value == parser.get_default(key):
+        if key in NOT_IN_THE_NAME or value == parser.get_default(key):
             continue
         text = "-".join(map(short, value if isinstance(value, list) else [value]))
         parts.append(f"{key.replace('_', '-')}-{text}")
@@ -247,11 +244,10 @@ def data_settings(args: argparse.Namespace) -> dict:
 
 def settings_of(args: argparse.Namespace) -> dict:
     """The settings to record with the results; as TOML, a preset that repeats the experiment."""
-    left_out = (*PLACES, *WORK, *NOT_SETTINGS)
     return {
         key: value.name if isinstance(value, Path) else value  # another machine has other folders
         for key, value in sorted(vars(args).items())
-        if key not in left_out
+        if key not in NOT_RECORDED
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from bloodcells.cli.arguments import NOT_SETTINGS, PLACES, warning
+from bloodcells.cli.arguments import PLACES, warning
 from bloodcells.errors import UserError
 from bloodcells.reporting.figures import search as search_figures
 from bloodcells.search.space import Choice
@@ -18,7 +18,7 @@ from bloodcells.search.trials import Search, best_cell, models_of, plain_seconds
 from bloodcells.tracking import run_folder
 
 # settings of the machine, and those of the search, which model_cnn.py does not have
-MACHINE = {*PLACES, *NOT_SETTINGS, "device", "threads", "storage"}
+MACHINE = {*PLACES, "code", "device", "threads", "storage"}
 SEARCH = {
     "search",
     "trials",

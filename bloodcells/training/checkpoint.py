@@ -25,7 +25,7 @@ from bloodcells.cli.endings import out_of_memory
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import EARLIER, SCRATCH, discard, write_whole
 from bloodcells.training import distributed
-from bloodcells.training.identity import compare, damaged, finished_identity, kept_identity
+from bloodcells.training.identity import compare, finished_identity, kept_identity
 from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
 from bloodcells.training.record import Run
 
@@ -258,3 +258,11 @@ def read(path: Path, mark: str) -> dict | None:
         if out_of_memory(error):
             raise
         raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """The error for a file that is not a checkpoint of this experiment."""
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(
+        f"{path}: damaged, or of another experiment: {reason}; delete it to retrain that model"
+    )

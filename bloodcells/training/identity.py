@@ -10,14 +10,6 @@ from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.files import read_json
 
 
-def damaged(path: Path, error: Exception) -> UserError:
-    """The error for a file that is not a checkpoint of this experiment."""
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return UserError(
-        f"{path}: damaged, or of another experiment: {reason}; delete it to retrain that model"
-    )
-
-
 def kept_identity(path: Path) -> dict:
     """The identity of an unfinished experiment. Raises `UserError`."""
     try:

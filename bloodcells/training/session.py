@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bloodcells.cli.arguments import settings_of
+from bloodcells.cli.arguments import STARTED, settings_of
 from bloodcells.data.bloodmnist import Dataset
 from bloodcells.data.folds import Fold
 from bloodcells.errors import UserError
@@ -37,8 +37,8 @@ from bloodcells.training.record import Run, record_of
 from bloodcells.training.tensorboard import Curves, writer_class
 
 TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
-NOT_TRAINING = ("device", "save_weights", "figure_format", "released")  # nothing of the models
-KEPT = ("save_weights", "released")  # of these, cannot be added to a finished experiment
+OF_NO_MODEL = ("device", "save_weights", "figure_format", "released")  # may differ when resumed
+ONLY_WHILE_TRAINING = ("save_weights", "released")  # not of a finished experiment any more
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def open_folder(
         raise UserError("--overwrite: not allowed with --resume, --only-fold or --only-seed")
     settings = settings_of(args)
     mine = {
-        **{k: v for k, v in settings.items() if k not in NOT_TRAINING},
+        **{k: v for k, v in settings.items() if k not in OF_NO_MODEL},
         "script": args.code.script,
         "code": args.code.files,
         "data file": dataset.describe(),
@@ -122,7 +122,7 @@ def open_folder(
             shutil.rmtree(curves)
     if folder.finished:
         kept = identity.finished_identity(folder.result)
-        asked = {key: settings[key] for key in KEPT if settings.get(key)}
+        asked = {key: settings[key] for key in ONLY_WHILE_TRAINING if settings.get(key)}
         identity.compare(kept, asked, args.output)
         print(f"{args.output}: finished already")
     return folder
@@ -257,7 +257,7 @@ class Session:
         """Seconds since the command began; None if other commands trained some of the models."""
         if self.folder.resumed or self.folder.shared:
             return None
-        return time.perf_counter() - self.args.started
+        return time.perf_counter() - STARTED
 
 
 def plain(value: object) -> object:

@@ -31,7 +31,7 @@ class Trainings:
     def __init__(self, folder: Path | None, mine: Path | None):
         """`folder` holds a lock file for each, `mine` is this one's; None: no other is known."""
         self.folder, self.mine = folder, mine
-        self.most = torch.get_num_threads()  # before any are left to others
+        self.at_first = torch.get_num_threads()  # before any are left to others
 
     def others(self) -> list[int]:
         """The process numbers of the other trainings; files of ended ones are removed."""
@@ -53,7 +53,7 @@ class Trainings:
 
     def fair_share(self) -> int:
         """The threads of each training that together are no more than the cores; at least one."""
-        return min(self.most, max(1, joblib.cpu_count() // (1 + len(self.others()))))
+        return min(self.at_first, max(1, joblib.cpu_count() // (1 + len(self.others()))))
 
     def share_cores(self, wanted: int | None) -> None:
         """Compute with `wanted` threads; None means a fair share, which changes with the others."""
