@@ -139,8 +139,9 @@ def make_parser(script: str, preset: str) -> Parser:
     )
     add_device_flag(run)
     run.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of all random choices"
-    )
+        "--seed", type=whole_number(0, 2**32 - 1), default=0,
+        help="seed of all random choices; where each model has one, of the first",
+    )  # fmt: skip
     add_figure_flag(run)
     return parser
 

@@ -91,12 +91,14 @@ def add_recipe_flags(parser: Parser) -> None:
 def add_network_flags(parser: Parser) -> None:
     """Add the flags for the arguments of `models.build`."""
     group = parser.add_argument_group("network")
-    group.add_argument("--model", default="ConvNet", help="class in models.py to train")
+    group.add_argument(
+        "--model", default="ConvNet", help="class in models.py to train, such as CellNet"
+    )
     group.add_argument(
         "--widths",
         type=whole_number(1, 4096),
         nargs=3,
         metavar="N",
-        help="channels of CellNet or RobustNet (default: those of the class)",
+        help="channels of CellNet or RobustNet; without them, those of the class",
     )
     group.add_argument("--dropout", type=fraction, help="ConvNet's dropout (default: 0.25)")

@@ -35,9 +35,11 @@ class Recipe:
         ("adam", "muon"),
         help="adam, or muon: Muon for the filters after the first layer, AdamW for the rest",
     )
-    filter_lr: float = setting(0.05, positive, help="learning rate of Muon")
+    filter_lr: float = setting(0.05, positive, help="learning rate of Muon (--optimizer muon)")
     weight_decay: float = setting(
-        0.0, fraction, help="weight decay of AdamW, on matrices and on the first layer's filters"
+        0.0,
+        fraction,
+        help="weight decay of AdamW, on matrices and the first layer's filters (--optimizer muon)",
     )
     schedule: str = setting(
         "constant",
@@ -45,7 +47,11 @@ class Recipe:
         help="learning-rate schedule; triangle: linear warm-up, then linear decay to zero; steps: "
         "divided by 10 after half of the steps, by 100 after three quarters",
     )
-    warmup: float = setting(0.2, fraction, help="length of the warm-up, as a share of the steps")
+    warmup: float = setting(
+        0.2,
+        fraction,
+        help="length of the warm-up, as a share of the steps, for --schedule triangle and --focus",
+    )
     label_smoothing: float = setting(0.0, fraction, help="label smoothing of the loss")
     dihedral: bool = setting(
         False, bool, help="show each training image in its eight rotations and reflections, in turn"
