@@ -59,7 +59,7 @@ def become(environment, command, cwd, streams):
     """In the new process: be the script."""
     for number, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115, ends with the process
+    sys.stdout = open(1, "w", 1, closefd=False)  # noqa: SIM115, ends with the process
     sys.stderr = open(2, "w", 1, closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
