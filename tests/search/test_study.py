@@ -23,8 +23,8 @@ from bloodcells.search.database import Database
 
 def three_workers_of_which_two_are_killed(url, folder):
     """Each in its first trial; the third fills all slots, and no slot twice."""
-    work = (search_worker.work, (url, folder, 6, 0.4))
-    workers = [warm.server.Process(target=work[0], args=work[1]) for _ in range(3)]
+    more = (url, folder, 6, 0.4)
+    workers = [warm.server.Process(target=search_worker.work, args=more) for _ in range(3)]
     for worker in workers:
         worker.start()
     deadline = time.monotonic() + 60

@@ -132,10 +132,8 @@ def trust(plots: Path) -> str:
         lines.append([name, *cells])
     for level in views["1"]["sets"]:
         cells = [set_words(v["sets"][level]) for v in views.values()]
-        name = (
-            f"prediction sets at {float(level):.0%}: coverage; that of the class with the least; "
-        )
-        lines.append([f"{name}mean size; share of empty sets", *cells])
+        what = "coverage; that of the class with the least; mean size; share of empty sets"
+        lines.append([f"prediction sets at {float(level):.0%}: {what}", *cells])
     unlike = "; ".join(
         f"{kind} {share['released']:.1%} ({share['mean']:.1%} ± {100 * share['std']:.1f})"
         for kind, share in found["called_unlike"].items()
