@@ -12,7 +12,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 LEFT_OUT = (  # files and folders that do not determine the numbers
@@ -25,6 +25,9 @@ LEFT_OUT = (  # files and folders that do not determine the numbers
     "bloodcells/training/threads.py",
 )
 COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # of these, the files that do
+ONLY_WITH = {  # files that do nothing where a setting is 0
+    "domain_randomisation": "bloodcells/training/domain_randomisation.py"
+}
 NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree fields that do not count
 TYPING = ("typing", "collections.abc", "__future__")  # imported only for annotations
 MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # their arguments do not count
@@ -70,6 +73,11 @@ def combined(files: dict[str, str]) -> str:
 def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
     """The paths at which two sets of hashes differ."""
     return sorted(p for p in one.keys() | other.keys() if one.get(p) != other.get(p))
+
+
+def idle(settings: Mapping[str, object]) -> set[str]:
+    """The paths of the files that do nothing with these settings."""
+    return {path for setting, path in ONLY_WITH.items() if settings.get(setting) == 0}
 
 
 def digest(content: bytes) -> str:

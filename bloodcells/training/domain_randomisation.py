@@ -2,7 +2,7 @@
 
 Domain randomisation (Tobin et al., 2017): a network that has seen cells in many colours, sizes,
 lights and surroundings relies on what they share. Each change works on a batch, float (N, 3, H, W)
-in 0..1, and draws its strength for each image (`fewer_pixels`: for the batch). kornia has most of
+in 0..1, and draws its strength for each image (resolutions: for the batch). kornia has most of
 these; it is ten times as slow on a CPU, and a training step is short.
 """
 
@@ -18,6 +18,7 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample, interpolate, p
 from bloodcells.data.bloodmnist import normalise
 
 LEVELS = 255  # of a stored image
+NUCLEUS = 0.28  # of the square that frames a cell, taken by its nucleus; as in data/framing.py
 
 
 def randomise(images: Tensor, share: float, unchanged: str = "none") -> Tensor:
@@ -65,6 +66,26 @@ def uniform(images: Tensor, low: float, high: float, *shape: int) -> Tensor:
     return torch.empty(len(images), *shape, device=images.device).uniform_(low, high)
 
 
+def framed(images: Tensor) -> Tensor:
+    """Cut a square around the nucleus, as predict.py does, so that the cell loses its size.
+
+    The nucleus is where blue exceeds green by more than half of what it does in its darkest part.
+    A random resolution hides how far a cell was enlarged: its size would show in the blur.
+    """
+    side = images.shape[-1]
+    stain = images[:, 2] - images[:, 1]
+    least, most = stain.flatten(1).quantile(images.new_tensor([0.5, 0.995]), 1)
+    nucleus = (stain >= ((least + most) / 2)[:, None, None]).float()
+    axis = torch.linspace(-1, 1, side, device=images.device)
+    share = nucleus.mean((1, 2))
+    size = (share / NUCLEUS).sqrt() * uniform(images, -0.2, 0.2).exp()
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0] = theta[:, 1, 1] = size.clamp(0.3, 1)
+    theta[:, 0, 2] = (nucleus.mean(1) * axis).mean(1) / share
+    theta[:, 1, 2] = (nucleus.mean(2) * axis).mean(1) / share
+    return coarser(sampled(images, theta, "bicubic"), 8, 28, "bicubic").clamp(0, 1)
+
+
 def surroundings(images: Tensor) -> Tensor:
     """Another image of the batch outside a disk in the middle: other neighbours."""
     axis = torch.linspace(-14, 14, images.shape[-1], device=images.device)
@@ -86,19 +107,22 @@ def geometry(images: Tensor) -> Tensor:
     return sampled(images, theta)
 
 
-def sampled(images: Tensor, theta: Tensor) -> Tensor:
+def sampled(images: Tensor, theta: Tensor, mode: str = "bilinear") -> Tensor:
     """The images under affine maps (N, 2, 3), mirrored beyond the border."""
     grid = affine_grid(theta, list(images.shape), align_corners=False)
-    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return grid_sample(images, grid, mode, padding_mode="reflection", align_corners=False)
 
 
 def fewer_pixels(images: Tensor) -> Tensor:
     """A lower resolution, enlarged again."""
+    return coarser(images, 10, 23, "bilinear" if torch.rand(()) < 0.5 else "nearest")
+
+
+def coarser(images: Tensor, least: int, most: int, mode: str) -> Tensor:
+    """The images reduced to `least` to `most` pixels of 28, drawn for all, and enlarged again."""
     side = images.shape[-1]
-    low = max(1, int(torch.randint(10, 24, ()) * side / 28))
-    few = interpolate(images, low, mode="area")
-    mode = "bilinear" if torch.rand(()) < 0.5 else "nearest"
-    return interpolate(few, side, mode=mode)
+    low = max(1, int(torch.randint(least, most + 1, ()) * side / 28))
+    return interpolate(interpolate(images, low, mode="area"), side, mode=mode)
 
 
 def colour_table(images: Tensor) -> Tensor:
@@ -193,6 +217,7 @@ def noise(images: Tensor) -> Tensor:
 
 # each with the share of images that it changes, and its group
 CHANGES: tuple[tuple[Callable[[Tensor], Tensor], float, str], ...] = (
+    (framed, 0.25, "geometry"),
     (surroundings, 0.3, "geometry"),
     (geometry, 0.7, "geometry"),
     (fewer_pixels, 0.15, "sharpness"),

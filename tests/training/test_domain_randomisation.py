@@ -9,7 +9,7 @@ import torch
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import normalise
-from bloodcells.training import domain_randomisation
+from bloodcells.training import augmentation, domain_randomisation
 from bloodcells.training.domain_randomisation import CHANGES, randomise
 
 CELLS = torch.from_numpy(synthetic_cells.make()["train"][0][:64])
@@ -48,7 +48,8 @@ def test_each_change_is_an_image_s_own(change, size):
     changed = change(images)
     assert changed.shape == images.shape
     assert changed.isfinite().all()
-    if change not in (domain_randomisation.surroundings, domain_randomisation.fewer_pixels):
+    for_the_batch = (domain_randomisation.surroundings, domain_randomisation.fewer_pixels)
+    if change not in (*for_the_batch, domain_randomisation.framed):  # as the image's nucleus says
         assert len({tuple(image.flatten().tolist()) for image in changed}) > 10
     if change in (domain_randomisation.blur, domain_randomisation.motion):
         assert changed.mean() == pytest.approx(float(images.mean()), abs=0.02)
@@ -100,6 +101,44 @@ def test_rotation_and_zoom_keep_the_middle():
     area = weight.sum((1, 2)) / 36
     assert 0.3 < area.min() < 0.6
     assert 1.6 < area.max() < 2.6
+
+
+def test_without_it_nothing_of_it_is_used(monkeypatch):
+    """As `code_hash.ONLY_WITH` says of results without domain randomisation."""
+
+    def refuse(*_):
+        raise AssertionError("is used")
+
+    monkeypatch.setattr(augmentation, "randomise", refuse)
+    monkeypatch.setattr(augmentation, "changed_count", refuse)
+    labels = torch.arange(64) % 8
+
+    def shown(share):
+        recipe = Recipe(epochs=1, domain_randomisation=share)
+        batches = augmentation.Batches(CELLS, labels, recipe, torch.Generator())
+        for images, _ in batches:
+            batches.record(torch.zeros(len(images)))
+
+    shown(0.0)
+    with pytest.raises(AssertionError, match="is used"):
+        shown(0.5)
+
+
+def test_a_framed_cell_loses_its_size():
+    """Dark nuclei of three sizes on a light ground take the same share of the image."""
+    axis = torch.arange(28) - 13.5
+    distance = torch.hypot(axis[:, None] - 3, axis + 2)  # not in the middle
+    images = torch.stack([torch.full((3, 28, 28), 0.8) for _ in range(48)])
+    for number, image in enumerate(images):
+        nucleus = distance < (4, 6, 8)[number % 3]
+        image[:, nucleus] = torch.tensor([0.3, 0.1, 0.6])[:, None]
+    torch.manual_seed(0)
+    dark = (domain_randomisation.framed(images)[:, 1] < 0.45).float()
+    share = dark.mean((1, 2)).view(-1, 3)
+    assert share.mean(0) == pytest.approx([0.28] * 3, abs=0.05)
+    assert share.std(0).min() > 0.02  # not always the same square
+    middle = (dark * axis).sum((1, 2)) / dark.sum((1, 2))
+    assert middle.abs().max() < 1.5
 
 
 def test_the_flag_names_the_groups_of_changes():

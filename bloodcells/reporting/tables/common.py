@@ -14,6 +14,7 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
 from bloodcells.tracking import provenance, run_folder
+from bloodcells.tracking.code_hash import different, idle
 from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -147,12 +148,16 @@ def check_origin(path: Path, found: dict) -> None:
 
 
 def older_commit(found: dict) -> str | None:
-    """The commit whose code made these results, if that code has changed since; else None."""
+    """The commit whose code made these results, if that code has changed since; else None.
+
+    Code that does nothing with the results' settings does not count.
+    """
     code = found.get("code")
     if code is None:  # from before results recorded their code
         return found.get("environment", {}).get("git_commit", "unknown")
-    now = provenance.committed_code(code["script"])
-    return None if now == code["files"] else code["commit"] or "unknown"
+    changed = different(provenance.committed_code(code["script"]), code["files"])
+    counts = set(changed) - idle(found.get("config", {}))
+    return (code["commit"] or "unknown") if counts else None
 
 
 def mark(*results: dict) -> str:
@@ -161,7 +166,11 @@ def mark(*results: dict) -> str:
     For a study, the code of the experiments that it uses counts too. Several commits are listed by
     script.
     """
-    made_of = [{"code": code} for found in results for code in found.get("runs_code", {}).values()]
+    made_of = [
+        {"code": code, "config": found["runs"][name]}
+        for found in results
+        for name, code in found.get("runs_code", {}).items()
+    ]
     commits: dict[str, set[str]] = {}
     for found in (*results, *made_of):
         if commit := older_commit(found):
