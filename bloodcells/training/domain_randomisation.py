@@ -74,8 +74,9 @@ def framed(images: Tensor) -> Tensor:
     """
     side = images.shape[-1]
     stain = images[:, 2] - images[:, 1]
-    least, most = stain.flatten(1).quantile(images.new_tensor([0.5, 0.995]), 1)
-    nucleus = (stain >= ((least + most) / 2)[:, None, None]).float()
+    flat = stain.flatten(1)
+    halfway = (flat.quantile(0.5, 1) + flat.quantile(0.995, 1)) / 2
+    nucleus = (stain >= halfway[:, None, None]).float()
     axis = torch.linspace(-1, 1, side, device=images.device)
     share = nucleus.mean((1, 2))
     size = (share / NUCLEUS).sqrt() * uniform(images, -0.2, 0.2).exp()

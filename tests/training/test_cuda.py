@@ -41,11 +41,12 @@ def images(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     # reads what it has summed up, once an epoch
     monkeypatch.setattr(EpochMeter, "row", lambda meter: {"loss": meter.loss_sum})
-    # the one change that draws for the whole batch does so on the CPU, whose values are fake too
+    # what is drawn for the whole batch is drawn on the CPU, whose values are fake too
     kept = [
         c for c in domain_randomisation.CHANGES if c[0] is not domain_randomisation.fewer_pixels
     ]
     monkeypatch.setattr(domain_randomisation, "CHANGES", kept)
+    monkeypatch.setattr(domain_randomisation, "coarser", lambda images, *_: images)
     with FakeTensorMode():
         pixels = torch.zeros(32, 28, 28, 3, dtype=torch.uint8, device="cuda")
         yield Labelled(Images([pixels]), torch.zeros(32, dtype=torch.int64, device="cuda"))
