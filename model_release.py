@@ -5,8 +5,9 @@
     python model_release.py --run plots/mine --output plots/my-release --weights mine.safetensors
 
 For each seed's model, the temperature, the prediction sets and the out-of-distribution threshold
-are fitted on validation and scored once on test. The model of the first seed is released, not the
-best one. Takes six minutes on two cores. Writes metrics.json and figures, and the weights
+are fitted on validation and scored once on test. The test images are also scored framed by the
+nucleus, as predict.py frames other laboratories' images. The model of the first seed is released,
+not the best one. Takes seven minutes on two cores. Writes metrics.json and figures, and the weights
 (.safetensors) with their card (.json). With --elsewhere, another laboratory's images are scored,
 too; results that have such scores are not replaced by results without.
 """
@@ -32,7 +33,7 @@ from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import elsewhere, uncertainty, unseen
+from bloodcells.evaluation import elsewhere, framed, uncertainty, unseen
 from bloodcells.inference.cards import NORMALISATION, VIEWS
 from bloodcells.inference.classifier import (
     Classifier,
@@ -84,6 +85,7 @@ def main() -> None:
         "runs": {run.folder.name: run.metrics["config"]},
         "runs_code": {run.folder.name: run.metrics.get("code")},
         **uncertainty.summary(run, members),
+        "framed": elsewhere.deviations([model.framed for model in released_models]),
     }
     curves = None
     if foreign is not None:
@@ -113,6 +115,7 @@ class Measured:
     classifier: Classifier
     card: dict
     scores: dict  # by `uncertainty.measure`
+    framed: dict  # by `framed.score`, of the test images
     elsewhere: dict[int, dict]  # by the number of views; empty if no images of elsewhere are given
 
 
@@ -121,17 +124,20 @@ def measure_models(
 ) -> list[Measured]:
     """Calibrate and score each seed's model."""
     strange = out_of_distribution.make(OUTSIDERS, args.size, args.seed)
+    framed_test = framed.frame(dataset.test)
     measured = []
     for row in run.metrics["runs"]:
         classifier = load_member(run, row["weights"], dataset.train, device)
         found = uncertainty.measure(classifier, dataset, strange, args.false_alarms)
         print(f"seed {row['seed']}: {uncertainty.line(found)}", flush=True)
         card, there = make_card(run, row["seed"], found, dataset.train, args), {}
+        at_home = framed.score(released(classifier, card, max(VIEWS)), framed_test)
+        print(f"  framed: {at_home['balanced_accuracy']:.3f} balanced accuracy, {max(VIEWS)} views")
         if foreign is not None:
             for views in VIEWS:
                 there[views] = elsewhere.score(released(classifier, card, views), foreign)
             print(f"  elsewhere: {elsewhere.line(there)}", flush=True)
-        measured.append(Measured(classifier, card, found, there))
+        measured.append(Measured(classifier, card, found, at_home, there))
     return measured
 
 

@@ -78,6 +78,9 @@ def test_release_writes_what_predict_takes(release, run, trained, tmp_path):
         assert len(part["sets"]["0.95"]["size_by_class"]["mean"]) == 8
     assert set(content["called_unlike"]) == {uncertainty.CELLS, *out_of_distribution.KINDS}
     assert content["float16"]["test"]["largest_difference"] < 0.02
+    recalls = [recall["mean"] for recall in content["framed"]["recalls"].values()]
+    assert content["framed"]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(recalls))
+    assert len(recalls) == 8
     for name in ("reliability", "risk_coverage", "sets", "unlike"):
         assert (tmp_path / "release" / f"{name}.png").stat().st_size > 10_000
 

@@ -51,6 +51,10 @@ def elsewhere(plots: Path) -> str:
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
+        "framed by the nucleus: balanced accuracy, eight views": [
+            deviation(study["framed"]["balanced_accuracy"]) if "framed" in study else "-"
+            for study in found.values()
+        ],
         f"`{where}`: balanced accuracy, all classes possible": [
             f"{value} {over_images(part)}"
             for value, part in zip(column(scores, "balanced_accuracy"), there.values(), strict=True)
