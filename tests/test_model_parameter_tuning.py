@@ -166,7 +166,7 @@ def test_search_on_postgresql(search, postgresql, tmp_path):
 
 
 def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, monkeypatch):
-    slow = preset(GRID.replace("[1, 3]", "[1, 40]"))
+    slow = preset(GRID.replace("[1, 3]", "[1, 15]"))
     out = tmp_path / "printed"
     process = warm.start(SCRIPT, "--config", slow, "--output", tmp_path / "out", out=out)
     while not (out.exists() and "1/4" in out.read_text()):
