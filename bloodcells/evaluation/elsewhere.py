@@ -168,11 +168,12 @@ def without_arrays(found: dict) -> dict:
 
 
 def deviations(parts: list[dict]) -> dict:
-    """The mean and standard deviation of each number that all nested dictionaries have."""
+    """The mean, standard deviation and values of each number that all nested dictionaries have."""
     return {
         key: deviations([part[key] for part in parts])
         if isinstance(value, dict)
         else metrics.mean_and_deviation([part[key] for part in parts])
+        | {"values": [part[key] for part in parts]}
         for key, value in parts[0].items()
         if all(key in part for part in parts)
     }

@@ -54,10 +54,10 @@ def balanced(right: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     """The mean recall of the classes, and its 95 % interval.
 
     The classes' Wilson limits are combined by the square-and-add method (Zou and Donner, 2008), so
-    that the interval has a width even where every image is right.
+    that the interval has a width even where every image is right. `right` may be means over models.
     """
     shares = right / counts
-    limits = [wilson_interval(int(k), int(n)) for k, n in zip(right, counts, strict=True)]
+    limits = [wilson_interval(k, n) for k, n in zip(right, counts, strict=True)]
     below, above = abs(np.array(limits).T - shares)
     mean, classes = float(shares.mean()), len(counts)
     low, high = mean - norm(below) / classes, mean + norm(above) / classes

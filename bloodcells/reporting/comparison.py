@@ -11,12 +11,12 @@ from bloodcells.errors import UserError
 from bloodcells.reporting import html
 from bloodcells.reporting.figures import comparison as figures
 from bloodcells.reporting.results import dataset_of
+from bloodcells.reporting.tables.common import in_words
 from bloodcells.reporting.tables.compare import (
     HEADS,
     SPLITS,
     accuracies,
     differences,
-    in_words,
     paired_tests,
     recalls,
     splits,

@@ -107,13 +107,12 @@ def test_only_models_that_were_scored_are_paired():
     honest, leaking = (
         run_folder.read(ROOT / "plots" / name) for name in ("cnn-paper", "cnn-paper-as-published")
     )
-    of, (test,), gained = paired_tests(honest, leaking, "test")
-    assert of == "the models of seed 0, fold 4"
-    answers = [part.argmax(1) for part in (honest.probabilities[4], leaking.probabilities[0])]
-    right = [answer == honest.labels for answer in answers]
-    assert test["only_first"] == (right[0] & ~right[1]).sum()
-    assert gained.mean == pytest.approx(100 * (right[1].mean() - right[0].mean()))
-    assert gained.std is None
+    of, tests, gained = paired_tests(honest, leaking, "test")
+    assert of == "one model with each of the other experiment"  # fold 4 of other folds is no pair
+    each, (scored,) = (run.probabilities.argmax(2) == run.labels for run in (honest, leaking))
+    assert [test["only_first"] for test in tests] == [(one & ~scored).sum() for one in each]
+    gains = 100 * (scored.mean() - each.mean(1))
+    assert (gained.mean, gained.std) == pytest.approx((gains.mean(), gains.std(ddof=1)))
     assert gained.low < gained.mean < gained.high
 
 

@@ -46,7 +46,7 @@ def deviation(value: dict, digits: int = 4, sign: str = "") -> str:
     return f"{value['mean']:{sign}.{digits}f}{spread}"
 
 
-def percent(values: Sequence[float], sign: str = "") -> str:
+def percent(values: Sequence[float] | np.ndarray, sign: str = "") -> str:
     """Mean ± standard deviation of shares, in percent."""
     return deviation(mean_and_deviation([100 * value for value in values]), 2, sign)
 
@@ -110,6 +110,13 @@ def gain(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> Gain:
     mean, half = by_image.mean(), 1.96 * by_image.std(ddof=1) / np.sqrt(len(by_image))
     std = float(by_pair.std(ddof=1)) if len(by_pair) > 1 else None
     return Gain(float(mean), float(mean - half), float(mean + half), std)
+
+
+def in_words(gained: Gain) -> str:
+    """A gain with its interval over images, and its spread over the pairs of models."""
+    spread = "" if gained.std is None else f", ± {gained.std:.2f} over pairs of models"
+    ends = interval(gained.low, gained.high, "+.2f")
+    return f"{gained.mean:+.2f} points {ends} over images{spread}"
 
 
 def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar
-from bloodcells.reporting.tables.common import Gain, cell, gain
+from bloodcells.reporting.tables.common import Gain, cell, gain, in_words
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
@@ -98,13 +98,6 @@ def paired(first: SavedRun, other: SavedRun) -> list[str]:
     return lines
 
 
-def in_words(gained: Gain) -> str:
-    """A gain with its interval over images, and its spread over the pairs of models."""
-    spread = "" if gained.std is None else f", ± {gained.std:.2f} over pairs of models"
-    interval = f"[{gained.low:+.2f}, {gained.high:+.2f}]"
-    return f"{gained.mean:+.2f} points {interval} over images{spread}"
-
-
 def splits(first: SavedRun, other: SavedRun) -> list[str]:
     """The splits on which two experiments can be paired: all models share the images."""
     one, two = first.held_out, other.held_out
@@ -115,21 +108,24 @@ def splits(first: SavedRun, other: SavedRun) -> list[str]:
 def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict], Gain]:
     """What is paired, in words, McNemar's exact test of each pair, and what `other` gains.
 
-    Model by model, those of the same seed and fold if there are any: the mean of several would
-    gain by being an ensemble.
+    Model by model, those of the same seed and fold if there are any, as the mean of several would
+    gain by being an ensemble; one model alone with each of the other experiment's. Folds of
+    different protocols have nothing but their number in common.
     """
     (labels, one), (_, two) = answers(first, split), answers(other, split)
     count, of = min(len(one), len(two)), "by pair of models"
     places, theirs = scored(first, split), scored(other, split)
     pairs = [(n, theirs.index(place)) for n, place in enumerate(places) if place in theirs]
-    if not pairs:
+    if not pairs and count == 1:
+        pairs = list(np.ndindex(len(one), len(two)))
+        of = "one model with each of the other experiment" if len(pairs) > 1 else of
+    elif not pairs:
         pairs = [(n, n) for n in range(count)]
-        if len(one) != len(two):
-            of = f"by pair of the first {count} models" if count > 1 else "the first model of each"
+        of = of if len(one) == len(two) else f"by pair of the first {count} models"
     elif not len(pairs) == len(one) == len(two):
         of = f"by the {len(pairs)} pairs of models with the same seed and fold"
         if len(pairs) == 1:
-            seed, fold = places[pairs[0][0]]
+            seed, fold, _ = places[pairs[0][0]]
             of = f"the models of seed {seed}" + ("" if fold is None else f", fold {fold}")
     before, after = one[[n for n, _ in pairs]], two[[m for _, m in pairs]]
     tests = [mcnemar(labels, *pair) for pair in zip(before, after, strict=True)]
@@ -144,9 +140,14 @@ def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
     return labels, probabilities.argmax(2)
 
 
-def scored(run: SavedRun, split: str = "test") -> list[tuple[int, int | None]]:
-    """Seed and fold of the models that were scored on a split."""
-    return [(row["seed"], row["fold"]) for row in run.metrics["runs"] if row[split] is not None]
+def scored(run: SavedRun, split: str = "test") -> list[tuple]:
+    """Seed and fold, with its protocol, of the models that were scored on a split."""
+    protocol = run.metrics["config"].get("protocol")
+    return [
+        (row["seed"], row["fold"], row["fold"] is not None and protocol)
+        for row in run.metrics["runs"]
+        if row[split] is not None
+    ]
 
 
 def by_class(first: SavedRun, other: SavedRun) -> list[str]:

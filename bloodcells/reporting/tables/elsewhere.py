@@ -8,6 +8,7 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
+from bloodcells.evaluation.labelled import balanced
 from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
 from bloodcells.reporting.tables.common import (
     deviation,
@@ -44,17 +45,16 @@ def elsewhere(plots: Path) -> str:
         "official test images: accuracy, one view": [
             deviation(study["views"]["1"]["after"]["accuracy"]) for study in found.values()
         ],
-        "eight views": [deviation(s["views"]["8"]["after"]["accuracy"]) for s in found.values()],
+        "eight views": [deviation(s["views"][VIEWS]["after"]["accuracy"]) for s in found.values()],
         "calibration error (ECE), eight views": [
-            deviation(study["views"]["8"]["after"]["ece"]) for study in found.values()
+            deviation(study["views"][VIEWS]["after"]["ece"]) for study in found.values()
         ],
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
-        "framed by the nucleus: balanced accuracy, eight views": [
-            deviation(study["framed"]["balanced_accuracy"]) if "framed" in study else "-"
-            for study in found.values()
-        ],
+        "framed by the nucleus: balanced accuracy, eight views": column(
+            found, "framed", "balanced_accuracy"
+        ),
         f"`{where}`: balanced accuracy, all classes possible": [
             f"{value} {over_images(part)}"
             for value, part in zip(column(scores, "balanced_accuracy"), there.values(), strict=True)
@@ -70,7 +70,7 @@ def elsewhere(plots: Path) -> str:
         "their mean number of classes": column(scores, "sets", "0.95", "size"),
         "flagged as unlike the training images": column(scores, "unlike"),
     }
-    lines = [[words, *cells] for words, cells in rows.items()]
+    lines = [[words, *cells] for words, cells in rows.items() if set(cells) != {"-"}]
     first = next(iter(there.values()))
     present = sum(number > 0 for number in first["counts"].values())
     seeds = len(next(iter(found.values()))["float16"]["test"]["labels_changed"])
@@ -85,7 +85,8 @@ def elsewhere(plots: Path) -> str:
             f"for all models, over half of them neutrophils, {NORMAL_SMEAR['eosinophil']} "
             f"eosinophils and {NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
             "value is that of all images. `--adapt` uses the images that are scored, without their "
-            "labels; ± covers the seeds, not the draws. With the weights in float16, as "
+            "labels; ± covers the seeds, not the draws. -: not measured, or refused, as `--adapt` "
+            "is where most images seem of one class. With the weights in float16, as "
             "`predict.py` has them, the last digit differs from the tables of the trained models."
             f"{mark(*found.values(), robust)}",
             answered(there["cnn-robust"]),
@@ -109,17 +110,12 @@ def answered(there: dict) -> str:
 
 
 def over_images(there: dict) -> str:
-    """The balanced accuracy's 95 % interval for the sampling of each class's images.
-
-    From the Wilson intervals of the recalls, whose distances add as variances do (MOVER: Zou and
-    Donner, Statistics in Medicine 2008).
-    """
+    """The balanced accuracy's 95 % interval for the sampling of each class's images."""
     answers = there["views"][VIEWS]["answers"]
-    recalls = np.array([shares[name]["mean"] for name, shares in answers.items()])
     counts = np.array([there["counts"][name] for name in answers])
-    ends = [wilson_interval(recall * n, n) for recall, n in zip(recalls, counts, strict=True)]
-    below, above = np.sqrt(((np.array(ends) - recalls[:, None]) ** 2).sum(0)) / len(recalls)
-    return interval(recalls.mean() - below, recalls.mean() + above)
+    recalls = np.array([shares[name]["mean"] for name, shares in answers.items()])
+    found = balanced(recalls * counts, counts)
+    return interval(found["low"], found["high"])
 
 
 def read_releases(plots: Path) -> dict[str, dict]:
@@ -160,39 +156,49 @@ def ablation(plots: Path) -> str:
     command = "python ablation.py --config ablation-robust --elsewhere DIR --overwrite"
     path = plots / "ablation-robust" / "ablation.json"
     found = read_study(plots, "ablation-robust", command, path.name)
-    config, lines = found["config"], []
-    for row in found["variants"]:
-        if not row["elsewhere"]:
-            raise UserError(f"{path}: no scores elsewhere; rerun {command}")
-        group = GROUPS.get(row["changes"].get("unchanged", ""), ())
-        cells = [
-            row["name"],
-            percent(row["accuracy"]),
-            percent([np.mean(list(kinds.values())) for kinds in row["corrupted"]]),
-            group_left_out(row, found["variants"][0], group) if group else "",
-            percent([part["all"] for part in row["elsewhere"]]),
-            percent([part["given"] for part in row["elsewhere"]]),
+    config, (whole, *others) = found["config"], found["variants"]
+    if not all(row["elsewhere"] for row in found["variants"]):
+        raise UserError(f"{path}: no scores elsewhere; rerun {command}")
+    lines = [[whole["name"], *map(percent, scores_of(whole))]]
+    lines[0].insert(3, "")
+    for row in others:
+        changes = [
+            percent(np.subtract(mine, its), "+")
+            for mine, its in zip(scores_of(row), scores_of(whole), strict=True)
         ]
-        lines.append(cells)
+        group = GROUPS.get(row["changes"].get("unchanged", ""), ())
+        of_group = group_left_out(row, whole, group) if group else ""
+        lines.append([row["name"], *changes[:2], of_group, *changes[2:]])
     return "\n\n".join(
         [
             table(ABLATION_HEADS, lines),
-            f"In %, mean ± standard deviation over {config['replicates']} folds of train + "
-            f"validation; {config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
+            "The whole recipe in %, the others' change in points on the same images; mean ± "
+            f"standard deviation over {config['replicates']} folds of train + validation; "
+            f"{config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
             f"with {config['views']} views. Corrupted: with one view, over the 11 corruptions at 5 "
             f"severities of {found['corrupted_images']} held-out images a fold; the group left "
-            "out: the same over the corruptions like the changes left out, in brackets that of the "
-            f"whole recipe. Elsewhere: balanced accuracy on `{found['elsewhere']}`, "
-            f"{config['views']} views, classes taken as equally frequent; choices were made on it. "
+            "out: the same over the corruptions like the changes left out, in brackets the whole "
+            f"recipe's accuracy. Elsewhere: balanced accuracy on `{found['elsewhere']}`, "
+            f"{config['views']} views, classes taken as equally frequent, without a temperature as "
+            "released networks have it; choices were made on it. "
             f"The test split was not read.{mark(found)}",
         ]
     )
 
 
+def scores_of(row: dict) -> list[list[float]]:
+    """A variant's scores by fold: held-out, corrupted, and the two elsewhere."""
+    return [
+        row["accuracy"],
+        [float(np.mean(list(kinds.values()))) for kinds in row["corrupted"]],
+        *([part[key] for part in row["elsewhere"]] for key in ("all", "given")),
+    ]
+
+
 def group_left_out(row: dict, whole: dict, group: tuple[str, ...]) -> str:
-    """Accuracy under some corruptions, and that of the whole recipe in brackets."""
+    """The change of accuracy under some corruptions; in brackets that of the whole recipe."""
     mine, its = (
         [np.mean([kinds[kind] for kind in group]) for kinds in part["corrupted"]]
         for part in (row, whole)
     )
-    return f"{percent(mine)} ({100 * np.mean(its):.2f})"
+    return f"{percent(np.subtract(mine, its), '+')} ({100 * np.mean(its):.2f})"

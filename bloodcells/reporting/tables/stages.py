@@ -11,11 +11,13 @@ from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES, read_table
 from bloodcells.errors import UserError
 from bloodcells.evaluation.batch_effect import USUAL_SIZE
-from bloodcells.evaluation.metrics import mcnemar, wilson_interval
+from bloodcells.evaluation.metrics import wilson_interval
 from bloodcells.reporting.tables.common import (
     PAPER,
     cell,
     class_cells,
+    gain,
+    in_words,
     interval,
     mark,
     read_run,
@@ -202,15 +204,9 @@ def collapsed(run: SavedRun, best: SavedRun) -> str:
     theirs = best.probabilities[:, known]
     if len(ours) != len(theirs):
         raise UserError(f"{run.folder} and {best.folder} differ in their number of models")
-    tests = [
-        mcnemar(labels, one.argmax(1), other.argmax(1))
-        for one, other in zip(ours, theirs, strict=True)
-    ]
-    pairs = ", ".join(f"{test['only_first']}:{test['only_second']}" for test in tests)
     accuracy, best_accuracy = ((part.argmax(2) == labels).mean() for part in (ours, theirs))
+    found = gain(labels, theirs.argmax(2), ours.argmax(2))
     return (
         f"Added up to the eight classes: accuracy {accuracy:.4f}, against {best_accuracy:.4f} of "
-        f"`{RUN}` on the same images; images that only the first : only the second classified "
-        f"correctly, by seed: {pairs} (McNemar's exact test: p at least "
-        f"{min(test['p'] for test in tests):.2g})."
+        f"`{RUN}` on the same images: {in_words(found)}."
     )
