@@ -18,7 +18,7 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample, interpolate, p
 from bloodcells.data.bloodmnist import normalise
 
 LEVELS = 255  # of a stored image
-NUCLEUS = 0.28  # of the square that frames a cell, taken by its nucleus; as in data/framing.py
+NUCLEUS = 0.28  # of the square that frames a cell; in data/framing.py, 0.26 of the convex hull
 
 
 def randomise(images: Tensor, share: float, unchanged: str = "none") -> Tensor:
@@ -53,12 +53,17 @@ def randomise_stored(
 
 
 def sometimes(change: Callable[[Tensor], Tensor], chance: float, images: Tensor) -> Tensor:
-    """The images with a random share of them changed."""
-    count = round(chance * len(images))
+    """The images with a random share of them changed, in the mean over batches of any size."""
+    count = int(chance * len(images) + draw())
     if not count:
         return images
     rows = torch.randperm(len(images), device=images.device)[:count]
     return images.index_copy(0, rows, change(images[rows]))
+
+
+def draw() -> float:
+    """A random number in 0..1 for the whole batch, on the CPU: a GPU's would be waited for."""
+    return float(torch.rand(()))
 
 
 def uniform(images: Tensor, low: float, high: float, *shape: int) -> Tensor:
@@ -67,24 +72,25 @@ def uniform(images: Tensor, low: float, high: float, *shape: int) -> Tensor:
 
 
 def framed(images: Tensor) -> Tensor:
-    """Cut a square around the nucleus, as predict.py does, so that the cell loses its size.
+    """Cut a square around the nucleus, so that the cell loses its size, as in predict.py.
 
-    The nucleus is where blue exceeds green by more than half of what it does in its darkest part.
-    A random resolution hides how far a cell was enlarged: its size would show in the blur.
+    More simply found than there: the nucleus is where blue exceeds green by more than halfway from
+    the image's median to its darkest part. A random resolution hides how far a cell was enlarged,
+    as its size would show in the blur.
     """
     side = images.shape[-1]
     stain = images[:, 2] - images[:, 1]
     flat = stain.flatten(1)
     halfway = (flat.quantile(0.5, 1) + flat.quantile(0.995, 1)) / 2
     nucleus = (stain >= halfway[:, None, None]).float()
-    axis = torch.linspace(-1, 1, side, device=images.device)
+    axis = (2 * torch.arange(side, device=images.device) + 1) / side - 1
     share = nucleus.mean((1, 2))
     size = (share / NUCLEUS).sqrt() * uniform(images, -0.2, 0.2).exp()
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = theta[:, 1, 1] = size.clamp(0.3, 1)
     theta[:, 0, 2] = (nucleus.mean(1) * axis).mean(1) / share
     theta[:, 1, 2] = (nucleus.mean(2) * axis).mean(1) / share
-    return coarser(sampled(images, theta, "bicubic"), 8, 28, "bicubic").clamp(0, 1)
+    return coarser(sampled(images, theta), 8, 28, "bicubic").clamp(0, 1)
 
 
 def surroundings(images: Tensor) -> Tensor:
@@ -108,22 +114,32 @@ def geometry(images: Tensor) -> Tensor:
     return sampled(images, theta)
 
 
-def sampled(images: Tensor, theta: Tensor, mode: str = "bilinear") -> Tensor:
+def sampled(images: Tensor, theta: Tensor) -> Tensor:
     """The images under affine maps (N, 2, 3), mirrored beyond the border."""
     grid = affine_grid(theta, list(images.shape), align_corners=False)
-    return grid_sample(images, grid, mode, padding_mode="reflection", align_corners=False)
+    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def fewer_pixels(images: Tensor) -> Tensor:
     """A lower resolution, enlarged again."""
-    return coarser(images, 10, 23, "bilinear" if torch.rand(()) < 0.5 else "nearest")
+    return coarser(images, 10, 23, "bilinear" if draw() < 0.5 else "nearest")
 
 
 def coarser(images: Tensor, least: int, most: int, mode: str) -> Tensor:
     """The images reduced to `least` to `most` pixels of 28, drawn for all, and enlarged again."""
     side = images.shape[-1]
-    low = max(1, int(torch.randint(least, most + 1, ()) * side / 28))
-    return interpolate(interpolate(images, low, mode="area"), side, mode=mode)
+    low = max(1, int((least + draw() * (most + 1 - least)) * side / 28))
+    mean = areas(low, side, images.device)
+    return interpolate(mean @ images @ mean.T, side, mode=mode)
+
+
+def areas(few: int, many: int, device: torch.device) -> Tensor:
+    """The matrix (few, many) that takes the means of `many` pixels over `few` equal parts.
+
+    `interpolate` does nearly that with `mode="area"`, but on Apple's GPUs for few sizes only.
+    """
+    fine = torch.eye(many, device=device).repeat_interleave(few, 1)  # few * many parts of a line
+    return fine.view(many, few, many).mean(2).T
 
 
 def colour_table(images: Tensor) -> Tensor:

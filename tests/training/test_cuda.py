@@ -42,11 +42,7 @@ def images(monkeypatch):
     # reads what it has summed up, once an epoch
     monkeypatch.setattr(EpochMeter, "row", lambda meter: {"loss": meter.loss_sum})
     # what is drawn for the whole batch is drawn on the CPU, whose values are fake too
-    kept = [
-        c for c in domain_randomisation.CHANGES if c[0] is not domain_randomisation.fewer_pixels
-    ]
-    monkeypatch.setattr(domain_randomisation, "CHANGES", kept)
-    monkeypatch.setattr(domain_randomisation, "coarser", lambda images, *_: images)
+    monkeypatch.setattr(domain_randomisation, "draw", lambda: 0.7)
     with FakeTensorMode():
         pixels = torch.zeros(32, 28, 28, 3, dtype=torch.uint8, device="cuda")
         yield Labelled(Images([pixels]), torch.zeros(32, dtype=torch.int64, device="cuda"))

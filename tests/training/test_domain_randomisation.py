@@ -141,6 +141,29 @@ def test_a_framed_cell_loses_its_size():
     assert middle.abs().max() < 1.5
 
 
+def test_small_batches_are_changed_as_often_as_large_ones():
+    torch.manual_seed(0)
+    images = torch.zeros(2, 3, 4, 4)
+    changed = [
+        domain_randomisation.sometimes(lambda part: part + 1, 0.3, images).mean()
+        for _ in range(500)
+    ]
+    assert np.mean(changed) == pytest.approx(0.3, abs=0.04)
+
+
+@pytest.mark.parametrize(("few", "many"), [(14, 28), (7, 28), (1, 28), (28, 28), (32, 64)])
+def test_pixels_are_taken_together_by_their_areas(few, many):
+    image = torch.rand(1, 1, many, many)
+    mean = domain_randomisation.areas(few, many, torch.device("cpu"))
+    expected = torch.nn.functional.avg_pool2d(image, many // few)
+    torch.testing.assert_close(mean @ image @ mean.T, expected)
+
+
+def test_parts_of_pixels_count_by_their_share():
+    mean = domain_randomisation.areas(2, 3, torch.device("cpu"))
+    torch.testing.assert_close(mean, torch.tensor([[2, 1, 0], [0, 1, 2]]) / 3)
+
+
 def test_the_flag_names_the_groups_of_changes():
     field = next(field for field in fields(Recipe) if field.name == "unchanged")
     assert set(field.metadata["of"]) == {"none", *(group for *_, group in CHANGES)}
