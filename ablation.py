@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import cast
 
@@ -68,6 +68,7 @@ OF_RANDOMISATION: dict[str, dict] = {  # the same, of a recipe with domain rando
     "no-dirt-or-noise": {"unchanged": "dirt"},
     "network-of-cnn-best": {"model": "CellNet"},
 }
+NETWORK = ("model", "widths", "dropout")  # settings of it
 CORRUPTED = 150  # held-out images of each fold that are corrupted
 
 
@@ -127,14 +128,14 @@ def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namesp
     """The settings of each variant; a variant that changes nothing is left out.
 
     Before anything is trained, raises `UserError` for incompatible settings and `ValueError` for
-    unknown ones.
+    those that are neither the recipe's nor the network's.
     """
     if args.only not in (None, *changes):
         raise UserError(f"--only {args.only}: the variants are {', '.join(changes)}")
     variants = {}
     for name in changes if args.only is None else dict.fromkeys((WHOLE, args.only)):
-        if unknown := changes[name].keys() - vars(args).keys():
-            raise ValueError(f"{name}: no setting is named {', '.join(sorted(unknown))}")
+        if unknown := changes[name].keys() - {*NETWORK, *(one.name for one in fields(Recipe))}:
+            raise ValueError(f"{name}: not of the recipe or network: {', '.join(sorted(unknown))}")
         changed = Namespace(**{**vars(args), **changes[name]})
         if not changed.focus and changed.schedule != "triangle":
             changed.warmup = Recipe.warmup  # the variant has none

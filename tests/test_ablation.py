@@ -111,9 +111,10 @@ def test_a_variant_without_its_warmup(run, tmp_path):
     assert outcome.code == 0, outcome
 
 
-def test_a_variant_of_no_setting_is_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(ablation.VARIANTS, "mine", {"label_smothing": 0.0})
-    with pytest.raises(ValueError, match="mine: no setting is named label_smothing"):
+@pytest.mark.parametrize("name", ["label_smothing", "seed", "size"])
+def test_a_variant_of_no_setting_is_refused(run, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(ablation.VARIANTS, "mine", {name: 64})
+    with pytest.raises(ValueError, match=f"mine: not of the recipe or network: {name}"):
         run("ablation.py", "--synthetic", "--only", "mine", "--output", tmp_path)
 
 

@@ -25,6 +25,7 @@ BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
 PATIENCE = 300.0  # seconds to wait for a server that does not answer
 POLL: float = 2  # seconds between checks on other workers
 MOST_DEATHS = 10  # a slot is given up after more dead trials than this
+TAKEN_OVER = optuna.exceptions.UpdateFinishedTrialError  # another worker ended the trial
 ALIVE, STOPPED = "alive", "stopped"  # attributes of a trial: its last heartbeat; ended by Ctrl-C
 
 Objective = Callable[[optuna.Trial], float]
@@ -93,7 +94,7 @@ class Worker:
         except KeyboardInterrupt as error:
             self.give_back(trial)
             raise KeyboardInterrupt("stopped; the same command goes on with the search") from error
-        except optuna.exceptions.UpdateFinishedTrialError:
+        except TAKEN_OVER:
             value, state = None, None
         with self.database.errors(DAMAGED):
             return self.ended(trial, value, state)
@@ -103,14 +104,15 @@ class Worker:
 
         If the database does not answer, the trial's silence frees it.
         """
-        taken_over = optuna.exceptions.UpdateFinishedTrialError
-        with suppress(UserError, taken_over), self.database.errors():
+        with suppress(UserError, TAKEN_OVER), self.database.errors():
             trial.set_user_attr(STOPPED, True)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def ended(self, trial: optuna.Trial, value: float | None, state: TrialState | None) -> bool:
         """Store how a trial ended; returns False if another worker took it over."""
-        told = state and self.study.tell(trial, value, state, skip_if_finished=True)
+        told = None
+        with suppress(TAKEN_OVER):  # between the reading and the writing of its state
+            told = state and self.study.tell(trial, value, state, skip_if_finished=True)
         if told and told.state == state:
             return True
         print(
@@ -124,7 +126,10 @@ class Worker:
         """A trial for a free slot, or None if there is none; call it while holding the lock."""
         self.bury()
         trials = self.study.get_trials(deepcopy=False)
-        if not any(trial.state == TrialState.WAITING for trial in trials):
+        waiting = next((one for one in trials if one.state == TrialState.WAITING), None)
+        if waiting:  # its worker died before it began
+            self.prepare(waiting.user_attrs["slot"])
+        else:
             slots = self.by_slot(trials)
             free = (slot for slot, there in slots.items() if all(map(is_dead, there)))
             slot = next((slot for slot in free if not given_up(slots[slot])), None)
@@ -147,7 +152,8 @@ class Worker:
             if known is None or known[0] != sign:
                 self.seen[trial.number] = sign, now
             elif now - known[1] > GRACE:
-                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                with suppress(TAKEN_OVER):
+                    self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def filled(self) -> list[FrozenTrial]:
         """The trial of each slot that is filled or given up, in slot order."""

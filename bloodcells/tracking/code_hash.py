@@ -12,7 +12,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 LEFT_OUT = (  # files and folders that do not determine the numbers
@@ -75,9 +75,13 @@ def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
     return sorted(p for p in one.keys() | other.keys() if one.get(p) != other.get(p))
 
 
-def idle(settings: Mapping[str, object]) -> set[str]:
-    """The paths of the files that do nothing with these settings."""
-    return {path for setting, path in ONLY_WITH.items() if settings.get(setting) == 0}
+def idle(settings: Mapping[str, object], varied: Collection[str]) -> set[str]:
+    """The paths of the files that do nothing with these settings, none of them among `varied`."""
+    return {
+        path
+        for setting, path in ONLY_WITH.items()
+        if settings.get(setting) == 0 and setting not in varied
+    }
 
 
 def digest(content: bytes) -> str:

@@ -72,6 +72,8 @@ def examples(batches: Batches) -> Tensor:
     shown.generator.set_state(batches.generator.get_state())
     if batches.next_view is not None:
         shown.next_view = batches.next_view.clone()
-    with torch.random.fork_rng(devices=[batches.device] if batches.device.type == "cuda" else []):
+    kind = batches.device.type
+    devices = [] if kind == "cpu" else [batches.device.index or 0]
+    with torch.random.fork_rng(devices, device_type="cuda" if kind == "cpu" else kind):
         images, _ = next(iter(shown))
     return images[:EXAMPLES]

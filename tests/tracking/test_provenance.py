@@ -287,5 +287,11 @@ def test_code_that_a_result_did_not_use_may_change(share, older):
     files[code_hash.ONLY_WITH["domain_randomisation"]] = "0" * 12
     code = {"script": "model_cnn.py", "commit": "0123456789ab", "files": files}
     assert older_commit({"code": code, "config": {"domain_randomisation": share}}) == older
+    for varied in (
+        {"config": {"domain_randomisation": 0, "space": {"domain-randomisation": [0, 0.5]}}},
+        {"config": {"domain_randomisation": 0}, "variants": [{"changes": {"lr": 1}}]},
+    ):
+        uses = "space" in varied["config"]
+        assert (older_commit({"code": code, **varied}) is not None) == uses
     code["files"] = files | {"models.py": "0" * 12}
     assert older_commit({"code": code, "config": {"domain_randomisation": share}})

@@ -9,6 +9,7 @@ import numpy as np
 
 from bloodcells.data.bloodmnist import Split
 from bloodcells.reporting.figures.style import COLOURS, page, short
+from bloodcells.reporting.figures.training import over_models
 
 SHOWN = 24
 
@@ -22,14 +23,11 @@ def curves(path: Path, histories: Mapping[str, list[dict]]) -> None:
         for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for number, (name, history) in enumerate(histories.items()):
                 split = "val" if f"val_{quantity}" in history[0] else "train"
-                epochs = sorted({row["epoch"] for row in history})
-                column = f"{split}_{quantity}"
-                values = [[row[column] for row in history if row["epoch"] == e] for e in epochs]
+                epochs, mean, low, high = over_models(history, f"{split}_{quantity}")
                 colour = COLOURS[number % len(COLOURS)]
                 label = name + (", held out" if split == "val" else ", training")
                 line = "-" if number < len(COLOURS) else "--"
-                axes.plot(epochs, np.mean(values, 1), line, color=colour, marker=".", label=label)
-                low, high = np.min(values, 1), np.max(values, 1)
+                axes.plot(epochs, mean, line, color=colour, marker=".", label=label)
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
             axes.set(xlabel="epoch", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)

@@ -50,16 +50,27 @@ def learning_curves(
         figure.supxlabel("\n".join(filter(None, (words, note))), size=7)
 
 
+def over_models(
+    history: list[dict], column: str
+) -> tuple[list[int], list[float], list[float], list[float]]:
+    """The epochs, and of each the mean, least and largest value over the models that had it."""
+    values: dict[int, list[float]] = {}
+    for row in history:
+        values.setdefault(row["epoch"], []).append(row[column])
+    epochs = sorted(values)
+    mean, low, high = (
+        [float(pick(values[epoch])) for epoch in epochs] for pick in (np.mean, np.min, np.max)
+    )
+    return epochs, mean, low, high
+
+
 def curves(axes: Axes, history: list[dict], columns: dict[str, str]) -> None:
     """Draw a line for each of `columns`, {name: column}, with its name at the end."""
-    epochs = sorted({row["epoch"] for row in history})
     last = {}
     for name, column in columns.items():
         colour = ORANGE if name == "held out" else BLUE
-        values = [[row[column] for row in history if row["epoch"] == epoch] for epoch in epochs]
-        mean = np.mean(values, axis=1)
+        epochs, mean, low, high = over_models(history, column)
         axes.plot(epochs, mean, color=colour, marker=".")
-        low, high = np.min(values, axis=1), np.max(values, axis=1)
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
         last[name] = mean[-1], colour
     axes.margins(y=0.1)

@@ -163,7 +163,9 @@ def older_commit(found: dict) -> str | None:
     if code is None:  # from before results recorded their code
         return found.get("environment", {}).get("git_commit", "unknown")
     changed = different(provenance.committed_code(code["script"]), code["files"])
-    counts = set(changed) - idle(found.get("config", {}))
+    config, variants = found.get("config", {}), found.get("variants", [])
+    varied = {*config.get("space", {}), *(name for row in variants for name in row["changes"])}
+    counts = set(changed) - idle(config, {name.replace("-", "_") for name in varied})
     return (code["commit"] or "unknown") if counts else None
 
 
