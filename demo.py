@@ -22,7 +22,6 @@ import socket
 import tempfile
 import threading
 import time
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -41,14 +40,15 @@ from bloodcells.data.user_images import ARRAYS, MOST_PIXELS, SUFFIXES, UserImage
 from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
+from bloodcells.inference.classification import classify
 from bloodcells.inference.classifier import Released, load_classifier
 from bloodcells.inference.output import Prediction, as_csv, in_base64
 from bloodcells.training.device import choose_device
-from predict import classify
 
 MOST_IMAGES = 200  # at once
 MOST_BYTES = 4 * MOST_PIXELS  # of one file; with a bigger one, Gradio takes none of a drop
 RECEIVED = 60.0  # seconds after which an empty file is not one that is being received
+BATCH, SETS = 128, "0.95"  # images at a time; level of the prediction sets
 COUNTED_FROM = 10  # images; fewer make no differential count
 EXAMPLES = ROOT / "docs" / "examples"
 EVERYWHERE = "0.0.0.0"
@@ -65,7 +65,7 @@ def main() -> None:
     gradio.processing_utils.async_ssrf_protected_download = refuse_download
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
-        page = make_page(gradio, model, args, Path(uploads))
+        page = make_page(gradio, model, Path(uploads))
         page.launch(
             server_name=args.host,
             server_port=args.port,
@@ -117,7 +117,7 @@ def refuse_address(host: str, port: int) -> None:
         ) from error
 
 
-def make_page(gradio: Any, model: Released, args: Namespace, uploads: Path) -> Any:
+def make_page(gradio: Any, model: Released, uploads: Path) -> Any:
     """The page: images in, which Gradio puts into the folder `uploads`, answers out."""
     gradio.set_static_paths([EXAMPLES])  # else an example were deleted as an upload is
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
@@ -138,13 +138,13 @@ def make_page(gradio: Any, model: Released, args: Namespace, uploads: Path) -> A
 
         def reply(names: list[str] | None) -> Any:
             """The answers, and None to empty the field, which calls this again, for nothing."""
-            return (answer(names, model, args, uploads), None) if names else gradio.skip()
+            return (answer(names, model, uploads), None) if names else gradio.skip()
 
         files.change(reply, files, [answers, files], show_progress="minimal")
     return page
 
 
-def answer(names: Sequence[str], model: Released, args: Namespace, uploads: Path) -> str:
+def answer(names: Sequence[str], model: Released, uploads: Path) -> str:
     """What the page says of some image files, as HTML; deletes those in the folder `uploads`."""
     chosen = [str(name) for name in names[:MOST_IMAGES]]
     try:
@@ -152,7 +152,7 @@ def answer(names: Sequence[str], model: Released, args: Namespace, uploads: Path
     finally:
         delete(names, uploads)
     usable = [image for image in images if image.problem is None]
-    found = list(classify(usable, model, {}, args))
+    found = list(classify(usable, model, {}, BATCH, SETS, abstain_below=0.0))
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     counts = Counter(one.label for one in found)
     return page.render(
@@ -188,8 +188,9 @@ def renamed(image: UserImage) -> UserImage:
     """The image named by its file alone, without the folder of uploads; notes if it is whole."""
     twice = "gone: dropped twice at the same time; drop it again"
     problem = twice if image.problem == user_images.GONE else image.problem
-    note = "has a size of MedMNIST's, so it was taken whole" if image.whole else image.note
-    return replace(image, name=Path(image.name).name, problem=problem, note=note)
+    whole = "has a size of MedMNIST's, so it was taken whole" if image.whole else None
+    note = "; ".join(filter(None, (whole, image.note)))
+    return replace(image, name=Path(image.name).name, problem=problem, note=note or None)
 
 
 def maps(model: Released, predictions: Sequence[Prediction]) -> list[str]:

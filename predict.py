@@ -5,11 +5,12 @@
     python predict.py --labelled sorted/        # folders named after the classes: adds a report
     python predict.py --export model.onnx       # exports the model for ONNX runtimes
 
-Takes PNG, JPEG, TIFF, BMP and GIF files, .npy and .npz arrays, folders, globs, and - for one image
-on standard input. Photographs of the data set's own sizes are cropped and resized as the training
-images were, and squares of MedMNIST's sizes are resized; in other images the stained cell is found
-and framed alike. Predictions go to standard output; the report of --labelled, the count of --detect
-and messages go to standard error. Exit code 1: some image could not be used. Not for clinical use.
+Takes PNG, JPEG, TIFF, BMP, GIF and WebP files, .npy and .npz arrays, folders, globs, and - for one
+image on standard input. Photographs of the data set's own sizes are cropped and resized as the
+training images were, and squares of MedMNIST's sizes are resized; in other images the stained cell
+is found and framed alike. Predictions go to standard output; the report of --labelled, the count of
+--detect and messages go to standard error. Exit code 1: some image could not be used. Not for
+clinical use.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -18,13 +19,11 @@ from bloodcells.cli.tools import parse_predict
 if __name__ == "__main__":
     run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
 
-import glob
-import itertools
 import os
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -34,12 +33,14 @@ from tqdm import tqdm
 
 from bloodcells.cli.endings import printable
 from bloodcells.data import class_names, user_images
+from bloodcells.data.preparation import NO_CELL
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
 from bloodcells.inference.adaptation import Adaptation, adapt
-from bloodcells.inference.classifier import Released, load_classifier
-from bloodcells.inference.output import ABSTAINED, Prediction
+from bloodcells.inference.classification import classify, pixels_of
+from bloodcells.inference.classifier import Released, load_classifier, md5_of
+from bloodcells.inference.output import Prediction
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.atomic import write_whole
 from bloodcells.tracking.environment import environment
@@ -88,7 +89,11 @@ def main() -> None:
         pixels = [cast(np.ndarray, image.pixels) for image in checked]
         print(onnx_export.export(model, args.export, pixels))
     else:
-        predictions = classify(images, model, labels, args)
+        predictions = classify(
+            images, model, labels, args.batch_size, args.sets, args.abstain_below
+        )
+        if args.save_crops is not None:
+            predictions = saved(predictions, args.save_crops)
         output.write(watched(predictions, tally), args.format)
         report(tally, labels, model, args)
     if tally.refused:
@@ -101,9 +106,9 @@ def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str
     whole = os.path.realpath(folder)
     if any(os.path.dirname(os.path.realpath(file)) == whole for file in files if file != "-"):
         raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
-    globs = [found for path in paths for found in glob.glob(path, recursive=True)]
-    for path in filter(os.path.isdir, [*paths, *globs]):
-        if whole.startswith(os.path.join(os.path.realpath(path), "")):
+    there = [name for path in paths for name in user_images.named(path)]
+    for path in filter(os.path.isdir, there):
+        if os.path.join(whole, "").startswith(os.path.join(os.path.realpath(path), "")):
             raise UserError(
                 f"{flag} {folder}: within {path}, whose images are classified; pass another folder"
             )
@@ -138,7 +143,8 @@ def usable(images: Iterable[UserImage], tally: Tally) -> Iterator[UserImage]:
     """The images that have pixels; reports notes and unusable images as they are read."""
     for image in images:
         if text := image.problem or image.note:
-            tell(f"{printable(image.name)}: {text}")
+            advice = "; --frame none takes the whole image" * (text == NO_CELL)
+            tell(f"{printable(image.name)}: {text}{advice}")
         if image.problem:
             tally.refused += 1
         else:
@@ -153,8 +159,9 @@ def adapted(model: Released, images: list[UserImage], tally: Tally, batch_size: 
     """
     if at_home := sum(not image.foreign for image in images):
         raise UserError(
-            f"--adapt: {at_home} of {len(images)} images are of the data set's own kind, to which "
-            "there is nothing to adapt; pass those of one other laboratory alone"
+            f"--adapt: {at_home} of {len(images)} images have a size of the data set's own, to "
+            "which there is nothing to adapt; pass those of one other laboratory alone, or, if all "
+            "are, --frame cell"
         )
     if not images:
         raise UserError("--adapt: none of the images can be used")
@@ -164,57 +171,13 @@ def adapted(model: Released, images: list[UserImage], tally: Tally, batch_size: 
     return model
 
 
-def pixels_of(images: Sequence[UserImage]) -> np.ndarray:
-    """The prepared pixels of usable images: uint8 (N, H, H, 3)."""
-    return np.stack([cast(np.ndarray, image.pixels) for image in images])
-
-
-def classify(
-    images: Iterable[UserImage], model: Released, labels: dict[str, str | None], args: Namespace
-) -> Iterator[Prediction]:
-    """A prediction for each image, computed batch by batch."""
-    waiting, numbers = iter(images), itertools.count(1)
-    while batch := list(itertools.islice(waiting, args.batch_size)):
-        foreign = np.array([image.foreign for image in batch])
-        results = model.predict(pixels_of(batch), foreign, args.batch_size)
-        if not np.isfinite(results[0]).all():
-            raise UserError(f"--weights {args.weights}: they give no probabilities; use others")
-        for image, values, distance in zip(batch, *results, strict=True):
-            if args.save_crops is not None:
-                stem = os.fsencode(Path(image.name).stem)[:60].decode(errors="ignore")
-                name = f"{next(numbers):06}-{stem}.png"
-                picture = output.png(cast(np.ndarray, image.pixels))  # not durable: may be many
-                write_whole(args.save_crops / name, picture, durable=False)
-            yield prediction(image, values.tolist(), distance, model, labels, args)
-
-
-def prediction(
-    image: UserImage,
-    values: list[float],
-    distance: float,
-    model: Released,
-    labels: dict[str, str | None],
-    args: Namespace,
-) -> Prediction:
-    """The prediction for an image, from its classes' probabilities and its distance."""
-    probabilities = dict(zip(model.classes, values, strict=True))
-    label = max(probabilities, key=probabilities.__getitem__)
-    members = None
-    if args.sets:
-        members = [name for name, p in probabilities.items() if p >= model.sets[args.sets]]
-    return Prediction(
-        path=image.name,
-        label=label if probabilities[label] >= args.abstain_below else ABSTAINED,
-        probability=probabilities[label],
-        probabilities=probabilities,
-        unlike_training=bool(distance > model.farthest),
-        foreign=image.foreign,
-        pixels=cast(np.ndarray, image.pixels),
-        set=members,
-        truth=(labels[image.file] or "") if labels else None,
-        file=image.file,
-        square=image.square,
-    )
+def saved(predictions: Iterable[Prediction], folder: Path) -> Iterator[Prediction]:
+    """The predictions, whose images are saved as they pass, as the network saw them."""
+    for number, one in enumerate(predictions, start=1):
+        stem = os.fsencode(Path(one.path).stem)[:60].decode(errors="ignore")
+        # not durable: there may be many
+        write_whole(folder / f"{number:06}-{stem}.png", output.png(one.pixels), durable=False)
+        yield one
 
 
 def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Prediction]:
@@ -280,10 +243,18 @@ def described(tally: Tally, model: Released, args: Namespace) -> dict:
         "dataset": {"name": "the user's images", "paths": list(args.paths)},
         "config": {
             "weights": args.weights.name,
+            "weights_md5": md5_of(args.weights.read_bytes()),
             "views": args.views,
             "frame": args.frame,
             "classes": model.classes,
             "abstain_below": args.abstain_below,
+            "sets": args.sets,
+        },
+        "images": {
+            "classified": tally.images,
+            "unusable": tally.refused,
+            "foreign": tally.foreign,
+            "unlike_training": tally.unlike,
         },
         "adaptation": None if tally.adaptation is None else asdict(tally.adaptation),
         "code": args.code.describe(),

@@ -13,7 +13,6 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +29,6 @@ from bloodcells.data import synthetic_cells
 from bloodcells.inference.classifier import load_classifier
 
 CELLS = synthetic_cells.make()["test"][0][:12]
-ARGS = SimpleNamespace(sets="0.95", abstain_below=0.0, save_crops=None, batch_size=128)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,7 @@ def model(weights):
 
 def test_what_is_said_of_images(model, uploads):
     names = sorted(map(str, uploads.iterdir()))
-    page = demo.answer(names, model, ARGS, uploads)
+    page = demo.answer(names, model, uploads)
     assert page.count("<li>") == 14
     assert page.count("could not be used: not an image that can be read.") == 2
     assert "<img src=x" not in page
@@ -76,15 +74,15 @@ def test_what_is_said_of_images(model, uploads):
 
 
 def test_few_images_and_none(model, uploads):
-    page = demo.answer([str(uploads / "00.png")], model, ARGS, uploads)
+    page = demo.answer([str(uploads / "00.png")], model, uploads)
     assert page.count("<li>") == 1
     assert "Differential count" not in page
-    assert "<li>" not in demo.answer([], model, ARGS, uploads)
+    assert "<li>" not in demo.answer([], model, uploads)
     Image.fromarray(CELLS[0]).resize((64, 64)).save(uploads / "64.png")
-    page = demo.answer([str(uploads / "64.png")], model, ARGS, uploads)
+    page = demo.answer([str(uploads / "64.png")], model, uploads)
     assert "64.png: has a size of MedMNIST" in re.sub(r"<.*?>", "", page)
     example = demo.EXAMPLES / "monocyte.png"
-    assert "<li>" in demo.answer([str(example)], model, ARGS, uploads)
+    assert "<li>" in demo.answer([str(example)], model, uploads)
     assert example.exists()
 
 
@@ -93,7 +91,7 @@ def test_only_uploads_are_deleted(model, uploads, tmp_path):
     Image.fromarray(CELLS[0]).save(outside)
     (uploads / "link.png").symlink_to(outside)
     for name in (outside, uploads / "link.png", uploads / ".." / "mine.png"):
-        assert demo.answer([str(name)], model, ARGS, uploads).count("<li>") == 1
+        assert demo.answer([str(name)], model, uploads).count("<li>") == 1
     assert outside.exists()
     (uploads / "hash").mkdir()  # as Gradio leaves them
     Image.fromarray(CELLS[0]).save(uploads / "hash" / "cell.png")
@@ -101,10 +99,10 @@ def test_only_uploads_are_deleted(model, uploads, tmp_path):
     os.utime(uploads / "tmp123", (0, 0))
     (uploads / "tmp456").touch()  # perhaps being received
     (uploads / "tmp789").write_text("in use")
-    demo.answer([str(uploads / "hash" / "cell.png")], model, ARGS, uploads)
+    demo.answer([str(uploads / "hash" / "cell.png")], model, uploads)
     assert not (uploads / "hash").exists()
     assert sorted(path.name for path in uploads.glob("tmp*")) == ["tmp456", "tmp789"]
-    page = demo.answer([str(uploads / "hash" / "cell.png")], model, ARGS, uploads)
+    page = demo.answer([str(uploads / "hash" / "cell.png")], model, uploads)
     assert "could not be used: gone: dropped twice at the same time" in page
 
 
@@ -125,7 +123,7 @@ def test_addresses_are_not_fetched(run, weights, monkeypatch):
 
 def test_too_many_images(model, uploads, monkeypatch):
     monkeypatch.setattr(demo, "MOST_IMAGES", 3)
-    page = demo.answer(sorted(str(path) for path in uploads.glob("0*.png")), model, ARGS, uploads)
+    page = demo.answer(sorted(str(path) for path in uploads.glob("0*.png")), model, uploads)
     assert page.count("<li>") == 3
     assert "7 more images were not looked at" in page
     assert list(uploads.glob("0*.png")) == []
@@ -133,7 +131,7 @@ def test_too_many_images(model, uploads, monkeypatch):
 
 def test_maps_mark_what_speaks_for_the_class(model, uploads):
     images = demo.user_images.read([str(uploads / "00.png")], 28, "auto")
-    (found,) = demo.classify(images, model, {}, ARGS)
+    (found,) = demo.classify(images, model, {}, 128, "0.95", 0.0)
     other = replace(found, label=next(x for x in model.classes if x != found.label))
     marked, of_other = (
         np.asarray(Image.open(io.BytesIO(base64.b64decode(url)))).astype(float)

@@ -39,6 +39,9 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     Image.new("RGB", (400, 300), "white").save(tmp_path / "blank.png")
     outcome = predict(tmp_path / "blank.png", "--detect")
     assert (outcome.code, "blank.png: no stained cell found" in outcome.err) == (1, True)
+    image.save(tmp_path / "pages.tif", save_all=True, append_images=[image])
+    outcome = predict(tmp_path / "pages.tif", "--detect")
+    assert outcome.err.count("the first of several frames") == 1
     for other in (("--labelled",), ("--crop", "200"), ("--frame", "none")):
         line = fails("predict.py", tmp_path, "--weights", weights, "--detect", *other)
         assert "--detect: not allowed with" in line
@@ -97,6 +100,8 @@ def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
         line = fails("predict.py", *flags, flag, tmp_path / "slide" / ".")
         assert "images to classify are there" in line
         line = fails("predict.py", *flags, flag, tmp_path / "slide" / "cells")
+        assert "whose images are classified" in line
+        line = fails("predict.py", *flags[:3], tmp_path, flag, tmp_path)  # the images lie deeper
         assert "whose images are classified" in line
     (tmp_path / "today").mkdir()
     (tmp_path / "today" / "a.png").symlink_to(photograph)

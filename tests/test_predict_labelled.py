@@ -92,7 +92,9 @@ def test_folders_of_unknown_names_are_left_out_and_listed(
     line = fails("predict.py", twelve / "smudge", *given)
     assert "no folder is named after a class ('smudge' is none of" in line
     (twelve / "Monocytes2" / "MON").mkdir(parents=True)
-    assert "MON: named after a class, without images" in fails("predict.py", twelve, *given)
+    for name in (twelve, f"{twelve}/*"):
+        line = fails("predict.py", name, *given)
+        assert "MON: named after a class, without images that can be read" in line
 
 
 def test_scores_in_a_run_folder(predict, twelve, tmp_path):

@@ -264,8 +264,6 @@ def parse_demo(script: str) -> Namespace:
         help="rotations and reflections to average over",
     )  # fmt: skip
     add_device_flag(parser)
-    # what else `predict.classify` reads
-    parser.set_defaults(sets="0.95", abstain_below=0.0, save_crops=None, batch_size=128)
     return parser.parse_args()
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from bloodcells.data import user_images
 from bloodcells.data.photographs import CLASS_OF, STAGES
 from bloodcells.errors import UserError
 
@@ -123,10 +124,11 @@ def refuse_empty_folders(
 ) -> None:
     """Raise `UserError` for a folder of `paths` named after a class that has none of `files`.
 
-    Also for a link to such a folder, which is not followed.
+    Also for a link to such a folder, which is not followed. `files` were found there, so folders
+    are not nested too deeply.
     """
     filled = {os.path.dirname(os.path.abspath(file)) for file in files}
-    for path in paths:  # `files` were found there, so its folders are not nested too deeply
+    for path in (path for argument in paths for path in user_images.named(argument)):
         for parent, folders, _ in os.walk(path):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in folders:
@@ -137,7 +139,8 @@ def refuse_empty_folders(
             inside = any(folder == whole or folder.startswith(whole + os.sep) for folder in filled)
             if names.meaning(os.path.basename(whole)) and not inside:
                 raise UserError(
-                    f"{flag}: {parent}: named after a class, without images; remove the folder"
+                    f"{flag}: {parent}: named after a class, without images that can be read "
+                    f"({' '.join(user_images.SUFFIXES)}); move the folder away"
                 )
 
 

@@ -17,6 +17,7 @@ from bloodcells.data.official_chain import (
     middle,
 )
 
+NO_CELL = "no stained cell found"
 # A cell framed by its nucleus loses its size, by which platelets and erythroblasts are known. So
 # these sizes of MedMNIST's images are not framed.
 KEPT_WHOLE = {(28, 28), (64, 64), (128, 128), (224, 224)}
@@ -57,7 +58,7 @@ def prepare(image: Image.Image, size: int, frame: str) -> Prepared:
     whole = frame == "auto" and image.size in KEPT_WHOLE
     if frame in ("auto", "cell") and not whole:
         if (square := find_cell(image)) is None:
-            raise BadImageError("no stained cell found; --frame none takes the whole image")
+            raise BadImageError(NO_CELL)
         image = cut(image, square)
     elif frame == "centre":
         image = middle(image, min(image.size))

@@ -9,6 +9,7 @@ import numpy as np
 from bloodcells.data.preparation import BadImageError
 
 MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whole
+DARK = 2  # no image in 0..255 is as dark as that
 CHUNK = 2**22  # numbers of an array that are looked at together
 
 
@@ -43,6 +44,11 @@ def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
 def to_stack(array: np.ndarray) -> np.ndarray:
     """Reshape an array of images to (N, H, W, C), keeping its dtype. Raises `BadImageError`."""
     shape = array.shape
+    if array.ndim == 3 and shape[0] in (3, 4) and shape[-1] not in (1, 3, 4):
+        raise BadImageError(
+            f"shape {shape}: for one image, put the channels last; for {shape[0]} grey images, add "
+            "an axis of length 1 at the end"
+        )
     if array.ndim == 2 or (array.ndim == 3 and shape[-1] in (1, 3, 4)):
         array = array[None]
     if array.ndim == 3:
@@ -57,8 +63,8 @@ def to_stack(array: np.ndarray) -> np.ndarray:
 def full_scale(values: np.ndarray) -> int:
     """The value of full brightness: 255, 4095 or 65535; in floating point 1 or 255.
 
-    It is the smallest of these that no value exceeds, so pass all images of an array at once. No
-    images in 0..255 are as dark as 2, so in floating point what exceeds 1 by less is in 0..1.
+    It is the smallest of these that no value exceeds, so pass all images of an array at once. In
+    floating point, what exceeds 1 by less than to `DARK` is in 0..1.
     """
     if values.dtype == np.uint8:
         return 255
@@ -66,7 +72,7 @@ def full_scale(values: np.ndarray) -> int:
     parts = (values[i : i + step] for i in range(0, len(values), step))  # they may be mapped
     top = max(np.nanmax(part, initial=0, where=np.isfinite(part)) for part in parts)
     if values.dtype.kind == "f":
-        return 1 if top <= 2 else 255
+        return 1 if top <= DARK else 255
     return next((full for full in (255, 4095) if top <= full), 65535)
 
 
@@ -78,6 +84,8 @@ def to_bytes(values: np.ndarray, full: int) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     low, high = values.min(), values.max()  # NaN if any value is NaN
+    if values.dtype.kind == "f" and full > 1 and 0 < high <= DARK:
+        raise BadImageError(f"values up to {high:g}, among images up to {full}: scale all alike")
     slack = 0.02 * full if values.dtype.kind == "f" else 0
     if not -slack <= low <= high <= full + slack:
         raise BadImageError(f"values of {low:g} to {high:g} instead of 0 to {full}")

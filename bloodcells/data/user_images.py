@@ -17,14 +17,18 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bloodcells.data.framing import Square, cut, find_cells
-from bloodcells.data.preparation import BadImageError, Prepared, prepare
+from bloodcells.data.preparation import NO_CELL, BadImageError, Prepared, prepare
 from bloodcells.data.user_arrays import arrays_of, full_scale, to_bytes, to_stack
 from bloodcells.errors import UserError
 
 ARRAYS = (".npy", ".npz")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", *ARRAYS)
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
-MOST_PIXELS = 50_000_000  # limit, checked before decoding; no photograph of one cell has more
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
+    *ARRAYS,
+)
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+MOST_PIXELS = 50_000_000  # limit, checked before decoding
+FEW_LEVELS = 16  # of 256: what is left of 12 bits where only the upper 8 of 16 are read
 STANDARD_INPUT = "-"
 GONE = "not a regular file, or gone"
 
@@ -48,19 +52,24 @@ def find(arguments: list[str]) -> list[str]:
 
     Raises `UserError` for an argument that matches nothing.
     """
-    found: dict[str, None] = {}  # a dict keeps the order and drops repetitions
+    found: dict[str, str] = {}  # by their absolute paths, in order
     for argument in arguments:
-        if argument == STANDARD_INPUT or os.path.lexists(argument):
-            names = [argument]
-        else:
-            names = sorted(glob.glob(argument, recursive=True))
+        names = named(argument)
         if not names:
             raise UserError(f"{argument}: no such file or folder, and no file matches it")
         files = [x for name in names for x in (in_folder(name) if os.path.isdir(name) else [name])]
         if not files:
             raise UserError(f"{argument}: no images there ({' '.join(SUFFIXES)})")
-        found.update(dict.fromkeys(files))
-    return list(found)
+        for file in files:
+            found.setdefault(file if file == STANDARD_INPUT else os.path.abspath(file), file)
+    return list(found.values())
+
+
+def named(argument: str) -> list[str]:
+    """The paths that an argument names: itself if there is such a path, else what matches it."""
+    if argument == STANDARD_INPUT or os.path.lexists(argument):
+        return [argument]
+    return sorted(glob.glob(argument, recursive=True))
 
 
 def in_folder(folder: str) -> list[str]:
@@ -128,7 +137,7 @@ def read_file(name: str, size: int, frame: str) -> Iterator[UserImage]:
             return
         image, note = open_image(standard_input() if name == STANDARD_INPUT else name)
         if frame == "detect":
-            yield from detect(name, image, size)
+            yield from detect(name, image, size, note)
         else:
             prepared = prepare(image, size, frame)
             yield UserImage(name, name, note=note, **prepared._asdict())
@@ -136,16 +145,19 @@ def read_file(name: str, size: int, frame: str) -> Iterator[UserImage]:
         yield UserImage(name, name, problem=str(error))
 
 
-def detect(name: str, image: Image.Image, size: int) -> Iterator[UserImage]:
-    """The cells of a field of view, each as an image. Raises `BadImageError` if there are none."""
+def detect(name: str, image: Image.Image, size: int, note: str | None) -> Iterator[UserImage]:
+    """The cells of a field of view, each as an image, the first with the field's note.
+
+    Raises `BadImageError` if there are none.
+    """
     squares = find_cells(image)
     if not squares:
-        raise BadImageError("no stained cell found")
+        raise BadImageError(NO_CELL)
     for number, square in enumerate(squares, start=1):
-        one = f"{name}#{number}"
+        one, of_field = f"{name}#{number}", note if number == 1 else None
         try:
             pixels = prepare(cut(image, square), size, "none").pixels
-            yield UserImage(name, one, pixels, square=square, foreign=True)
+            yield UserImage(name, one, pixels, of_field, square=square, foreign=True)
         except BadImageError as error:
             yield UserImage(name, one, problem=str(error), square=square)
 
@@ -157,7 +169,7 @@ def standard_input() -> io.BytesIO:
     except (OSError, ValueError, AttributeError) as error:  # closed or missing
         raise BadImageError("standard input cannot be read") from error
     if len(content) > 4 * MOST_PIXELS:
-        raise BadImageError("too many bytes for an image of one cell")
+        raise BadImageError("over 200 million bytes")
     return io.BytesIO(content)
 
 
@@ -166,15 +178,21 @@ def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise BadImageError(f"{image.width} x {image.height} pixels: too many for one cell")
-            note = "the first of several frames" if is_animated(image) else None
+                raise BadImageError(too_many(image.width, image.height))
+            notes = ["the first of several frames"] if is_animated(image) else []
             image.seek(0)
+            deep = is_deep_colour(image)
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image)), note
-    except BadImageError:
+            found = to_rgb(ImageOps.exif_transpose(image))
+            if deep:
+                if np.asarray(found).max() < FEW_LEVELS:
+                    raise BadImageError("16-bit colour of which few bits are used: save 8 bits")
+                notes.append("16-bit colour, of which the upper 8 bits are used")
+            return found, "; ".join(notes) or None
+    except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise BadImageError("too many pixels for one cell") from error
+        raise BadImageError(f"over {MOST_PIXELS:,} pixels: cut it into parts") from error
     except UnidentifiedImageError as error:
         raise BadImageError("not an image that can be read") from error
     except PermissionError as error:
@@ -187,6 +205,16 @@ def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
 def is_animated(image: Image.Image) -> bool:
     """Whether an image has several frames."""
     return getattr(image, "is_animated", False)
+
+
+def is_deep_colour(image: Image.Image) -> bool:
+    """Whether an image, not yet loaded, has 16 bits per colour, of which Pillow reads 8."""
+    return image.mode in ("RGB", "RGBA") and ";16" in str(getattr(image, "tile", ""))
+
+
+def too_many(width: int, height: int) -> str:
+    """What is said of an image over the limit."""
+    return f"{width} x {height} pixels, over {MOST_PIXELS:,}: cut it into parts"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -233,7 +261,7 @@ def prepare_array(pixels: np.ndarray, full: int, size: int, frame: str) -> Prepa
     """`prepare` for one image of an array, (H, W, C). Raises `BadImageError`."""
     height, width, channels = pixels.shape
     if height * width > MOST_PIXELS:
-        raise BadImageError(f"{width} x {height} pixels: too many for one cell")
+        raise BadImageError(too_many(width, height))
     values = np.ascontiguousarray(to_bytes(pixels, full))
     image = Image.fromarray(values[..., 0] if channels == 1 else values)
     return prepare(to_rgb(image), size, frame)

@@ -146,6 +146,8 @@ def load_classifier(
     path: Path, views: int, device: torch.device, flag: str = "--weights"
 ) -> Released:
     """Read weights and card. Raises `UserError` if they are missing, damaged or do not match."""
+    if path.suffix != ".safetensors":
+        raise UserError(f"{flag} {path}: weights have names ending in .safetensors")
     try:
         card = read_card(path.with_suffix(".json").read_text(encoding="utf-8"))
         tensors = path.read_bytes()

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ImageDraw, ImageFont
 
-from bloodcells.data.user_images import to_rgb
+from bloodcells.data.preparation import BadImageError
+from bloodcells.data.user_images import open_image
 from bloodcells.errors import UserError
 from bloodcells.inference.output import Prediction
 from bloodcells.reporting.labelled import FILES
@@ -21,12 +22,13 @@ def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) 
     """Write the run folder, with `content` as its metrics.json. Raises `UserError`."""
     files = dict.fromkeys(one.file for one in predictions)
     pictures = {file: f"field-{number:03}.png" for number, file in enumerate(files, start=1)}
-    columns = ("path", "label", "probability", "x", "y", "side", "picture")
+    columns = ("path", "label", "probability", "unlike_training", "x", "y", "side", "picture")
     rows: list[Sequence] = [columns]
     for one in predictions:
         square = one.square
         places = (square.x, square.y, square.side) if square else ("", "", "")
-        rows.append([one.path, one.label, one.probability, *places, pictures[one.file]])
+        answer = (one.path, one.label, one.probability, one.unlike_training)
+        rows.append([*answer, *places, pictures[one.file]])
 
     def fill(folder: Path) -> None:
         for file, cells in itertools.groupby(predictions, key=lambda one: one.file):
@@ -40,9 +42,8 @@ def save_fields(output: Path, content: dict, predictions: Sequence[Prediction]) 
 def draw(path: Path, file: str, cells: Sequence[Prediction]) -> None:
     """The field with a box at each cell, its number as in the table, and its class."""
     try:
-        with Image.open(file) as image:
-            picture = to_rgb(ImageOps.exif_transpose(image))
-    except OSError as error:  # else it would be taken for one of the output folder
+        picture, _ = open_image(file)
+    except BadImageError as error:
         raise UserError(f"{file}: cannot be read any more: {error}") from error
     pen = ImageDraw.Draw(picture)
     size = max(12, max(picture.size) // 60)

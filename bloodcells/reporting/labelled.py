@@ -20,7 +20,7 @@ FILES = (  # that predict.py writes
 def save_scores(output: Path, content: dict, predictions: Sequence[Prediction]) -> None:
     """Write the run folder, with `content` as its metrics.json. Raises `UserError`."""
     classes = content["config"]["classes"]
-    columns = ("path", "truth", "label", "probability", "unlike_training")
+    columns = ("path", "truth", "label", "probability", "unlike_training", "foreign")
     rows = [columns, *([getattr(one, name) for name in columns] for one in predictions)]
 
     def fill(folder: Path) -> None:

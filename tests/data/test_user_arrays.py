@@ -136,3 +136,21 @@ def test_values_far_outside_are_refused():
     values = np.full((1, 28, 28, 3), 1.3)
     with pytest.raises(BadImageError, match="instead of 0 to 1"):
         user_arrays.to_bytes(values, user_arrays.full_scale(values))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_channels_first_are_no_grey_images(tmp_path, channels):
+    np.save(tmp_path / "a.npy", noise(channels, 28, 30))
+    (cell,) = user_images.read([str(tmp_path / "a.npy")], 28, "none")
+    assert "put the channels last" in cell.problem
+    np.save(tmp_path / "a.npy", noise(channels, 28, 30, 1))
+    assert len(list(user_images.read([str(tmp_path / "a.npy")], 28, "none"))) == channels
+
+
+def test_images_of_two_scales_in_one_array(tmp_path):
+    images = noise(3, 28, 28, 3) / 255
+    images[1] *= 255
+    np.save(tmp_path / "a.npy", images)
+    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "none"))
+    assert [cell.pixels is None for cell in cells] == [True, False, True]
+    assert "scale all alike" in cells[0].problem

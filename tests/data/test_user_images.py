@@ -129,15 +129,37 @@ def test_first_frame_of_an_animation(tmp_path):
     assert "first" in cell.note
 
 
-def png_of(width, height):
-    """A PNG whose header promises more pixels than it has."""
+def png_of(width, height, bits=8, content=b"0"):
+    """A PNG in colour; without content, its header promises more pixels than it has."""
 
     def chunk(kind, data):
         check = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
+    end = chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(content)) + end
+
+
+@pytest.mark.parametrize(("used", "refused"), [(16, False), (12, True)])
+def test_colour_of_16_bits_is_told(tmp_path, used, refused):
+    values = noise(28, 28, 3).astype(np.uint16) * 2 ** (used - 8)
+    rows = [b"\0" + row.astype(">u2").tobytes() for row in values]
+    (tmp_path / "a.png").write_bytes(png_of(28, 28, 16, b"".join(rows)))
+    cell = read_one(tmp_path / "a.png")
+    assert "16-bit colour" in (cell.problem if refused else cell.note)
+    if not refused:
+        assert (cell.pixels == values // 256).all()
+
+
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    PHOTOGRAPH.save(tmp_path / "a.png")
+    monkeypatch.setattr(user_images, "to_rgb", fail)
+    with pytest.raises(MemoryError):
+        read_one(tmp_path / "a.png")
 
 
 def test_bad_files_are_refused_by_reason(tmp_path):
@@ -149,8 +171,8 @@ def test_bad_files_are_refused_by_reason(tmp_path):
         "cut.jpg": (jpeg.getvalue()[:2000], "damaged"),
         "text.png": (b"no picture\n", "not an image"),
         "empty.png": (b"", "not an image"),
-        "bomb.png": (png_of(30_000, 30_000), "too many pixels"),
-        "large.png": (png_of(9_000, 9_000), "9000 x 9000 pixels: too many"),
+        "bomb.png": (png_of(30_000, 30_000), "over 50,000,000 pixels"),
+        "large.png": (png_of(9_000, 9_000), "9000 x 9000 pixels, over 50,000,000"),
         "short.png": (png_of(40, 40), "damaged"),
         "pickle.npy": (nothing.getvalue(), "not an array file"),
         "text.npz": (b"no arrays", "not an array file"),
@@ -188,17 +210,18 @@ def test_one_pixel_is_refused(tmp_path):
 
 def test_find_takes_files_folders_and_globs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("b/2.png", "b/1.JPG", "b/deep/3.npy", "b/notes.txt", "b/.hidden.png", "a[1].png"):
+    for name in ("b/2.png", "b/1.JFIF", "b/deep/3.npy", "b/notes.txt", "b/.hidden.png", "a[1].png"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     in_b = [
-        os.path.join("b", "1.JPG"),
+        os.path.join("b", "1.JFIF"),
         os.path.join("b", "2.png"),
         os.path.join("b", "deep", "3.npy"),
     ]
     assert user_images.find(["b"]) == in_b
-    assert user_images.find(["a[1].png", "b", "b/2.png"]) == ["a[1].png", *in_b]
+    again = ["b/2.png", "b/../b/2.png", str(tmp_path / "b" / "2.png")]
+    assert user_images.find(["a[1].png", "b", *again]) == ["a[1].png", *in_b]
     assert user_images.find([os.path.join("b", "*.png")]) == in_b[1:2]
     assert user_images.find(["b*", "a*"]) == [*in_b, "a[1].png"]
     for wrong in ("c", "b/*.bmp", "b/deep/none/"):

@@ -1,0 +1,59 @@
+"""What a released network says of images, batch by batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from bloodcells.data.user_images import UserImage
+from bloodcells.errors import UserError
+from bloodcells.inference.classifier import Released
+from bloodcells.inference.output import ABSTAINED, Prediction
+
+
+def pixels_of(images: Sequence[UserImage]) -> np.ndarray:
+    """The prepared pixels of usable images: uint8 (N, H, H, 3)."""
+    return np.stack([cast(np.ndarray, image.pixels) for image in images])
+
+
+def classify(
+    images: Iterable[UserImage],
+    model: Released,
+    labels: Mapping[str, str | None],
+    batch_size: int,
+    level: str | None,
+    abstain_below: float,
+) -> Iterator[Prediction]:
+    """A prediction for each image, with a prediction set of that level if one is named.
+
+    `labels` are the classes of the files, None for an unknown one; empty without labels. Raises
+    `UserError` for weights that give no probabilities.
+    """
+    waiting = iter(images)
+    while batch := list(itertools.islice(waiting, batch_size)):
+        foreign = np.array([image.foreign for image in batch])
+        results = model.predict(pixels_of(batch), foreign, batch_size)
+        if not np.isfinite(results[0]).all():
+            raise UserError("--weights: they give no probabilities; use others")
+        for image, values, distance in zip(batch, *results, strict=True):
+            probabilities = dict(zip(model.classes, values.tolist(), strict=True))
+            label, probability = max(probabilities.items(), key=lambda item: item[1])
+            members = None
+            if level is not None:
+                members = [name for name, p in probabilities.items() if p >= model.sets[level]]
+            yield Prediction(
+                path=image.name,
+                label=label if probability >= abstain_below else ABSTAINED,
+                probability=probability,
+                probabilities=probabilities,
+                unlike_training=bool(distance > model.farthest),
+                foreign=image.foreign,
+                pixels=cast(np.ndarray, image.pixels),
+                set=members,
+                truth=(labels[image.file] or "") if labels else None,
+                file=image.file,
+                square=image.square,
+            )
