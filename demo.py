@@ -185,11 +185,11 @@ def delete(names: Sequence[str], uploads: Path) -> None:
 
 
 def renamed(image: UserImage) -> UserImage:
-    """The image named by its file alone, without the folder of uploads; notes if it is whole."""
+    """The image named by its file alone, without the folder of uploads, with all notes on it."""
     twice = "gone: dropped twice at the same time; drop it again"
     problem = twice if image.problem == user_images.GONE else image.problem
-    whole = "has a size of MedMNIST's, so it was taken whole" if image.whole else None
-    note = "; ".join(filter(None, (whole, image.note)))
+    size = "has a size of the data set's photographs or MedMNIST's, so it was not framed"
+    note = "; ".join(filter(None, (size if image.by_size else None, image.note)))
     return replace(image, name=Path(image.name).name, problem=problem, note=note or None)
 
 

@@ -54,7 +54,7 @@ class Tally:
     images: int = 0
     unlike: int = 0
     foreign: int = 0
-    whole: int = 0
+    by_size: int = 0
     refused: int = 0
     adaptation: Adaptation | None = None
     counts: Counter[str] = field(default_factory=Counter)  # of the labels given
@@ -148,7 +148,7 @@ def usable(images: Iterable[UserImage], tally: Tally) -> Iterator[UserImage]:
         if image.problem:
             tally.refused += 1
         else:
-            tally.whole += image.whole
+            tally.by_size += image.by_size
             yield image
 
 
@@ -224,10 +224,11 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
             f"{tally.foreign} of {tally.images} {ones} are not of the data set's kind: their "
             "classes are taken as equally frequent, and calibration and sets promise nothing there"
         )
-    if tally.whole:
+    if tally.by_size:
         tell(
-            f"{tally.whole} of {tally.images} images have a size of MedMNIST's, so they were taken "
-            "whole; if they are not MedMNIST's, try --frame cell"
+            f"{tally.by_size} of {tally.images} images have a size of the data set's photographs, "
+            "or of MedMNIST's, so they were not framed; if they are of another laboratory, try "
+            "--frame cell"
         )
     if tally.unlike:
         tell(

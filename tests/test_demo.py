@@ -80,7 +80,7 @@ def test_few_images_and_none(model, uploads):
     assert "<li>" not in demo.answer([], model, uploads)
     Image.fromarray(CELLS[0]).resize((64, 64)).save(uploads / "64.png")
     page = demo.answer([str(uploads / "64.png")], model, uploads)
-    assert "64.png: has a size of MedMNIST" in re.sub(r"<.*?>", "", page)
+    assert "64.png: has a size of the data set" in re.sub(r"<.*?>", "", page)
     example = demo.EXAMPLES / "monocyte.png"
     assert "<li>" in demo.answer([str(example)], model, uploads)
     assert example.exists()

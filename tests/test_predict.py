@@ -145,12 +145,6 @@ def test_bad_images_are_named_and_skipped(predict, twelve):
     assert lines[2] == "predict.py: 2 images could not be used"
 
 
-def test_nothing_but_bad_images(predict, tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
-    outcome = predict(tmp_path, "--format", "json")
-    assert (outcome.code, json.loads(outcome.out)) == (1, [])
-
-
 def test_only_some_classes_can_occur(predict, fails, twelve, weights):
     rows = json.loads(predict(twelve, "--format", "json").out)
     flags = ("--format", "json", "--classes", "lym,Eosinophils")
@@ -187,10 +181,11 @@ def test_foreign_images_have_equally_frequent_classes(predict, twelve, tmp_path)
     assert "not of the data set's kind" not in predict(file).err
 
 
-def test_images_taken_whole_for_their_size_are_counted(predict, sorted_cells):
-    images = sorted_cells(2, side=128)
-    assert "2 of 2 images have a size of MedMNIST's" in predict(images).err
-    assert "MedMNIST" not in predict(images, "--frame", "cell").err
+@pytest.mark.parametrize("size", [(128, 128), (360, 363)])
+def test_images_not_framed_for_their_size_are_counted(predict, tmp_path, size):
+    field(size, (64, 64, 30)).save(tmp_path / "a.png")
+    assert "1 of 1 images have a size of the data set's" in predict(tmp_path).err
+    assert "MedMNIST" not in predict(tmp_path, "--frame", "cell").err
 
 
 def test_a_cell_is_found_and_shown(predict, fails, weights, tmp_path):

@@ -59,3 +59,9 @@ def test_a_crop_of_an_image_with_a_long_name(predict, cell, tmp_path):
     assert predict(image, "--save-crops", tmp_path / "crops").code == 0
     (crop,) = (tmp_path / "crops").iterdir()
     assert Image.open(crop).size == (28, 28)
+
+
+def test_nothing_but_bad_images(predict, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    outcome = predict(tmp_path, "--format", "json")
+    assert (outcome.code, json.loads(outcome.out)) == (1, [])

@@ -28,7 +28,7 @@ class Prepared(NamedTuple):
 
     pixels: np.ndarray  # uint8 (size, size, 3)
     foreign: bool  # neither given in this size nor the data set's photograph, cut as it cuts them
-    whole: bool = False  # kept whole for its size alone
+    by_size: bool = False  # not framed for its size alone, a photograph's or MedMNIST's
 
 
 def prepare(image: Image.Image, size: int, frame: str) -> Prepared:
@@ -46,20 +46,20 @@ def prepare(image: Image.Image, size: int, frame: str) -> Prepared:
     if image.size == final and frame in ("auto", "centre", "none", str(size)):
         return Prepared(np.asarray(image), foreign=False)
     photograph = bool({image.size, image.size[::-1]} & PHOTOGRAPHS)
+    by_size = frame == "auto" and (photograph or image.size in KEPT_WHOLE)
     if photograph and frame == "auto":
         frame = str(KEPT)
     foreign = not (photograph and frame == str(KEPT))
     if frame.isdigit():
         image = middle(image, int(frame))
     if image.size == final and frame != "cell":
-        return Prepared(np.asarray(image), foreign)
+        return Prepared(np.asarray(image), foreign, by_size)
     if min(image.size) < size / 2:
         raise BadImageError(f"{image.width} x {image.height} pixels: too few to recognise a cell")
-    whole = frame == "auto" and image.size in KEPT_WHOLE
-    if frame in ("auto", "cell") and not whole:
+    if frame in ("auto", "cell") and not by_size:
         if (square := find_cell(image)) is None:
             raise BadImageError(NO_CELL)
         image = cut(image, square)
     elif frame == "centre":
         image = middle(image, min(image.size))
-    return Prepared(np.asarray(compressed(fit(image, size))), foreign, whole)
+    return Prepared(np.asarray(compressed(fit(image, size))), foreign, by_size)

@@ -44,7 +44,7 @@ class UserImage:
     problem: str | None = None  # why there are no pixels
     square: Square | None = None  # where it was found in a field of view
     foreign: bool = False  # not of the data set's kind, by `preparation.prepare`
-    whole: bool = False  # kept whole for its size alone, by `preparation.prepare`
+    by_size: bool = False  # not framed for its size alone, by `preparation.prepare`
 
 
 def find(arguments: list[str]) -> list[str]:

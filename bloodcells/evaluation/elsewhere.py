@@ -52,8 +52,8 @@ def read(folder: Path, size: int) -> tuple[Split, int]:
             f"--elsewhere {folder}: {at_home} of its images have a size of the data set's own; "
             "pass those of another laboratory"
         )
-    if whole := sum(image.whole for image in usable):
-        print(f"{folder}: {whole} images have a size of MedMNIST's, so they are not framed")
+    if by_size := sum(image.by_size for image in usable):
+        print(f"{folder}: {by_size} images have a size of MedMNIST's, so they are not framed")
     numbers = [CLASS_NAMES.index(str(labels[image.file])) for image in usable]
     pixels = np.stack([np.asarray(image.pixels) for image in usable])
     return Split(pixels, np.array(numbers)), len(images) - len(usable)
