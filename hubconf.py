@@ -40,6 +40,7 @@ dependencies = [  # torch.hub checks that they are there
 FOLDER = Path(__file__).resolve().parent
 RELEASED = "cnn-robust"  # the name of the weights
 LOCK = threading.RLock()
+Images = Sequence[Image.Image] | np.ndarray | Tensor
 
 
 @contextlib.contextmanager
@@ -84,34 +85,44 @@ class ReleasedNetwork(nn.Module):
         probabilities: Tensor = self.classifier(images)[0]
         return probabilities
 
-    def predict(
-        self, images: Sequence[Image.Image] | np.ndarray | Tensor, frame: str = "auto"
-    ) -> Tensor:
+    def predict(self, images: Images, frame: str = "auto", foreign: bool = False) -> Tensor:
         """The probabilities of images, float32 (N, classes), on the CPU.
 
         A list of PIL images, of any size: they are turned, and framed as by `predict.py --frame`,
         and for an image that is not of the data set's kind all classes count as equally frequent.
-        Or an array, uint8 (N, size, size, 3). Raises `ValueError` for any other input or frame, and
-        for an image in which no cell is found.
+        Or an array, uint8 (N, size, size, 3), of the data set's kind unless it is said to be
+        `foreign`. Raises `ValueError` for any other input or frame, and for an image in which no
+        cell is found.
         """
+        return torch.from_numpy(self.answers(images, frame, foreign)[0]).float()
+
+    def unlike(self, images: Images, frame: str = "auto") -> Tensor:
+        """Which images are unlike the training images, bool (N,): do not rely on their classes.
+
+        The images, the frame and the errors are those of `predict`.
+        """
+        return torch.from_numpy(self.answers(images, frame, False)[1] > self.model.farthest)
+
+    def answers(self, images: Images, frame: str, foreign: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The probabilities, and the distances to the training images. As `predict`."""
         if frame not in ("auto", "cell", "centre", "none"):
             raise ValueError(f"no frame {frame!r}: it is auto, cell, centre or none")
         if isinstance(images, np.ndarray | Tensor):
             if images.dtype not in (np.uint8, torch.uint8):
                 raise ValueError(f"images are {images.dtype}, not uint8")
             pixels = np.array(images.cpu() if isinstance(images, Tensor) else images)  # a copy
-            foreign = np.zeros(pixels.shape[:1], bool)
+            kinds = np.full(pixels.shape[:1], foreign)
         else:
-            pixels, foreign = self.prepared(images, frame)
+            pixels, kinds = self.prepared(images, frame)
         if pixels.shape[1:] != (self.size, self.size, 3):
             raise ValueError(
                 f"images are of shape {pixels.shape}, not (N, {self.size}, {self.size}, 3)"
             )
         if not len(pixels):
-            return torch.empty(0, len(self.classes))
+            return np.empty((0, len(self.classes))), np.empty(0)
         self.model.classifier.eval()
-        probabilities, _ = self.model.predict(pixels, foreign, batch_size=128)
-        return torch.from_numpy(probabilities).float()
+        probabilities, distances = self.model.predict(pixels, kinds, batch_size=128)
+        return probabilities, distances
 
     def prepared(self, images: Sequence[Image.Image], frame: str) -> tuple[np.ndarray, np.ndarray]:
         """The images' pixels, uint8 (N, size, size, 3), and which are foreign, bool (N,)."""

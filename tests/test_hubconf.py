@@ -56,6 +56,18 @@ def test_in_a_program_with_modules_of_the_same_names(tmp_path):
     assert set(names) <= {"bloodcells", "hubconf"}
 
 
+def test_arrays_of_another_laboratory_and_what_is_unlike():
+    network = hubconf.cellnet()
+    cells = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 3), np.uint8)
+    at_home, elsewhere = network.predict(cells), network.predict(cells, foreign=True)
+    weighed = at_home / torch.from_numpy(network.model.frequencies)
+    expected = weighed / weighed.sum(1, keepdim=True)
+    torch.testing.assert_close(elsewhere, expected.float(), rtol=1e-4, atol=1e-5)
+    _, distances = network.classifier(torch.from_numpy(cells))
+    assert network.unlike(cells).tolist() == (distances > network.model.farthest).tolist()
+    assert network.unlike(np.empty((0, 28, 28, 3), np.uint8)).shape == (0,)
+
+
 def test_images_that_cannot_be_classified():
     network = hubconf.cellnet()
     assert network.predict(np.empty((0, 28, 28, 3), np.uint8)).shape == (0, 8)
