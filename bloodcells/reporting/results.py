@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors.torch import save
@@ -18,6 +19,7 @@ from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
+from bloodcells.training.record import Run
 from bloodcells.training.session import Session
 from models import count_parameters
 
@@ -30,7 +32,7 @@ def save_results(
     `network` is any network of the trained architecture.
     """
     runs, labels = session.runs, dataset.test.labels
-    arrays = gather_predictions(runs, args.protocol)
+    arrays = gather_predictions(runs, args.protocol) | of_folds(runs, args.protocol)
     weights = [f"weights-{run.name}.safetensors" if args.save_weights else None for run in runs]
     content = {
         "dataset": dataset.describe(),
@@ -61,6 +63,20 @@ def save_results(
     run_folder.write(args.output, fill, last="metrics.json", stale=["weights-seed-*.safetensors"])
     print(table(content))
     print(f"wrote {args.output}")
+
+
+def of_folds(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:
+    """Under cross-validation, the held-out images of all folds, as those of one model.
+
+    Fold by fold: the labels, and the probabilities (1, N, classes) by the fold's model.
+    """
+    if protocol != "cross-validation":
+        return {}
+    labels, probabilities = (
+        np.concatenate([cast(np.ndarray, getattr(run, name)) for run in runs])
+        for name in ("val_labels", "val_probabilities")
+    )
+    return {"val_labels": labels, "val_probabilities": probabilities[None]}
 
 
 def draw(

@@ -41,7 +41,8 @@ class SavedRun:
     metrics: dict
     labels: np.ndarray  # int64 (N,)
     probabilities: np.ndarray  # float32 (models, N, classes)
-    held_out: tuple[np.ndarray, np.ndarray] | None = None  # the same, if all models share them
+    # the same, if all models share the held-out images; of folds, as those of one model
+    held_out: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def prepare(

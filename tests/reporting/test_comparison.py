@@ -135,3 +135,22 @@ def test_held_out_images_that_all_models_share_are_paired_for_choosing():
         assert line.startswith(f"  {np.sum(ours & ~theirs)} : {np.sum(theirs & ~ours)}, p = ")
     after = "on the same test images, for reporting, by pair of models"
     assert lines.index(after) == at + 8
+
+
+def test_images_that_folds_hold_out_are_paired_for_choosing(quick_run, longer_run, tmp_path):
+    first = run_folder.read(quick_run)
+    (labels, probabilities), counts = first.held_out, first.metrics["dataset"]["counts"]
+    assert probabilities.shape == (1, counts["train"] + counts["val"], 8)
+    accuracies = [row["val"]["accuracy"] for row in first.metrics["runs"]]
+    right = probabilities[0].argmax(1) == labels
+    assert right.mean() == pytest.approx(np.mean(accuracies))  # its two folds are equally large
+    copy = Path(shutil.copytree(quick_run, tmp_path / "copy"))
+    with np.load(copy / "predictions.npz") as saved:
+        perfect = np.eye(8, dtype=np.float32)[labels][None]
+        np.savez(copy / "predictions.npz", **{**saved, "val_probabilities": perfect})
+    lines = compare_runs([first, run_folder.read(copy)]).splitlines()
+    words = "for choosing, each image by the model of the fold that holds it out"
+    at = lines.index(f"on the same held-out images, {words}")
+    assert f": {100 * (1 - right.mean()):+.2f} points [" in lines[at + 1]
+    assert lines[at + 3].startswith(f"  0 : {np.sum(~right)}, p = ")
+    assert "for choosing" not in compare_runs([first, run_folder.read(longer_run)])  # other folds

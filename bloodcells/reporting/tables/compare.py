@@ -12,6 +12,7 @@ from bloodcells.reporting.tables.common import Gain, cell, gain, in_words
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
+TOGETHER = ("the models of all folds",)
 SPLITS = {"val": "held-out images, for choosing", "test": "test images, for reporting"}
 HEADS = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
 
@@ -99,7 +100,7 @@ def paired(first: SavedRun, other: SavedRun) -> list[str]:
 
 
 def splits(first: SavedRun, other: SavedRun) -> list[str]:
-    """The splits on which two experiments can be paired: all models share the images."""
+    """The splits on which two experiments can be paired: they share the images, and the folds."""
     one, two = first.held_out, other.held_out
     shared = one is not None and two is not None and np.array_equal(one[0], two[0])
     return ["val"] * shared + ["test"]
@@ -122,6 +123,8 @@ def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, lis
     elif not pairs:
         pairs = [(n, n) for n in range(count)]
         of = of if len(one) == len(two) else f"by pair of the first {count} models"
+    elif places[0] == TOGETHER:
+        of = "each image by the model of the fold that holds it out"
     elif not len(pairs) == len(one) == len(two):
         of = f"by the {len(pairs)} pairs of models with the same seed and fold"
         if len(pairs) == 1:
@@ -141,8 +144,13 @@ def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scored(run: SavedRun, split: str = "test") -> list[tuple]:
-    """Seed and fold, with its protocol, of the models that were scored on a split."""
+    """Seed and fold, with its protocol, of the models that were scored on a split.
+
+    The models of all folds together have one prediction for each held-out image: `TOGETHER`.
+    """
     protocol = run.metrics["config"].get("protocol")
+    if split == "val" and protocol == "cross-validation":
+        return [TOGETHER]
     return [
         (row["seed"], row["fold"], row["fold"] is not None and protocol)
         for row in run.metrics["runs"]
