@@ -37,7 +37,7 @@ from bloodcells.evaluation import elsewhere, unseen
 from bloodcells.evaluation.metrics import mcnemar
 from bloodcells.evaluation.prediction import final_predictions, score
 from bloodcells.reporting.figures import studies as figures
-from bloodcells.reporting.tables.studies import ablation_rows
+from bloodcells.reporting.tables.studies import ablation_table
 from bloodcells.tracking import run_folder
 from bloodcells.training.device import choose_device, choose_precision
 from bloodcells.training.record import Run
@@ -225,7 +225,7 @@ def save(args: Namespace, dataset: dict, environment: dict, rows: list[dict]) ->
         run_folder.write_json(folder / "ablation.json", content)
 
     run_folder.write(args.output, fill, last="ablation.json")
-    print("\n".join(ablation_rows(rows)))
+    print(ablation_table(rows))
     print(f"wrote {args.output}")
 
 

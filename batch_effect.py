@@ -116,7 +116,7 @@ def save(
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")
-    print("\n".join(summary_of(found)))
+    print(summary_of(found))
     print(f"wrote {args.output}")
 
 

@@ -88,10 +88,10 @@ def in_brief(plots: Path) -> str:
     )
 
 
-def summary_of(scores: dict) -> list[str]:
+def summary_of(scores: dict) -> str:
     """The table of one experiment, to print."""
     classes = f"{len(scores['recalls'])} classes"
-    return [table(["balanced accuracy", *HEADS], [[classes, *row(scores)]])]
+    return table(["balanced accuracy", *HEADS], [[classes, *row(scores)]])
 
 
 def row(scores: dict) -> list[str]:

@@ -7,8 +7,8 @@ from typing import cast
 import numpy as np
 
 from bloodcells.errors import UserError
-from bloodcells.evaluation.metrics import mcnemar
-from bloodcells.reporting.tables.common import Gain, cell, gain, in_words
+from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
+from bloodcells.reporting.tables.common import Gain, cell, deviation, gain, in_words
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
@@ -60,10 +60,7 @@ def accuracies(run: SavedRun) -> list[str]:
 
 def spread(values: list[float]) -> str:
     """Mean ± standard deviation; a dash if there are no values."""
-    if not values:
-        return "-"
-    deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.4f}{deviation}"
+    return deviation(mean_and_deviation(values)) if values else "-"
 
 
 def differences(runs: list[SavedRun]) -> list[str]:

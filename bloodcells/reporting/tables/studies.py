@@ -183,7 +183,7 @@ def ablation(plots: Path) -> str:
     base = list(layers(PRESETS / "ablation.toml"))[1].stem
     return "\n\n".join(
         [
-            *ablation_rows(rows),
+            ablation_table(rows),
             f"The whole recipe is `{base}`, a small and short relative of `cnn-best` "
             f"({config['epochs']} epochs, widths {config['widths']}). Held-out accuracy in %, mean "
             f"± standard deviation over {config['replicates']} folds of train + validation, with "
@@ -197,8 +197,8 @@ def ablation(plots: Path) -> str:
     )
 
 
-def ablation_rows(rows: list[dict]) -> list[str]:
-    """The table in Markdown, to print."""
+def ablation_table(rows: list[dict]) -> str:
+    """The variants' scores as Markdown."""
     p_values = ["", *(f"{p:.1g}" for p in holm([row["mcnemar"]["p"] for row in rows[1:]]))]
     lines = [
         [
@@ -211,7 +211,7 @@ def ablation_rows(rows: list[dict]) -> list[str]:
         ]
         for row, p in zip(rows, p_values, strict=True)
     ]
-    return [table(ABLATION_HEADS, lines)]
+    return table(ABLATION_HEADS, lines)
 
 
 def holm(values: Sequence[float]) -> list[float]:
