@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 OLDER: set[str] = {
     "ablation-robust/ablation.json",
     "ablation/ablation.json",
+    "batch-effect-randomisation/metrics.json",
+    "batch-effect-robust/metrics.json",
     "bench/bench.json",
     "cnn-best-train-and-validation/metrics.json",
     "cnn-distilled/metrics.json",
