@@ -7,9 +7,9 @@
 For each seed's model, the temperature, the prediction sets and the out-of-distribution threshold
 are fitted on validation and scored once on test. The test images are also scored framed by the
 nucleus, as predict.py frames other laboratories' images. The model of the first seed is released,
-not the best one. Takes seven to twelve minutes on two cores. Writes metrics.json, figures, the weights
-(.safetensors) with their card (.json). With --elsewhere, another laboratory's images are scored,
-too; results that have such scores are not replaced by results without.
+not the best one. Takes seven to twelve minutes on two cores. Writes metrics.json and figures, and
+the weights (.safetensors) with their card (.json). With --elsewhere, another laboratory's images
+are scored, too; results that have such scores are not replaced by results without.
 """
 
 from bloodcells.cli.arguments import run_script
