@@ -16,13 +16,13 @@ def shows_the_nucleus(pixels):
 def test_squares_of_sizes_of_medmnist_are_taken_whole(side):
     image = field((side, side), (0.7 * side, 0.6 * side, 0.12 * side))
     whole = prepare(image, 28, "auto")
-    assert (whole.whole, whole.foreign) == (True, True)  # foreign: it may be anybody's
+    assert (whole.by_size, whole.foreign) == (True, True)  # foreign: it may be anybody's
     assert (whole.pixels == prepare(image, 28, "none").pixels).all()
     framed = prepare(image, 28, "cell")
-    assert not framed.whole
+    assert not framed.by_size
     assert shows_the_nucleus(framed.pixels)
     for other in ((side, side + 1), (side + 1, side + 1)):
-        assert not prepare(image.resize(other), 28, "auto").whole
+        assert not prepare(image.resize(other), 28, "auto").by_size
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_adapting_to_another_laboratory(predict, fails, weights, twelve, tmp_pat
     assert list(stored["shares"].values()) == pytest.approx(means[0].tolist(), abs=1e-6)
     assert abs(means[0] - means[1]).max() > 1e-3
     line = fails("predict.py", twelve, "--weights", weights, "--adapt")
-    assert "--adapt: 12 of 12 images are of the data set's own kind" in line
+    assert "--adapt: 12 of 12 images have a size of the data set's own" in line
     line = fails("predict.py", copy, "--weights", weights, "--adapt", "--frame", "none")
     assert "--adapt: at least 36 usable images" in line
     Image.new("RGB", (90, 90), "white").save(tmp_path / "blank.png")
