@@ -90,7 +90,8 @@ def framed(images: Tensor) -> Tensor:
     theta[:, 0, 0] = theta[:, 1, 1] = size.clamp(0.3, 1)
     theta[:, 0, 2] = (nucleus.mean(1) * axis).mean(1) / share
     theta[:, 1, 2] = (nucleus.mean(2) * axis).mean(1) / share
-    return coarser(sampled(images, theta), 8, 28, "bicubic").clamp(0, 1)
+    fine = interpolate(images, 2 * side, mode="bicubic")
+    return coarser(sampled(fine, theta), side, 8, 28, "bicubic").clamp(0, 1)
 
 
 def surroundings(images: Tensor) -> Tensor:
@@ -122,14 +123,13 @@ def sampled(images: Tensor, theta: Tensor) -> Tensor:
 
 def fewer_pixels(images: Tensor) -> Tensor:
     """A lower resolution, enlarged again."""
-    return coarser(images, 10, 23, "bilinear" if draw() < 0.5 else "nearest")
+    return coarser(images, images.shape[-1], 10, 23, "bilinear" if draw() < 0.5 else "nearest")
 
 
-def coarser(images: Tensor, least: int, most: int, mode: str) -> Tensor:
-    """The images reduced to `least` to `most` pixels of 28, drawn for all, and enlarged again."""
-    side = images.shape[-1]
+def coarser(images: Tensor, side: int, least: int, most: int, mode: str) -> Tensor:
+    """The images with `least` to `most` pixels of 28, drawn for all, enlarged to `side`."""
     low = max(1, int((least + draw() * (most + 1 - least)) * side / 28))
-    mean = areas(low, side, images.device)
+    mean = areas(low, images.shape[-1], images.device)
     return interpolate(mean @ images @ mean.T, side, mode=mode)
 
 
