@@ -25,7 +25,7 @@ LEFT_OUT = (  # files and folders that do not determine the numbers
     "bloodcells/training/threads.py",
 )
 COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # of these, the files that do
-ONLY_WITH = {  # files that do nothing where a setting is 0
+ONLY_WITH = {  # files that do nothing where a setting is 0, or there is none
     "domain_randomisation": "bloodcells/training/domain_randomisation.py"
 }
 NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree fields that do not count
@@ -75,12 +75,12 @@ def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
     return sorted(p for p in one.keys() | other.keys() if one.get(p) != other.get(p))
 
 
-def idle(settings: Mapping[str, object], varied: Collection[str]) -> set[str]:
+def idle(configs: Collection[Mapping[str, object]], varied: Collection[str]) -> set[str]:
     """The paths of the files that do nothing with these settings, none of them among `varied`."""
     return {
         path
         for setting, path in ONLY_WITH.items()
-        if settings.get(setting) == 0 and setting not in varied
+        if setting not in varied and not any(config.get(setting) for config in configs)
     }
 
 

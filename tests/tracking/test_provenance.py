@@ -287,11 +287,13 @@ def test_code_that_a_result_did_not_use_may_change(share, older):
     files[code_hash.ONLY_WITH["domain_randomisation"]] = "0" * 12
     code = {"script": "model_cnn.py", "commit": "0123456789ab", "files": files}
     assert older_commit({"code": code, "config": {"domain_randomisation": share}}) == older
-    for varied in (
-        {"config": {"domain_randomisation": 0, "space": {"domain-randomisation": [0, 0.5]}}},
-        {"config": {"domain_randomisation": 0}, "variants": [{"changes": {"lr": 1}}]},
+    for uses, found in (
+        (True, {"config": {"space": {"domain-randomisation": [0, share]}}}),
+        (True, {"variants": [{"changes": {"domain_randomisation": share}}]}),
+        (False, {"variants": [{"changes": {"lr": 1}}]}),
+        (share > 0, {"config": {}, "runs": {"cnn-x": {"domain_randomisation": share}}}),
+        (False, {"config": {}, "runs": [{"seed": 0}]}),
     ):
-        uses = "space" in varied["config"]
-        assert (older_commit({"code": code, **varied}) is not None) == uses
+        assert (older_commit({"code": code, **found}) is not None) == uses
     code["files"] = files | {"models.py": "0" * 12}
     assert older_commit({"code": code, "config": {"domain_randomisation": share}})

@@ -163,9 +163,10 @@ def older_commit(found: dict) -> str | None:
     if code is None:  # from before results recorded their code
         return found.get("environment", {}).get("git_commit", "unknown")
     changed = different(provenance.committed_code(code["script"]), code["files"])
-    config, variants = found.get("config", {}), found.get("variants", [])
+    config, variants, runs = (found.get(name, {}) for name in ("config", "variants", "runs"))
+    configs = [config, *(runs.values() if isinstance(runs, dict) else [])]  # of a study's runs
     varied = {*config.get("space", {}), *(name for row in variants for name in row["changes"])}
-    counts = set(changed) - idle(config, {name.replace("-", "_") for name in varied})
+    counts = set(changed) - idle(configs, {name.replace("-", "_") for name in varied})
     return (code["commit"] or "unknown") if counts else None
 
 
