@@ -116,10 +116,12 @@ def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, lis
     pairs = [(n, theirs.index(place)) for n, place in enumerate(places) if place in theirs]
     if not pairs and count == 1:
         pairs = list(np.ndindex(len(one), len(two)))
-        of = "one model with each of the other experiment" if len(pairs) > 1 else of
+        if len(pairs) > 1:
+            of = "one model with each of the other experiment"
     elif not pairs:
         pairs = [(n, n) for n in range(count)]
-        of = of if len(one) == len(two) else f"by pair of the first {count} models"
+        if len(one) != len(two):
+            of = f"by pair of the first {count} models"
     elif places[0] == TOGETHER:
         of = "each image by the model of the fold that holds it out"
     elif not len(pairs) == len(one) == len(two):
