@@ -75,8 +75,8 @@ def framed(images: Tensor) -> Tensor:
     """Cut a square around the nucleus, so that the cell loses its size, as in predict.py.
 
     More simply found than there: the nucleus is where blue exceeds green by more than halfway from
-    the image's median to its most stained part. A random resolution hides how far a cell was enlarged,
-    as its size would show in the blur.
+    the image's median to its most stained part. A random resolution hides how far a cell was
+    enlarged, as its size would show in the blur.
     """
     side = images.shape[-1]
     stain = images[:, 2] - images[:, 1]
