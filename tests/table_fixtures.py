@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT
+from shared import QUICK, ROOT
 from written import change
 
 import report

@@ -36,7 +36,6 @@ def test_ablation(run, tmp_path, predicted):
     assert not any((images[:].numpy() == test[0]).all((1, 2, 3)).any() for images in predicted)
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_ablation_of_domain_randomisation(run, fails, sorted_cells, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "CORRUPTED", 16)
     sorted_cells(8, side=84, name="elsewhere")
@@ -77,7 +76,6 @@ def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):
     assert len(torch.load(kept, weights_only=True)["history"]) == 1  # flushed at the stop
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     flags = ["--synthetic", "--output", tmp_path]
     assert "the variants are whole-recipe, no-focus" in fails("ablation.py", *flags, "--only", "x")
@@ -91,7 +89,6 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_ablation_resumes(run, tmp_path, stop_after):
     flags = ("--synthetic", "--epochs", 2, "--replicates", 2, "--batch-size", 96, *SMALL)
     flags += ("--only", "no-shift", "--output", tmp_path)
@@ -102,7 +99,6 @@ def test_ablation_resumes(run, tmp_path, stop_after):
     assert outcome.out.count(" epoch ") == 2  # of the one model that was left
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_a_variant_without_its_warmup(run, tmp_path):
     """A constant rate has no warm-up, whatever that of the recipe; nor have two folds a result."""
     flags = ["--config", "cnn-fast-15", "--synthetic", "--protocol", "cross-validation"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import seen_by_networks
+from shared import seen_by_networks
 from written import complaints, metrics_of
 
 from bloodcells.data import bloodmnist

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 import warm
-from conftest import ROOT
 from matplotlib.figure import Figure
+from shared import ROOT
 
 import bench
 from bloodcells.benchmarks import dataloader, memory

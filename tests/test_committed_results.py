@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import OLDER, ROOT
 from disk_faults import EVERY
 from PIL import Image
+from shared import OLDER, ROOT
 from written import complaints, metrics_of
 
 import architecture

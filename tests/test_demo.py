@@ -8,8 +8,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -17,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, ctrl_c_counts
+import warm
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -163,20 +162,21 @@ def test_addresses_that_cannot_be_served(fails):
 
 
 @pytest.fixture(scope="module")
-def address(weights):
+def address(weights, tmp_path_factory):
     """The address of a served page, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(ROOT / "demo.py"), "--weights", str(weights)]
-    process = subprocess.Popen(
-        [*command, "--port", str(port)], stdout=subprocess.PIPE, text=True, preexec_fn=ctrl_c_counts
-    )
+    out = tmp_path_factory.mktemp("served") / "out"
+    process = warm.start("demo.py", "--weights", weights, "--port", port, out=out)
     try:
-        assert process.stdout.readline().startswith(f"open http://127.0.0.1:{port}")
+        while not (out.exists() and f"open http://127.0.0.1:{port}" in out.read_text()):
+            assert process.is_alive()
+            time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
+        assert process.exitcode == 130
     finally:
         process.kill()
 

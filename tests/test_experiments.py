@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import warm
-from conftest import ROOT, git
 from PIL import Image
+from shared import ROOT, git
 from written import probabilities_of
 
 TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
@@ -18,7 +18,7 @@ FLAGS = ("--synthetic", "--folds", "2", "--epochs", "2", "--device", "cpu")
 def train(project, folder):
     """Run model_cnn.py of a project; returns what it printed and the rows of its history."""
     output = ("--output", folder) if folder else ()
-    done = warm.run("model_cnn.py", *FLAGS, *output, cwd=project)
+    done = warm.run("model_cnn.py", *FLAGS, *output, cwd=project, drawn=True)
     assert done.returncode == 0, done.stderr
     folder = folder or next((project / "plots").glob("*"))
     with (folder / "history.csv").open() as file:

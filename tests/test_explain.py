@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import seen_by_networks
+from shared import seen_by_networks
 from written import complaints, metrics_of
 
 import explain

@@ -8,14 +8,14 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import QUICK
 from disk_faults import ERRORS, EVERY, SOME, chosen, kill_at_calls
+from shared import QUICK, QUICK_OF
 
 from bloodcells.tracking import run_folder
 from bloodcells.training import session
 
 FLAGS = (*QUICK, "--epochs", "2", "--quiet")
-SMALL = {"model_baseline.py": (), "model_cnn.py": ("--model", "CellNet", "--widths", "4", "4", "8")}
+FLAGS_OF = {script: (*flags, "--epochs", "2", "--quiet") for script, flags in QUICK_OF.items()}
 
 
 def same(folder, expected):
@@ -44,7 +44,7 @@ def one_of(folder, whole):
 def count(run, faults, script, folder, *flags):
     """How many calls a script makes on a folder."""
     faults.arm(folder)
-    outcome = run(script, *FLAGS, *SMALL[script], *flags, "--output", folder)
+    outcome = run(script, *FLAGS_OF[script], *flags, "--output", folder)
     faults.disarm()
     assert outcome.code == 0, outcome
     return faults.seen
@@ -61,7 +61,7 @@ def count(run, faults, script, folder, *flags):
 def test_error_at_a_call(run, faults, tmp_path, name, before, script, few):
     flags, earlier = [], tmp_path / "earlier"
     if before == "a finished run":
-        assert run(script, *FLAGS, *SMALL[script], "--seed", "1", "--output", earlier).code == 0
+        assert run(script, *FLAGS_OF[script], "--seed", "1", "--output", earlier).code == 0
         flags = ["--overwrite"]
         shutil.copytree(earlier, tmp_path / "whole")
     total = count(run, faults, script, tmp_path / "whole", *flags)
@@ -75,7 +75,7 @@ def test_error_at_a_call(run, faults, tmp_path, name, before, script, few):
         if flags:
             shutil.copytree(earlier, folder)
         faults.arm(folder, at, ERRORS[error])
-        outcome = run(script, *FLAGS, *SMALL[script], *flags, "--output", folder)
+        outcome = run(script, *FLAGS_OF[script], *flags, "--output", folder)
         faults.disarm()
         assert faults.seen >= at
         where = (at, error, outcome)
@@ -87,7 +87,7 @@ def test_error_at_a_call(run, faults, tmp_path, name, before, script, few):
         assert not finished or one_of(folder, whole), where
         unfinished = (folder / "checkpoint" / "identity.json").exists()
         again = ["--resume"] if unfinished or (not flags and finished) else flags
-        assert run(script, *FLAGS, *SMALL[script], *again, "--output", folder).code == 0, where
+        assert run(script, *FLAGS_OF[script], *again, "--output", folder).code == 0, where
         assert same(folder, expected), where
         shutil.rmtree(folder)
 
@@ -106,9 +106,9 @@ def test_killed_at_a_call(run, no_figures, tmp_path, before, script):
     runs.mkdir()
     if before == "a finished run":
         earlier = tmp_path / "earlier"
-        assert run(script, *FLAGS, *SMALL[script], "--seed", "1", "--output", earlier).code == 0
+        assert run(script, *FLAGS_OF[script], "--seed", "1", "--output", earlier).code == 0
         whole.append(run_folder.read(earlier))
-    kills = kill_at_calls(runs, 3, earlier, script, *FLAGS, *SMALL[script])
+    kills = kill_at_calls(runs, 3, earlier, script, *FLAGS_OF[script])
     expected = run_folder.read(runs / "whole")
     killed = list(runs.glob("[0-9]*"))
     assert len(killed) == kills >= 3

@@ -13,11 +13,11 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from drawn import field
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
+from shared import ROOT
 
 import hubconf
 

@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from conftest import ROOT, git
+from shared import ROOT, git
 
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = [*SCRIPTS, *sorted((ROOT / "bloodcells").rglob("*.py"))]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK
+from shared import QUICK_CNN, QUICK_OF
 from written import complaints, metrics_of, probabilities_of
 
 import model_baseline
@@ -41,13 +41,13 @@ def four_corners():
 def finished(tmp_path_factory, run_once, quick_run):
     """The run folder of each script."""
     folder = tmp_path_factory.mktemp("runs") / "cnn"
-    run_once("model_cnn.py", *QUICK, "--output", folder)
+    run_once("model_cnn.py", *QUICK_CNN, "--output", folder)
     return {"model_baseline.py": quick_run, "model_cnn.py": folder}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_stages_instead_of_classes(run, tmp_path, script):
-    flags = (*QUICK, "--labels", "stages", "--output", tmp_path)
+    flags = (*QUICK_OF[script], "--labels", "stages", "--output", tmp_path)
     assert run(script, *flags).code == 0
     assert complaints(tmp_path / "metrics.json") == []
     metrics = metrics_of(tmp_path)
@@ -102,7 +102,7 @@ def test_schedule_is_in_the_history(four_corners):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_one_seed_gives_one_result(run, finished, tmp_path, script):
     for name, seed in (("again", 0), ("other", 4)):
-        assert run(script, *QUICK, "--seed", seed, "--output", tmp_path / name).code == 0
+        assert run(script, *QUICK_OF[script], "--seed", seed, "--output", tmp_path / name).code == 0
     folders = (finished[script], tmp_path / "again", tmp_path / "other")
     first, again, other = map(probabilities_of, folders)
     assert (first == again).all()
@@ -113,7 +113,7 @@ def test_one_seed_gives_one_result(run, finished, tmp_path, script):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_fold_does_not_depend_on_the_folds_before(run, finished, tmp_path, script):
     for fold in (1, 0):
-        run(script, *QUICK, "--only-fold", fold, "--output", tmp_path / "apart")
+        run(script, *QUICK_OF[script], "--only-fold", fold, "--output", tmp_path / "apart")
     assert (probabilities_of(tmp_path / "apart") == probabilities_of(finished[script])).all()
 
 

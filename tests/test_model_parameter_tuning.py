@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import warm
-from conftest import ROOT, seen_by_networks
 from optuna.trial import TrialState
+from shared import ROOT, drawing, seen_by_networks
 from written import complaints, metrics_of
 
 import model_parameter_tuning
@@ -65,7 +65,8 @@ def grid(tmp_path_factory, run_once):
     """The small grid's search: its folder, what it printed, and the images it predicted on."""
     folder = tmp_path_factory.mktemp("grid")
     (folder / "preset.toml").write_text(GRID)
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, drawing(), redirect_stdout(printed):
         seen = seen_by_networks(patch)
         run_once(SCRIPT, "--config", folder / "preset.toml", "--output", folder / "out")
     return SimpleNamespace(folder=folder / "out", printed=printed.getvalue(), predicted=seen)

@@ -32,7 +32,6 @@ def release(run, trained, tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_another_laboratory_s_images_are_scored(release, run, sorted_cells, tmp_path):
     images = sorted_cells(24, side=70, name="elsewhere")
     (images / "monocyte" / "text.png").write_text("no picture")
@@ -65,6 +64,7 @@ def test_another_laboratory_s_images_are_scored(release, run, sorted_cells, tmp_
     assert metrics_of(tmp_path / "release") == content
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_release_writes_what_predict_takes(release, run, trained, tmp_path):
     outcome = release()
     assert outcome.code == 0, outcome

@@ -1,14 +1,12 @@
 """The networks: their shapes, their sizes, and that they compute what the paper says."""
 
-import os
-import subprocess
-import sys
 from argparse import Namespace
 
 import matplotlib
 import pytest
 import torch
-from conftest import ROOT
+import warm
+from shared import ROOT
 from torch import nn
 
 import model_cnn
@@ -112,6 +110,8 @@ def test_dropout_of_none_or_all_is_refused(p):
 
 def test_imports_do_nothing_else(tmp_path):
     """None writes, prints or draws a random number, and models.py imports no file of ours."""
+    home = tmp_path / "home"
+    home.mkdir()
     names = sorted(path.stem for path in ROOT.glob("*.py"))
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import torch\n"
@@ -123,12 +123,11 @@ def test_imports_do_nothing_else(tmp_path):
         "assert (torch.get_rng_state() == state).all()\n"
     )
     fonts = matplotlib.get_cachedir()  # else matplotlib would list the machine's anew
-    environment = {**os.environ, "HOME": str(tmp_path), "MPLCONFIGDIR": fonts}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment
-    )
+    (tmp_path / "imports.py").write_text(code)
+    environment = {"HOME": str(home), "MPLCONFIGDIR": fonts}
+    (done,) = warm.run_at_once((environment, tmp_path / "imports.py"), cwd=home)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert list(tmp_path.iterdir()) == []
+    assert list(home.iterdir()) == []
 
 
 def test_robust_net_judges_each_image_by_itself_whatever_its_light():

@@ -42,6 +42,7 @@ def test_a_link_to_a_class_is_refused(fails, predict, twelve, weights, tmp_path)
     assert predict("--labelled", twelve / "basophil").code == 0
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_one_class_that_can_occur(predict, twelve, tmp_path):
     flags = ("--labelled", "--classes", "basophil", "--output", tmp_path / "run")
     outcome = predict(twelve / "basophil", *flags)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT
 from drawn import field
 from parsers import PARSERS
 from PIL import Image
+from shared import QUICK, ROOT
 
 import ablation
 import model_parameter_tuning
@@ -90,7 +90,7 @@ def begin(*_):
     raise BegunError
 
 
-@pytest.mark.usefixtures("no_figures", "blank_figures")
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("command", TRAINING)
 def test_command_runs_on_generated_images(run, tmp_path, monkeypatch, command):
     script, *flags = command.split()[1:]
@@ -134,7 +134,6 @@ def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
     assert ("--overwrite" in flags) == finished
 
 
-@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "tuning.py" in c])
 def test_search_runs_but_for_the_training(run, tmp_path, monkeypatch, command):
     history = {name: [0.5] * 50 for name in COLUMNS}

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from shared import ROOT
 from written import change, metrics_of
 
 
@@ -17,6 +17,7 @@ def tables_alone(monkeypatch):
         monkeypatch.setattr(f"report.{name}", lambda *_: [])
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_tables_are_written_between_their_markers(run, plots, documents, readme):
     accuracy = {"mean": 0.87654, "std": 0.01234, "low": 0.85, "high": 0.9}
     change(plots / "cnn-paper", test={"accuracy": accuracy})
@@ -145,6 +146,7 @@ def test_compare_shows_runs_of_edited_code(run, fails, plots, quick_run):
     assert "not allowed with" in line
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_figures_are_drawn_again_from_a_run_s_files(run, fails, quick_run, tmp_path):
     folder = shutil.copytree(quick_run, tmp_path / "run")
     for path in folder.glob("*.png"):

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK
 from safetensors.torch import load_file
+from shared import QUICK, QUICK_OF
 from written import metrics_of
 
 import models
@@ -55,11 +55,10 @@ def test_run_folder(quick_run):
     assert not [name for name in rows[0] if "test" in name]
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("script", ["model_baseline.py", "model_cnn.py"])
 def test_saved_config_repeats_the_run(run, tmp_path, script):
     folders = tmp_path / "first", tmp_path / "again"
-    assert run(script, *QUICK, "--seed", "7", "--output", folders[0]).code == 0
+    assert run(script, *QUICK_OF[script], "--seed", "7", "--output", folders[0]).code == 0
     config = folders[0] / "config.toml"
     assert run(script, "--config", config, "--output", folders[1]).code == 0
     first, again = (metrics_of(f) for f in folders)
@@ -71,7 +70,6 @@ def test_saved_config_repeats_the_run(run, tmp_path, script):
     assert first == again
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("protocol", ["cross-validation", "as-published"])
 def test_cnn_console(run, tmp_path, protocol):
     outcome = run("model_cnn.py", *QUICK, "--protocol", protocol, "--output", tmp_path / "out")
@@ -89,13 +87,12 @@ def test_cnn_console(run, tmp_path, protocol):
     assert (metrics["test"]["accuracy"]["std"] is None) == leaks
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_official_protocol_with_every_ingredient(run, tmp_path):
     """The whole recipe beyond the paper's, long enough for focus, on generated images."""
     flags = ["--synthetic", "--protocol", "official", "--runs", "2", "--epochs", "3"]
     flags += ["--model", "CellNet", "--optimizer", "muon", "--schedule", "triangle", "--dihedral"]
     flags += ["--shift", "2", "--cutout", "6", "--label-smoothing", "0.1", "--weight-decay", "0.05"]
-    flags += ["--focus", "0.5", "--widths", "8", "16", "32", "--views", "8", "--save-weights"]
+    flags += ["--focus", "0.5", "--widths", "4", "8", "8", "--views", "8", "--save-weights"]
     outcome = run("model_cnn.py", *flags, "--output", tmp_path)
     assert outcome.code == 0
     metrics = metrics_of(tmp_path)
@@ -111,7 +108,7 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
         accuracy = (held_out[number].argmax(1) == held_out_labels).mean()
         assert row["val"]["accuracy"] == pytest.approx(accuracy)
         weights = load_file(tmp_path / f"weights-seed-{number}.safetensors")
-        model = models.build("CellNet", 28, [8, 16, 32])
+        model = models.build("CellNet", 28, [4, 8, 8])
         model.load_state_dict(weights)
         images = torch.from_numpy(bloodmnist.load(None, 28, synthetic=True).test.images)
         again = predict_probabilities(model, images, views=8)
@@ -127,7 +124,6 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
     assert "accuracy, all models" in outcome.out
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_best_recipe_on_larger_images(run, tmp_path):
     flags = ["--config", "cnn-best", "--synthetic", "--size", 64, "--widths", 4, 8, 8]
     flags += ["--epochs", 2, "--runs", 1, "--views", 1, "--output", tmp_path]
@@ -137,6 +133,7 @@ def test_best_recipe_on_larger_images(run, tmp_path):
     assert metrics["test"]["accuracy"]["mean"] > 0
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_nothing_held_out(run, tmp_path):
     """Trained on validation too: results of the test split alone, resumed or not."""
     flags = ["--synthetic", "--epochs", "1", "--device", "cpu", "--output", tmp_path]
@@ -155,6 +152,7 @@ def test_nothing_held_out(run, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
+@pytest.mark.usefixtures("drawn_figures")
 def test_figure_format(run, quick_run, tmp_path, kind):
     shutil.copytree(quick_run, tmp_path, dirs_exist_ok=True)  # earlier results, with figures
     (tmp_path / "mine.png").touch()

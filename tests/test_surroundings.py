@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT
+from shared import QUICK, ROOT
 from written import metrics_of, probabilities_of
 
 ODD = {

@@ -5,7 +5,7 @@ import sys
 import matplotlib
 import nbformat
 import warm
-from conftest import ROOT
+from shared import ROOT
 
 
 def test_notebook(copy, monkeypatch, capsys):
@@ -16,7 +16,7 @@ def test_notebook(copy, monkeypatch, capsys):
     matplotlib.use("agg")
 
     def start(command, cwd, **_):
-        return warm.run(*command[1:], cwd=cwd)
+        return warm.run(*command[1:], cwd=cwd, drawn=True)
 
     monkeypatch.setattr("subprocess.run", start)
     names = {}

@@ -1,12 +1,14 @@
 """Run a script as a process of its own, but without the seconds that loading torch takes.
 
 A server per test worker loads the packages once, none of the project's own files; each process is a
-fork of it. Where the start itself is tested, run the script from a shell instead.
+fork of it, which is given the generated images. The files of figures are empty unless `drawn`.
+Where the start itself is tested, run the script from a shell instead.
 """
 
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,15 +21,19 @@ if hasattr(os, "fork"):
     server.set_forkserver_preload(packages)
 
 
-def start(*command, cwd=ROOT, environment=None, out=os.devnull, err=os.devnull):
+def start(*command, cwd=ROOT, environment=None, out=os.devnull, err=os.devnull, drawn=False):
     """Begin a script with its flags; `out` and `err` are files, or pipes with names."""
-    more = (os.environ | (environment or {}), list(map(str, command)), cwd, (out, err))
+    from bloodcells.data import synthetic_cells  # not for the new process, which imports this file
+
+    surroundings = os.environ | (environment or {})
+    words = list(map(str, command))
+    more = (surroundings, words, cwd, (out, err), synthetic_cells.make(), drawn)
     process = server.Process(target=become, args=more)
     process.start()
     return process
 
 
-def run_at_once(*commands, cwd, seconds=120):
+def run_at_once(*commands, cwd, seconds=120, drawn=False):
     """Run scripts at the same time, each of `commands` an environment, a script and its flags.
 
     Returns for each what `subprocess.run` does.
@@ -36,8 +42,9 @@ def run_at_once(*commands, cwd, seconds=120):
         started = []
         for number, (environment, *command) in enumerate(commands):
             streams = [Path(folder, f"{number}-{name}") for name in ("out", "err")]
+            out, err = streams
             process = start(
-                *command, cwd=cwd, environment=environment, out=streams[0], err=streams[1]
+                *command, cwd=cwd, environment=environment, out=out, err=err, drawn=drawn
             )
             started.append((command, process, streams))
         done = []
@@ -50,12 +57,12 @@ def run_at_once(*commands, cwd, seconds=120):
         return done
 
 
-def run(*command, cwd, seconds=120):
+def run(*command, cwd, seconds=120, drawn=False):
     """Run one script."""
-    return run_at_once(({}, *command), cwd=cwd, seconds=seconds)[0]
+    return run_at_once(({}, *command), cwd=cwd, seconds=seconds, drawn=drawn)[0]
 
 
-def become(environment, command, cwd, streams):
+def become(environment, command, cwd, streams, cells, drawn):
     """In the new process: be the script."""
     for number, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
@@ -64,12 +71,24 @@ def become(environment, command, cwd, streams):
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job ignores
     sys.argv[:] = command
     sys.path[:0] = [str(Path(command[0]).resolve().parent), str(cwd)]
     if Path(command[0]).resolve().with_name("bloodcells").is_dir():
+        from bloodcells.data import synthetic_cells
         from bloodcells.training import device
 
         device.CPU_SIDE = 64  # measuring the machine's speed takes longer than these trainings
+        make = synthetic_cells.make
+
+        def made(size: int = 28):
+            return cells if size == 28 else make(size)
+
+        synthetic_cells.make = made
+    if not drawn:
+        from matplotlib.figure import Figure
+
+        Figure.savefig = lambda figure, path, **more: Path(path).touch()
     runpy.run_path(command[0], run_name="__main__")
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, ROOT
+from shared import QUICK, ROOT
 
 from bloodcells import __main__ as listing
 from bloodcells.cli import arguments, flags, scripts, types

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import warm
-from conftest import QUICK, ROOT
+from shared import QUICK, ROOT
 
 from bloodcells.cli import arguments
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK
+from shared import QUICK
 from written import change, metrics_of, probabilities_of
 
 from bloodcells.data import bloodmnist

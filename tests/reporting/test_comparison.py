@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
-from conftest import ROOT
+from shared import ROOT
 from written import change, fetches_nothing, metrics_of
 
 from bloodcells.reporting.tables.compare import compare_runs, paired_tests, recalls
@@ -24,6 +24,7 @@ def longer_run(tmp_path_factory, run_once):
     return folder
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
     flags = ("--compare", quick_run, longer_run, "--plots", tmp_path)
     outcome = run("report.py", *flags)
@@ -47,6 +48,7 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
             assert f"  {name:20} {before:.3f} -> {after:.3f}" in outcome.out
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_data_that_is_not_at_hand(run, quick_run, tmp_path):
     copies = tmp_path / "one", tmp_path / "two"
     for copy in copies:

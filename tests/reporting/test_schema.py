@@ -3,7 +3,7 @@
 import json
 
 import jsonschema
-from conftest import QUICK
+from shared import QUICK_CNN
 from written import SCHEMA, complaints, metrics_of
 
 
@@ -16,7 +16,7 @@ def test_the_schema_is_one_and_describes_itself():
 def test_written_metrics(run, quick_run, tmp_path):
     assert complaints(quick_run / "metrics.json") == []
     flags = ("--protocol", "as-published", "--save-weights", "--output", tmp_path)
-    assert run("model_cnn.py", *QUICK, *flags).code == 0
+    assert run("model_cnn.py", *QUICK_CNN, *flags).code == 0
     assert complaints(tmp_path / "metrics.json") == []
 
 

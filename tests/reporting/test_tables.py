@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from shared import ROOT
 from sklearn.model_selection import KFold
 from table_fixtures import photographs_of
 from written import change, metrics_of

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from conftest import QUICK, ROOT, git
+from shared import QUICK, ROOT, git
 from written import metrics_of
 
 from bloodcells.cli import arguments, presets, scripts, studies
@@ -248,7 +248,6 @@ def test_edited_code_leaves_a_committed_result_alone(fails, quick_run, edited, f
     assert {p.name: p.read_bytes() for p in quick_run.iterdir() if p.is_file()} == before
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_edited_code_replaces_its_own_results(run, tmp_path, edited):
     for flags in ((), ("--overwrite",)):
         outcome = run("model_baseline.py", *QUICK, "--output", tmp_path, *flags)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import warm
-from conftest import ROOT
 from disk_faults import EVERY
+from shared import ROOT
 from written import metrics_of, probabilities_of
 
 from bloodcells.errors import UserError
@@ -35,7 +35,6 @@ def results(folder):
     return found, probabilities_of(folder)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_two_processes_fail_go_on_and_train_as_one(run, fails, tmp_path):
     flags = (*SMALL, "--folds", 2, "--epochs", 2)
     one, two = tmp_path / "one", tmp_path / "two"
@@ -67,7 +66,6 @@ def test_two_processes_fail_go_on_and_train_as_one(run, fails, tmp_path):
             np.testing.assert_allclose(*values, rtol=1e-4)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_network_with_batch_normalisation_and_focus(run, tmp_path):
     flags = (
         *("--config", "cnn-fast-15", *SMALL, "--widths", 4, 8, 8, "--runs", 1, "--epochs", 6),

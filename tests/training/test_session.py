@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import warm
-from conftest import QUICK, ROOT
 from disk_faults import EVERY
 from interrupted_runs import SMALL, same
+from shared import QUICK, ROOT
 from written import probabilities_of
 
 import model_cnn

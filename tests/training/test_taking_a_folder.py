@@ -5,8 +5,8 @@ import shutil
 
 import filelock
 import pytest
-from conftest import QUICK
 from interrupted_runs import SMALL, same
+from shared import QUICK
 from written import change
 
 pytestmark = pytest.mark.usefixtures("no_figures")

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import QUICK
+from shared import QUICK, QUICK_CNN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bloodcells.tracking import run_folder
@@ -22,9 +22,19 @@ def curves(folder):
 
 
 def test_curves_and_images(run, tmp_path):
-    recipe = ("--dihedral", "--shift", "2", "--domain-randomisation", "0.5")
+    recipe = (
+        *QUICK_CNN,
+        "--epochs",
+        "2",
+        "--quiet",
+        "--dihedral",
+        "--shift",
+        "2",
+        "--domain-randomisation",
+        "0.5",
+    )
     for name, flags in (("with", ("--tensorboard",)), ("without", ())):
-        outcome = run("model_cnn.py", *FLAGS, *recipe, *flags, "--output", tmp_path / name)
+        outcome = run("model_cnn.py", *recipe, *flags, "--output", tmp_path / name)
         assert outcome.code == 0, outcome
     one, other = (run_folder.read(tmp_path / name) for name in ("with", "without"))
     np.testing.assert_array_equal(one.probabilities, other.probabilities)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import warm
-from conftest import QUICK
+from shared import QUICK
 from written import metrics_of, probabilities_of
 
 from bloodcells.training import threads
