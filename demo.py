@@ -11,7 +11,7 @@ writes no files. Not for clinical use. Needs Gradio: pip install -r requirements
 """
 
 from bloodcells.cli.arguments import run_script
-from bloodcells.cli.tools import parse_demo
+from bloodcells.cli.own_images import parse_demo
 
 if __name__ == "__main__":
     run_script(parse_demo, __file__)  # answers --help and wrong flags before torch loads

@@ -14,7 +14,7 @@ clinical use.
 """
 
 from bloodcells.cli.arguments import run_script
-from bloodcells.cli.tools import parse_predict
+from bloodcells.cli.own_images import parse_predict
 
 if __name__ == "__main__":
     run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
@@ -40,6 +40,7 @@ from bloodcells.inference import onnx_export, output
 from bloodcells.inference.adaptation import Adaptation, adapt
 from bloodcells.inference.classification import classify, pixels_of
 from bloodcells.inference.classifier import Released, load_classifier, md5_of
+from bloodcells.inference.fine_tuning import is_fine_tuned
 from bloodcells.inference.output import Prediction
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.atomic import write_whole
@@ -66,6 +67,8 @@ def main() -> None:
     args = parse_predict(__file__)
     files = user_images.find(args.paths) if args.paths else []
     model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
+    if args.adapt and is_fine_tuned(args.weights):
+        raise UserError("--adapt: these weights are fitted to a laboratory already")
     names = class_names.Names(model.classes, args.names)
     if args.classes:
         model = only(model, names, args.classes)
@@ -222,7 +225,8 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
     if tally.foreign:
         tell(
             f"{tally.foreign} of {tally.images} {ones} are not of the data set's kind: their "
-            "classes are taken as equally frequent, and calibration and sets promise nothing there"
+            "classes are taken as equally frequent, and calibration and sets promise nothing "
+            + ("but for the laboratory fitted to" if is_fine_tuned(args.weights) else "there")
         )
     if tally.by_size:
         tell(

@@ -58,6 +58,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "elsewhere": elsewhere.elsewhere,
         "batch-effect": batch_effect.batch_effect,
         "ablation-robust": elsewhere.ablation,
+        "finetune": elsewhere.fine_tuned,
     },
     "docs/search.md": {"search": search.search},
     "docs/speed.md": {"speed": speed},

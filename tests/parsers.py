@@ -1,6 +1,6 @@
 """The parser of each script, to try command lines without running them."""
 
-from bloodcells.cli import scripts, studies, tools
+from bloodcells.cli import own_images, scripts, studies, tools
 
 PARSERS = {
     "model_baseline.py": scripts.parse_baseline,
@@ -14,8 +14,9 @@ PARSERS = {
     "robustness.py": scripts.parse_robustness,
     "model_release.py": scripts.parse_release,
     "architecture.py": tools.parse_architecture,
-    "predict.py": tools.parse_predict,
+    "predict.py": own_images.parse_predict,
+    "finetune.py": own_images.parse_finetune,
     "report.py": tools.parse_report,
-    "demo.py": tools.parse_demo,
+    "demo.py": own_images.parse_demo,
     "hubconf.py": tools.parse_hub,
 }

@@ -75,7 +75,7 @@ def quick():
         patch.setattr("bloodcells.training.device.CPU_SIDE", 64)
         patch.setattr(Figure, "savefig", lambda figure, path, **more: Path(path).touch())
         patch.setattr(metadata, "version", functools.cache(metadata.version))
-        for module in ("arguments", "tools"):
+        for module in ("arguments", "own_images", "tools"):
             patch.setattr(f"bloodcells.cli.{module}.code_of", committed)
         yield
 

@@ -52,6 +52,7 @@ def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
         change(folder, dataset={"synthetic": False, "name": "BloodMNIST"}, config=config)
     studies_there = ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust")
+    studies_there += ("finetune",)
     for name in (*studies_there, *batch_effect.STUDIES):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     (tmp_path / "plots" / "explain").mkdir()

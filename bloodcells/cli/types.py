@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def is_card(path: Path) -> bool:
         return {"md5", "classes", "calibration"} <= read_json(path).keys()
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def pattern(text: str) -> str:
+    """An argparse type: a regular expression that does not match nothing at all."""
+    try:
+        empty = re.match(name(text), "")
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+    if empty:
+        raise argparse.ArgumentTypeError(f"{text!r} matches an empty name, and so every name")
+    return text
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

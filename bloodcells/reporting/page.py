@@ -32,6 +32,7 @@ TITLES = {  # of the tables
     "ablation": "What each part of the recipe contributes",
     "ablation-robust": "What each part of cnn-robust contributes",
     "elsewhere": "Other laboratories",
+    "finetune": "With labelled images of another laboratory",
     "batch-effect": "A batch that was left out",
     "errors": "What the errors are",
     "stages": "Eleven stages instead of eight classes",
@@ -85,6 +86,11 @@ STUDIES = {  # folder: title, command, the data of its figures
         "The same, of cnn-stages",
         "python model_release.py --config release-stages",
         "test split",
+    ),
+    "finetune": (
+        "Fitted to another laboratory",
+        "python finetune.py DIR --slide '[^_]+' --output plots/finetune",
+        "another laboratory's images",
     ),
     "robustness": ("Corrupted images", "python robustness.py", "test split"),
     "explain": (

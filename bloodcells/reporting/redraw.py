@@ -25,6 +25,7 @@ FIGURES: dict[str, dict[str, tuple[Callable, tuple[str, ...]]]] = {
         "operators": (studies.operators, ("networks",)),
         "growth": (studies.growth, ("growth",)),
     },
+    "finetune.py": {"label_curve": (studies.label_curve, ())},
     "robustness.py": {"accuracy": (robustness.curves, ("rows",))},
 }
 
@@ -44,7 +45,7 @@ def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
         return
     if script not in FIGURES:
         raise UserError(f"{folder}: the figures of {script} need more than its files: run it anew")
-    mark = warning(Namespace(**found["config"]))
+    mark = warning(Namespace(**{"synthetic": False, **found["config"]}))  # of a user's images
     names = [f"{name}.{suffix}" for name in FIGURES[script]]
 
     def fill(scratch: Path) -> None:

@@ -148,6 +148,32 @@ def ladder(path: Path, points: list[dict]) -> None:
         )
 
 
+def label_curve(path: Path, found: dict, mark: str | None = None) -> None:
+    """Balanced accuracy against the labelled images that a last layer is fitted to."""
+    rows, fewest = found["curve"], min(row["images"] for row in found["classes"])
+    with page(path, 4.6, 3.2, mark) as figure:
+        axes = figure.subplots()
+        released = found["released"]
+        axes.axhspan(100 * released["low"], 100 * released["high"], color=GREY, alpha=0.2, lw=0)
+        axes.axhline(100 * released["mean"], color=GREY)
+        shots = [row["images_of_each_class"] for row in rows]
+        means, spreads = (100 * np.array([row[key] for row in rows]) for key in ("mean", "std"))
+        axes.errorbar(shots, means, spreads, marker="o", color=BLUE, capsize=2)
+        whole = {key: 100 * value for key, value in found["fine_tuned"].items()}
+        ends = [[whole["mean"] - whole["low"]], [whole["high"] - whole["mean"]]]
+        axes.errorbar([0.8 * fewest], [whole["mean"]], ends, marker="s", color=ORANGE, capsize=2)
+        ticks = [*shots, 0.8 * fewest]
+        axes.set(xscale="log", xlabel="labelled images of each class (of the rarest, orange)")
+        axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel("balanced accuracy, %")
+        figure.supxlabel(
+            "grey: as released; blue: random images, ± over draws; orange: four fifths of all\n"
+            "(cross-validation); grey and orange with 95 % intervals over images",
+            size=7,
+        )
+
+
 def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None:
     """Share of peak speed by network and pass, and images per second by batch size."""
     with page(path, 7, 3, mark) as figure:

@@ -19,6 +19,7 @@ from bloodcells.reporting.tables.common import (
     table,
 )
 from bloodcells.reporting.tables.release import read_release, read_robustness
+from bloodcells.tracking.files import read_json
 
 RELEASES = {"cnn-best": "release-best", "cnn-robust": "release"}  # presets of model_release.py
 VIEWS = "8"
@@ -26,6 +27,11 @@ GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
     "colour": ("stain", "colour shift", "brightness", "contrast"),
     "sharpness": ("defocus", "motion", "pixelation"),
     "dirt": ("bubbles", "specks", "noise"),
+}
+FITS = {  # of the last layer: what a class's recall is of
+    "released": "as released",
+    "fine_tuned": "fitted",
+    "without_its_labels": "fitted without labels of this class",
 }
 ABLATION_HEADS = (
     *("recipe", "held-out", "corrupted", "the group left out"),
@@ -107,6 +113,48 @@ def answered(there: dict) -> str:
         recall = f"{deviation(shares[name], 2)} {interval(*ends, '.2f')}"
         lines.append([name, str(count), recall, ", ".join(taken)])
     return table((f"class of `{there['name']}`", "images", "recall", "taken for"), lines)
+
+
+def fine_tuned(plots: Path) -> str:
+    """What labelled images of another laboratory gain, on its slides that were held out."""
+    path = plots / "finetune" / "metrics.json"
+    command = "python finetune.py chula_wbc/ --slide '[^_]+' --output plots/finetune"
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; run {command}") from error
+    if found["code"]["edited"] or not found["slides"]:
+        raise UserError(f"{path}: of edited code, or without --slide; run {command}")
+    lines = [
+        [row["class"], str(row["images"]), *(cell_of(row[key]) for key in FITS)]
+        for row in found["classes"]
+    ]
+    whole = [
+        f"{found[key]['mean']:.3f} {interval(found[key]['low'], found[key]['high'])}"
+        for key in ("released", "fine_tuned")
+    ]
+    counts = sum(row["images"] for row in found["classes"])
+    lines.append(["balanced accuracy", str(counts), *whole, ""])
+    curve = ", ".join(
+        f"{row['images_of_each_class']}: {deviation(row, 3)}" for row in found["curve"]
+    )
+    pairs = found["paired"]
+    return "\n\n".join(
+        [
+            table((f"recall of `{found['dataset']['name']}`", "images", *FITS.values()), lines),
+            f"Eight views, all classes of the network possible; one network, the released one. "
+            f"Cross-validation over {found['slides']} slides [95 % interval over images]: "
+            f"{pairs['only_second']} images are right only with the fit, {pairs['only_first']} "
+            "only without. Fitted to at most so many random images of each class (mean ± standard "
+            f"deviation over draws): {curve}. The one setting, the pull towards the released "
+            f"layer, was chosen on these images.{mark(found)}",
+        ]
+    )
+
+
+def cell_of(share: float | None) -> str:
+    """A recall; a dash where there is none."""
+    return "-" if share is None else f"{share:.2f}"
 
 
 def over_images(there: dict) -> str:

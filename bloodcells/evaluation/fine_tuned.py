@@ -1,0 +1,151 @@
+"""What a last layer fitted to a laboratory's images gains, on slides that it was not fitted to."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor
+from tqdm import tqdm
+
+from bloodcells.evaluation import metrics
+from bloodcells.evaluation.labelled import balanced
+from bloodcells.evaluation.unseen import balanced_accuracy
+from bloodcells.inference.cards import VIEWS
+from bloodcells.inference.classifier import Released
+from bloodcells.inference.fine_tuning import fit_last_layer, probabilities, released_layer
+
+FOLDS = 5
+SHOTS = (3, 5, 10, 20, 40)  # images of each class, for the curve
+DRAWS = 10  # of so many images at random
+MOST_VIEWS = max(VIEWS)
+
+
+@dataclass
+class LaboratoryImages:
+    """A laboratory's labelled images, as a released network sees them."""
+
+    files: list[str]
+    labels: np.ndarray  # int64 (N,), indices of the network's classes
+    slides: np.ndarray  # int64 (N,), numbers; if slides are not known, one for each image
+    features: Tensor  # float32 (8, N, d), of each image's views
+    distances: np.ndarray  # (N,), to the training images
+
+
+def study(
+    model: Released, images: LaboratoryImages, seed: int
+) -> tuple[dict, dict[int, np.ndarray]]:
+    """The scores for metrics.json, and the held-out probabilities (N, classes) by number of views.
+
+    All of the network's classes can occur. The scores are those of eight views, each image's by a
+    fit to images of other slides.
+    """
+    folds = folds_of(images, seed)
+    fitted = {views: held_out(model, images, folds, views) for views in VIEWS}
+    before = probabilities(released_layer(model), images.features).argmax(1)
+    after = fitted[MOST_VIEWS].argmax(1)
+    rows = by_class(images, before, after, without_labels(model, images, folds), model.classes)
+    counts = np.array([row["images"] for row in rows])
+    scores = {
+        name: balanced(np.array([row[name] for row in rows]) * counts, counts)
+        for name in ("released", "fine_tuned")
+    }
+    return {
+        **scores,
+        "paired": metrics.mcnemar(images.labels, before, after),
+        "classes": rows,
+        "curve": learning_curve(model, images, seed),
+    }, fitted
+
+
+def folds_of(images: LaboratoryImages, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The rows to fit to, and those to score, of folds of different slides.
+
+    The classes are spread over the folds as evenly as the slides allow.
+    """
+    count = min(FOLDS, int(images.slides.max()) + 1)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
+        return list(splitter.split(images.labels, images.labels, images.slides))
+
+
+def answers(
+    model: Released, images: LaboratoryImages, fit: np.ndarray, score: np.ndarray, views: int
+) -> np.ndarray:
+    """The probabilities, (N, classes), of the rows `score` by a layer fitted to the rows `fit`."""
+    layer = fit_last_layer(model, images.features[:, fit], images.labels[fit])
+    return probabilities(layer, images.features[:views, score])
+
+
+def held_out(model: Released, images: LaboratoryImages, folds: list, views: int) -> np.ndarray:
+    """Each image's probabilities, float32 (N, classes), by a fit to other slides."""
+    found = np.zeros((len(images.labels), len(model.classes)), np.float32)
+    for fit, score in folds:
+        found[score] = answers(model, images, fit, score, views)
+    return found
+
+
+def without_labels(model: Released, images: LaboratoryImages, folds: list) -> np.ndarray:
+    """Each image's answer, int64 (N,), by a fit to other slides and to other classes than its own.
+
+    So its class is one that nobody labelled; -1 if the other slides have no other class.
+    """
+    found = np.full(len(images.labels), -1)
+    for fit, score in folds:
+        for label in np.unique(images.labels[score]):
+            others, own = fit[images.labels[fit] != label], score[images.labels[score] == label]
+            if len(others):
+                found[own] = answers(model, images, others, own, MOST_VIEWS).argmax(1)
+    return found
+
+
+def by_class(
+    images: LaboratoryImages,
+    before: np.ndarray,
+    after: np.ndarray,
+    unlabelled: np.ndarray,
+    classes: list[str],
+) -> list[dict]:
+    """The recalls of each labelled class: as released, fitted, and fitted without its labels."""
+    rows = []
+    for label in np.unique(images.labels):
+        mine = images.labels == label
+        asked = mine & (unlabelled >= 0)
+        rows.append(
+            {
+                "class": classes[label],
+                "images": int(mine.sum()),
+                "released": float((before[mine] == label).mean()),
+                "fine_tuned": float((after[mine] == label).mean()),
+                "without_its_labels": float((unlabelled[asked] == label).mean())
+                if asked.any()
+                else None,
+            }
+        )
+    return rows
+
+
+def learning_curve(model: Released, images: LaboratoryImages, seed: int) -> list[dict]:
+    """Balanced accuracy of fits to at most a few random images of each class of other slides."""
+    rng = np.random.default_rng(seed)
+    fewest = np.unique(images.labels, return_counts=True)[1].min()
+    rows = []
+    for shots in tqdm([n for n in SHOTS if 2 * n <= fewest], "fits to fewer images"):
+        scores = []
+        for draw in range(DRAWS):
+            folds = [
+                (few(rng.permutation(fit), images.labels, shots), score)
+                for fit, score in folds_of(images, seed + draw)
+            ]
+            found = held_out(model, images, folds, MOST_VIEWS)
+            scores.append(balanced_accuracy(images.labels, found))
+        rows.append({"images_of_each_class": shots, **metrics.mean_and_deviation(scores)})
+    return rows
+
+
+def few(rows: np.ndarray, labels: np.ndarray, shots: int) -> np.ndarray:
+    """The first `shots` rows of each class, or as many as there are."""
+    return np.concatenate([rows[labels[rows] == c][:shots] for c in np.unique(labels[rows])])

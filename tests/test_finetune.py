@@ -1,0 +1,154 @@
+"""finetune.py: the last layer fitted to a laboratory's images, on generated ones."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from shared import ROOT
+from written import complaints, metrics_of
+
+from bloodcells.data import synthetic_cells
+from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.evaluation import fine_tuned
+from bloodcells.evaluation.fine_tuned import LaboratoryImages
+from bloodcells.inference import fine_tuning
+from bloodcells.inference.classifier import load_classifier
+
+ABSENT = ("erythroblast", "platelet")
+
+
+@pytest.fixture
+def laboratory(tmp_path):
+    """Generated images of six classes under three slides' names, in folders named after classes."""
+    images, labels = synthetic_cells.make()["test"]
+    for number, (image, label) in enumerate(zip(images[:96], labels[:96], strict=True)):
+        if CLASS_NAMES[label] not in ABSENT:
+            folder = tmp_path / "sorted" / CLASS_NAMES[label].replace(" ", "_")
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"slide{number % 3}_{number}.npy", image[None])
+    return tmp_path / "sorted"
+
+
+@pytest.fixture
+def finetune(run, weights, tmp_path, monkeypatch):
+    """Runs finetune.py from the random network."""
+    monkeypatch.setattr(fine_tuned, "DRAWS", 2)
+    monkeypatch.setattr(fine_tuning, "MOST_STEPS", 20)
+    flags = ("--weights", weights, "--device", "cpu", "--output", tmp_path / "mine")
+    return lambda *more: run("finetune.py", *more, *flags)
+
+
+def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, tmp_path):
+    outcome = finetune(laboratory, "--slide", "slide.")
+    assert outcome.code == 0, outcome
+    folder = tmp_path / "mine"
+    assert complaints(folder / "metrics.json") == []
+    found = metrics_of(folder)
+    assert found["slides"] == 3
+    assert found["fine_tuned"]["mean"] > found["released"]["mean"] + 0.1
+    assert found["paired"]["p"] < 0.01
+    assert [row["images_of_each_class"] for row in found["curve"]] == [3]
+    assert {row["class"] for row in found["classes"]} == {*CLASS_NAMES} - {*ABSENT}
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    recalls = [
+        np.mean([row["label"] == name for row in rows if row["truth"] == name])
+        for name in {row["truth"] for row in rows}
+    ]
+    assert found["fine_tuned"]["mean"] == pytest.approx(np.mean(recalls))
+    assert {path.name for path in folder.iterdir()} == {
+        *("metrics.json", "predictions.csv", "confusion_matrix.png", "label_curve.png"),
+        *("finetuned.safetensors", "finetuned.json"),
+    }
+
+    fitted = ("--weights", folder / "finetuned.safetensors")
+    outcome = run("predict.py", laboratory, "--labelled", *fitted, "--views", 8, "--format", "json")
+    assert outcome.code == 0, outcome
+    rows = json.loads(outcome.out)
+    assert np.mean([row["label"] == row["truth"] for row in rows]) > found["fine_tuned"]["mean"]
+    assert "fitted to a laboratory already" in fails("predict.py", laboratory, "--adapt", *fitted)
+    line = fails("finetune.py", laboratory, *fitted, "--output", tmp_path / "again")
+    assert "fitted to a laboratory already; begin anew" in line
+    assert run("report.py", "--draw", folder, "--figure-format", "svg").code == 0
+    assert (folder / "label_curve.svg").exists()
+
+
+def test_without_slides_each_image_is_its_own(finetune, laboratory, tmp_path):
+    outcome = finetune(laboratory)
+    assert outcome.code == 0, outcome
+    assert "images of one slide may be on both sides" in outcome.out
+    assert metrics_of(tmp_path / "mine")["slides"] is None
+
+
+def images_of(labels, slides, features):
+    return LaboratoryImages(
+        [str(n) for n in range(len(labels))],
+        np.array(labels),
+        np.array(slides),
+        torch.as_tensor(features, dtype=torch.float32).expand(8, -1, -1),
+        np.zeros(len(labels)),
+    )
+
+
+@pytest.fixture
+def model(weights):
+    return load_classifier(weights, 1, torch.device("cpu"))
+
+
+def test_slides_are_held_out_whole(model):
+    """Features that tell the slide alone, each of one class, teach nothing of another slide."""
+    slides = np.repeat(np.arange(8), 6)
+    images = images_of(slides % 2, slides, np.eye(8)[slides] * 9)
+    for fit, score in fine_tuned.folds_of(images, 0):
+        assert not set(images.slides[fit]) & set(images.slides[score])
+    known = images_of(slides % 2, np.arange(48), np.eye(8)[slides] * 9)
+    right = [
+        np.mean(
+            fine_tuned.held_out(model, one, fine_tuned.folds_of(one, 0), 1).argmax(1) == one.labels
+        )
+        for one in (images, known)
+    ]
+    assert right[1] > max(0.85, right[0] + 0.1)
+
+
+def test_classes_that_no_other_slide_has_are_not_asked_for(model):
+    features = np.random.default_rng(0).normal(size=(24, 8))
+    images = images_of([0] * 6 + [1] * 6 + [0] * 12, [0] * 12 + [1] * 12, features)
+    folds = fine_tuned.folds_of(images, 0)
+    answers = fine_tuned.without_labels(model, images, folds)
+    assert set(answers[:6]) == {-1}  # slide 1 has class 0 alone
+    assert -1 not in answers[6:]
+    rows = fine_tuned.by_class(images, answers, answers, np.full(24, -1), model.classes)
+    assert [row["without_its_labels"] for row in rows] == [None, None]
+
+
+def test_what_is_not_labelled_stays_possible(model):
+    """Its mean features at home still get its name, moved as the laboratory moves the others."""
+    means, move = model.classifier.means.cpu(), torch.randn(8, generator=torch.manual_seed(0))
+    labels = np.repeat(np.arange(6), 10)
+    given = (means[labels] + move).expand(8, -1, -1)
+    layer = fine_tuning.fit_last_layer(model, given, labels)
+    answers = layer((means + move)[6:]).argmax(1)
+    assert answers.tolist() == [6, 7]
+    assert fine_tuning.probabilities(layer, given).argmax(1).tolist() == labels.tolist()
+
+
+def test_what_is_refused(finetune, fails, laboratory, weights, tmp_path):
+    def complaint(*flags):
+        return fails("finetune.py", *flags, "--weights", weights, "--output", tmp_path / "mine")
+
+    assert "its name does not begin so" in complaint(laboratory, "--slide", "run")
+    assert "all images are of one slide, 'slide'" in complaint(laboratory, "--slide", "slide")
+    assert "is no regular expression" in complaint(laboratory, "--slide", "(")
+    assert "matches an empty name" in complaint(laboratory, "--slide", "x*")
+    assert "no folder is named after a class" in complaint(ROOT / "docs" / "examples")
+    one = laboratory / "basophil"
+    assert "at least two classes are needed" in complaint(one)
+    for path in sorted(one.iterdir())[4:]:
+        path.unlink()
+    assert "basophil has fewer than 5 usable images" in complaint(laboratory)
+    shutil.rmtree(laboratory)
+    assert "no such file or folder" in complaint(laboratory)
