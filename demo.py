@@ -20,7 +20,6 @@ import base64
 import os
 import socket
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -79,7 +78,8 @@ def main() -> None:
         shown = "localhost" if args.host == EVERYWHERE else args.host
         print(f"open http://{shown}:{args.port} in a browser; Ctrl-C ends", flush=True)
         try:
-            threading.Event().wait()
+            while True:
+                time.sleep(3600)  # which Ctrl-C also ends on Windows
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("stopped") from stop
         finally:
@@ -108,7 +108,8 @@ def refuse_address(host: str, port: int) -> None:
     try:
         for address in (host, "127.0.0.1"):  # Gradio asks for the second one, too
             with socket.socket() as one:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if os.name == "posix":  # on Windows it allows a port that is in use
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 one.bind((address, port))
     except (OSError, TypeError, ValueError) as error:  # the last two: no name of a host
         raise UserError(

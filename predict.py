@@ -107,7 +107,9 @@ def main() -> None:
 def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str]) -> None:
     """Raise `UserError` for an output folder that has, or would add to, the images to classify."""
     whole = os.path.realpath(folder)
-    if any(os.path.dirname(os.path.realpath(file)) == whole for file in files if file != "-"):
+    mine = [os.path.abspath(file) for file in files if file != "-"]
+    folders = {os.path.dirname(file) for file in (*mine, *map(os.path.realpath, mine))}
+    if any(os.path.realpath(one) == whole for one in folders):
         raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
     there = [name for path in paths for name in user_images.named(path)]
     for path in filter(os.path.isdir, there):

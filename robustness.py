@@ -5,8 +5,8 @@
 
 Reads the weights in the run folders. Those of cnn-paper and cnn-robust are not in the repository:
 train them first. Every model classifies the same test images, with each corruption at five
-severities. No choice depends on the results. Writes metrics.json and two figures into
-plots/robustness/.
+severities. No choice depends on these results; cnn-robust was chosen on validation images with the
+same corruptions. Writes metrics.json and two figures into plots/robustness/.
 """
 
 from bloodcells.cli.arguments import run_script

@@ -1,7 +1,7 @@
 """What the scripts share, in layers named by the field's terms, which import downwards only.
 
-From the bottom: `tracking`, `cli`, `data`, `training`, `inference`, `evaluation`, `search`,
-`reporting`, `benchmarks`; the scripts stand above all of them, `models.py` below.
+From the bottom: `errors`, `tracking`, `cli`, `data`, `training`, `inference`, `evaluation`,
+`search`, `reporting`, `benchmarks`; the scripts stand above all of them, `models.py` below.
 """
 
 from pathlib import Path

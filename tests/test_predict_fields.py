@@ -109,6 +109,9 @@ def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
     assert "images to classify are there" in fails(
         "predict.py", *link, "--output", photograph.parent
     )
+    assert "images to classify are there" in fails(
+        "predict.py", *link[:3], tmp_path / "today" / "a.png", "--output", tmp_path / "today"
+    )
     shutil.copytree(photograph.parent, tmp_path / "other")
     line = fails("predict.py", *flags[:3], photograph, "--output", tmp_path / "other")
     assert "other: it holds field-1.png, but no readable results of predict.py" in line

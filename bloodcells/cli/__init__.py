@@ -7,5 +7,6 @@ from bloodcells import ROOT
 from bloodcells.cli import signals
 
 # a script of the project ends in one line also if a signal arrives while it imports the rest
-if Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve().parent == ROOT:
+script = getattr(sys.modules["__main__"], "__file__", None)  # none in an interactive session
+if script and Path(script).resolve().parent == ROOT:
     signals.end_in_one_line()

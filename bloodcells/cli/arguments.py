@@ -290,5 +290,7 @@ def run_script(main: Callable[..., object], *args: object) -> None:
             fail(f"error: {what}; {MENDABLE[error.errno]}", 2)
         if os.environ.get("BLOODCELLS_DEBUG"):
             raise
+        if isinstance(error, ModuleNotFoundError):  # of a package that few commands need
+            fail(f"error: {signals.advice(error)}", 2)
         reason = f"{type(error).__name__}: {error}"[:300]
         fail(f"defect: {reason}; {stored_traceback()}", 70)

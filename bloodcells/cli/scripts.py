@@ -22,6 +22,7 @@ from bloodcells.cli.types import (
     fraction,
     location,
     name,
+    named_folder,
     positive,
     up_to,
     weights_to_write,
@@ -205,11 +206,17 @@ def parse_release(script: str) -> Namespace:
     add_elsewhere_flag(group)
     args = parse(parser)
     keep_scores(args.output / "metrics.json", args.elsewhere)
-    settings = args.false_alarms, args.seed, args.run.parent
-    usual = settings == (FALSE_ALARMS, 0, Path("plots"))
-    # neither edited code nor other settings replace the released weights
+    places = (args.run, ROOT / args.run, ROOT / "plots" / args.run)  # as `run_folder.find` looks
+    run = next((place for place in places if place.exists()), places[1])
+    settings = args.false_alarms, args.seed, run.resolve().parent
+    usual = settings == (FALSE_ALARMS, 0, ROOT / "plots")
+    # neither edited code nor other settings or runs replace the released weights
     name = args.code.named(args.run.name) if usual else run_name(parser, args)
-    args.weights = args.weights or ROOT / "weights" / f"{name}.safetensors"
+    if args.weights is None:
+        try:
+            args.weights = weights_to_write(str(ROOT / "weights" / f"{name}.safetensors"))
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--weights: {error}") from error
     return args
 
 
@@ -219,7 +226,7 @@ def keep_scores(result: Path, elsewhere: Path | None) -> None:
         scores = read_json(result).get("elsewhere")
     except (OSError, ValueError, AttributeError):
         return  # nothing there that could be read
-    if scores and not elsewhere:
+    if scores is not None and not elsewhere:
         raise UserError(
             f"--output {result.parent}: it has scores on another laboratory's images, which would "
             "be lost; pass their folder as --elsewhere, or another --output (and --weights)"
@@ -230,7 +237,7 @@ def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
     """Add the flag of another laboratory's images."""
     group.add_argument(
         "--elsewhere",
-        type=location,
+        type=named_folder,
         metavar="DIR",
         help="score another laboratory's images too: folders named after their classes",
     )

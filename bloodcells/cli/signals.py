@@ -40,13 +40,18 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def advice(error: ModuleNotFoundError) -> str:
+    """What is missing, and what to do."""
+    return f"{error}; run make setup, and use its Python"
+
+
 def report(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """Report an interruption or a missing package in one line; anything else as Python does."""
     if isinstance(error, ModuleNotFoundError) and not os.environ.get("BLOODCELLS_DEBUG"):
         name = os.path.basename(sys.argv[0])
-        print(f"{name}: error: {error}; run make setup, and use its Python", file=sys.stderr)
+        print(f"{name}: error: {advice(error)}", file=sys.stderr)
         os._exit(2)
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, traceback)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,12 @@ def name(text: str) -> str:
 def location(text: str) -> Path:
     """An argparse type: a file or folder, by a name that is not empty."""
     return Path(name(text))
+
+
+def named_folder(text: str) -> Path:
+    """An argparse type: a folder whose name is recorded; of "." or "..", the absolute path."""
+    path = location(text)
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
 
 
 def weights_to_write(text: str) -> Path:

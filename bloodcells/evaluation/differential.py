@@ -11,7 +11,7 @@ LEFT_SHIFT = ("promyelocyte", "myelocyte", "metamyelocyte", "band neutrophil")
 
 
 def differential(counts: Mapping[str, int], classes: Sequence[str]) -> list[dict]:
-    """One row per class: its count, and its share of the white cells, 0 to 1; from such counts.
+    """One row per class, from the counts by class: its count, and its share of the white cells.
 
     The share comes with a 95 % interval (Wilson, 1927), which covers sampling only, not
     misclassification. Erythroblasts and platelets are not white cells and have no share. Cells

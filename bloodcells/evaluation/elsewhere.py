@@ -43,7 +43,7 @@ def read(folder: Path, size: int) -> tuple[Split, int]:
     images = list(user_images.read(known, size, "auto"))
     for image in images:
         if image.problem:
-            print(f"{image.name}: {image.problem}; left out")
+            print(f"{image.name!r}: {image.problem}; left out")
     usable = [image for image in images if image.pixels is not None]
     if not usable:
         raise UserError(f"--elsewhere {folder}: none of its images can be used")

@@ -31,7 +31,8 @@ from bloodcells.training.record import Run
 
 LOCK_FILES = (".lock", ".owner")
 MODEL = r"(.+-)?seed-\d+(-fold-\d+)?"  # a model's name, by `Fold.name`
-OURS = rf"identity\.json|(finished-)?{MODEL}\.(pt|lock|owner)|.+\.part"  # files of `checkpoint/`
+LITTER = r"\.DS_Store|\._.+|\.nfs[0-9a-f]+|Thumbs\.db|desktop\.ini"  # of the operating system
+OURS = rf"identity\.json|(finished-)?{MODEL}\.(pt|lock|owner)|.+\.part|{LITTER}"
 
 
 class CheckpointFolder:
@@ -224,9 +225,9 @@ class Checkpoint:
             self.latest = None
 
 
-def is_model(path: Path) -> bool:
-    """Whether a folder or file is named after a model."""
-    return re.fullmatch(MODEL, path.name) is not None
+def is_curves(path: Path) -> bool:
+    """Whether something in a folder `tensorboard/` is what a training may have left there."""
+    return re.fullmatch(f"{MODEL}|{LITTER}", path.name) is not None
 
 
 def is_ours(path: Path) -> bool:

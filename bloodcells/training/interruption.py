@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -75,17 +76,22 @@ def stop_if_asked() -> None:
 def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
     """The command that resumes this one; `alone` drops --only-fold and --only-seed."""
     if distributed.size() > 1:
-        return "the same torchrun command with --resume"
+        return "the same torchrun command with --resume, without --overwrite"
+    dropped = {"--resume": 0, "--overwrite": 0}  # flag: how many values follow it
+    if alone:
+        dropped |= {"--only-fold": 1, "--only-seed": 1}
     given, kept = iter(sys.argv[1:]), []
-    for flag in given:
-        if alone and flag in ("--only-fold", "--only-seed"):
+    for word in given:
+        flag, equals, _ = word.partition("=")
+        if flag not in dropped:
+            kept.append(word)
+        elif dropped[flag] and not equals:
             next(given, None)
-        elif not (alone and flag.startswith(("--only-fold=", "--only-seed="))):
-            kept += [flag] * (flag not in ("--resume", "--overwrite"))
     given_output = any(flag.split("=")[0] == "--output" for flag in kept)
     if args.code.edited and not given_output:  # the default changes with the next edit
         kept += ["--output", str(args.output)]
     # before the experiment has begun, --resume would find the earlier results
     begun = (args.output / "checkpoint" / "identity.json").exists()
     last = "--overwrite" if "--overwrite" in sys.argv and not begun else "--resume"
-    return shlex.join(["python", sys.argv[0], *kept, last])
+    words = ["python", sys.argv[0], *kept, last]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

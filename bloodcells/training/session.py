@@ -27,7 +27,7 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training import distributed, identity, threads
 from bloodcells.training.augmentation import Batches
-from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, is_model
+from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, is_curves
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch, resuming_command
 from bloodcells.training.locks import mendable
@@ -110,7 +110,7 @@ def open_folder(
     if getattr(args, "teacher", None):  # of the same name there may be others
         mine["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
     curves = args.output / "tensorboard"  # perhaps of an earlier experiment
-    if curves.is_symlink() or not all(map(is_model, curves.glob("*"))):
+    if curves.is_symlink() or not all(map(is_curves, curves.glob("*"))):
         raise UserError(
             f"--output {args.output}: tensorboard/ there is a link or not of this project; remove "
             "it, or pass another folder"

@@ -9,6 +9,7 @@ from shared import QUICK, ROOT
 
 from bloodcells import __main__ as listing
 from bloodcells.cli import arguments, flags, scripts, types
+from bloodcells.errors import UserError
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if path.name != "models.py")
 TRAINING = ["model_baseline.py", "model_cnn.py"]
@@ -270,3 +271,24 @@ def test_weights_of_others_are_not_replaced(fails, weights, tmp_path):
     line = fails("model_release.py", "--weights", tmp_path / "new.safetensors")
     assert "not of this project; pass another name" in line
     assert types.weights_to_write(str(weights)) == weights
+
+
+def test_a_run_of_another_folder_does_not_replace_the_released_weights(monkeypatch, tmp_path):
+    def weights_of(*flags):
+        argv = ["model_release.py", "--elsewhere", tmp_path, *flags]
+        monkeypatch.setattr(sys, "argv", [*map(str, argv)])
+        return scripts.parse_release(str(ROOT / "model_release.py")).weights
+
+    assert weights_of() == ROOT / "weights" / "cnn-robust.safetensors"
+    (tmp_path / "plots" / "cnn-robust").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    mine = weights_of("--run", "plots/cnn-robust", "--output", tmp_path / "mine")
+    assert mine != ROOT / "weights" / "cnn-robust.safetensors"
+
+
+def test_scores_elsewhere_of_a_folder_without_a_name_are_kept(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert types.named_folder(".").name == tmp_path.name
+    (tmp_path / "metrics.json").write_text('{"elsewhere": ""}')  # as recorded before
+    with pytest.raises(UserError, match="which would be lost"):
+        scripts.keep_scores(tmp_path / "metrics.json", None)

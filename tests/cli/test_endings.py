@@ -157,6 +157,27 @@ def test_no_memory_of_a_gpu_is_no_defect(capsys):
     assert "out of memory; lower --batch-size" in capsys.readouterr().err
 
 
+def test_a_package_that_is_missed_late_is_no_defect(capsys, monkeypatch):
+    monkeypatch.delenv("BLOODCELLS_DEBUG")
+    with pytest.raises(SystemExit) as stop:
+        arguments.run_script(lambda: __import__("nosuchpackage"))
+    assert stop.value.code == 2
+    assert "No module named 'nosuchpackage'; run make setup" in capsys.readouterr().err
+
+
+def test_an_interactive_session_is_left_alone():
+    """In a folder of the project, too."""
+    code = "import sys, bloodcells.cli.arguments; print(sys.excepthook is sys.__excepthook__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "docs",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
 @pytest.mark.parametrize("size", [None, 10**17])
 def test_no_memory_is_no_defect(capsys, monkeypatch, size):
     def greedy():

@@ -44,6 +44,12 @@ def test_resuming_command_keeps_what_matters(monkeypatch, tmp_path):
     assert resuming(alone=True) == f"{start} --output 'a b' --resume"
     monkeypatch.setattr(sys, "argv", ["model_cnn.py"])
     assert resuming() == "python model_cnn.py --resume"
+    monkeypatch.setattr(sys, "argv", ["model_cnn.py", "--only-fold=1", "--epochs=2"])
+    assert resuming(alone=True) == "python model_cnn.py --epochs=2 --resume"
+    monkeypatch.setattr("bloodcells.training.distributed.size", lambda: 2)
+    assert "with --resume, without --overwrite" in resuming()
+    monkeypatch.setattr("bloodcells.training.distributed.size", lambda: 1)
+    monkeypatch.setattr(sys, "argv", ["model_cnn.py"])
     args.code = replace(code, files={"models.py": "x"})  # the folder's name changes with the code
     assert resuming() == f"python model_cnn.py --output {args.output} --resume"
 

@@ -134,6 +134,16 @@ def test_results_whose_code_is_none(fails, whole, tmp_path):
     assert "no readable results of model_cnn.py" in line
 
 
+def test_what_the_system_leaves_in_folders_is_no_hindrance(run, stopped, tmp_path):
+    stopped(tmp_path, 1)
+    (tmp_path / "tensorboard").mkdir()
+    for folder in ("checkpoint", "tensorboard"):
+        (tmp_path / folder / ".DS_Store").touch()
+    outcome = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert outcome.code == 0, outcome
+    assert not (tmp_path / "checkpoint").exists()
+
+
 @pytest.mark.parametrize("name", ["epoch90.ckpt", "model.pt", "seed-0.pt/part"])
 def test_a_checkpoint_folder_of_others(fails, tmp_path, name):
     theirs = tmp_path / "checkpoint" / name

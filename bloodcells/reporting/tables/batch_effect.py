@@ -82,9 +82,9 @@ def in_brief(plots: Path) -> str:
         for name in BRIEF
     ]
     return (
-        f"A change of batch: balanced accuracy on the {images} images of the data set's second "
-        "batch, [left out of training](docs/other-laboratories.md#a-batch-left-out), and in "
-        f"brackets on test images of the first: {', '.join(losses)}."
+        f"A change of batch: balanced accuracy (mean recall) on the {images} images of the data "
+        "set's second batch, [left out of training](docs/other-laboratories.md#a-batch-left-out), "
+        f"and in brackets on test images of the first: {', '.join(losses)}."
     )
 
 

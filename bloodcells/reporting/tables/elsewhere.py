@@ -58,7 +58,7 @@ def elsewhere(plots: Path) -> str:
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
-        "framed by the nucleus: balanced accuracy, eight views": column(
+        "official test images framed by the nucleus: balanced accuracy, eight views": column(
             found, "framed", "balanced_accuracy"
         ),
         f"`{where}`: balanced accuracy, all classes possible": [

@@ -103,8 +103,10 @@ def robustness(plots: Path) -> str:
             f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, with one view, mean "
             f"over {models} models each, on a stratified sample of {found['images']:,} test "
             f"images. Uncorrupted: {means([clean], names)}. Mean over all corruptions and "
-            f"severities: {means(corrupted, names)}. *Trained on*: the change of domain "
-            "randomisation that is most like it, by which `cnn-robust` is trained, the others not; "
+            f"severities: {means(corrupted, names)}. *Trained on*: the change of "
+            "[domain randomisation](docs/other-laboratories.md#what-it-does), by its function in "
+            "bloodcells/training/domain_randomisation.py, that is most like it; `cnn-robust` alone "
+            "is trained with these; "
             f"mean over the severities of {unlike}, which has none: {means(unseen, names)}."
             + mark(found),
         ]
