@@ -168,3 +168,9 @@ def test_suspect_labels_are_as_many_as_the_card_says():
     assert f"suspects the {len(found['suspect_labels']['rows'])} below" in text
     of_test = len(found["suspect_labels_of_test"]["rows"])
     assert f"{of_test} suspect labels of the test split" in text
+
+
+def test_the_fit_to_a_laboratory_is_of_the_released_weights():
+    found = metrics_of(ROOT / "plots" / "finetune")
+    card = json.loads((ROOT / "weights" / "cnn-robust.json").read_text())
+    assert found["weights_md5"] == card["md5"]

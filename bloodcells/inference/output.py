@@ -139,25 +139,29 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
     """
     if sys.stdout is None:
         raise UserError("standard output is closed")
-    last = ""
     try:
         # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
-        try:
-            terminal = sys.stdout.isatty()
-            for line in AS[form](predictions):
-                last = printable(line, kept="\r\n") if terminal else line
-                sys.stdout.write(f"{last}\n")  # `print` could be interrupted before the break
-            sys.stdout.flush()
-        except BaseException as stop:
-            if form == "json" and not last.endswith("]"):
-                sys.stdout.write("]\n" if last else "[]\n")
-            sys.stdout.flush()
-            if last and isinstance(stop, KeyboardInterrupt):
-                done = "stopped; the output holds the images classified so far"
-                raise KeyboardInterrupt(done) from stop
-            raise
+        print_lines(AS[form](predictions), form)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UserError(f"standard output: cannot write: {error.strerror}") from error
+
+
+def print_lines(lines: Iterator[str], form: str) -> None:
+    """Print lines; an error or interruption leaves whole ones, and readable JSON."""
+    last, terminal = "", sys.stdout.isatty()
+    try:
+        for line in lines:
+            last = printable(line, kept="\r\n") if terminal else line
+            sys.stdout.write(f"{last}\n")  # `print` could be interrupted before the break
+    except BaseException as stop:
+        if form == "json" and not last.endswith("]"):
+            sys.stdout.write("]\n" if last else "[]\n")
+        if last and isinstance(stop, KeyboardInterrupt):
+            done = "stopped; the output holds the images classified so far"
+            raise KeyboardInterrupt(done) from stop
+        raise
+    finally:
+        sys.stdout.flush()

@@ -23,6 +23,7 @@ SHOWS = {  # what a figure shows, by the beginning of its name
     "activation_maps": "an image of each class, its activation map, and that of shuffled weights",
     "batch_examples": "images of each class, of the first and of the second batch",
     "batch_recall": "recall by class of two batches, the second left out of training, or not",
+    "label_curve": "balanced accuracy against the labelled images that a last layer is fitted to",
     "class_examples": "images of each class, a row per class",
     "class_recall": "recall by class, with 95 % intervals",
     "confident_mistakes": "the wrongly classified images of which the models were surest",

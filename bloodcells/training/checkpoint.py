@@ -72,46 +72,62 @@ class CheckpointFolder:
     def take(self, resume: bool, overwrite: bool) -> bool:
         """`begin`, in the process that writes; False if the experiment is already finished."""
         refuse_without_locks(self.run)
+        with self.locks.turn():
+            self.refuse_others()
+            if self.known.exists() and not overwrite:
+                self.go_on(resume)
+            elif self.result.exists() and not overwrite:
+                self.leave_finished(resume)
+                return False
+            else:
+                self.start_anew()
+            self.sweep(f"{SCRATCH}*")
+            return True
+
+    def refuse_others(self) -> None:
+        """Raise `UserError` if `checkpoint/` is a link, or holds what is not of a training."""
         if self.folder.is_symlink():  # what it leads to is not ours to clear
             raise UserError(
                 f"--output {self.run}: its folder {self.folder.name}/ is a link; remove it, or "
                 "pass another --output"
             )
-        with self.locks.turn():
-            unfinished, finished = self.known.exists(), self.result.exists()
-            theirs = [path.name for path in self.folder.glob("*") if not is_ours(path)]
-            if theirs:
-                raise UserError(
-                    f"--output {self.run}: its folder {self.folder.name}/ holds {theirs[0]}, which "
-                    "is not of this project; pass another folder"
-                )
-            if unfinished and not (resume or overwrite):
-                self.locks.take()  # raises if another process is at work
-                self.locks.release()
-                raise UserError(
-                    f"--output {self.run}: it holds an unfinished experiment; pass --resume to "
-                    "continue it, or --overwrite to start again"
-                )
-            if finished and not unfinished and not overwrite:
-                if not resume:
-                    raise UserError(
-                        f"--output {self.run}: it holds a finished experiment; pass --overwrite to "
-                        "replace it, or another --output"
-                    )
-                compare(finished_identity(self.result), self.identity, self.run)
-                shutil.rmtree(self.folder, ignore_errors=True)  # left if killed at the very end
-                self.sweep(f"{SCRATCH}*", f"{EARLIER}*")
-                return False
-            self.resumed = unfinished and not overwrite
-            if self.resumed:
-                compare(kept_identity(self.known), self.identity, self.run)
-            self.folder.mkdir(exist_ok=True)
-            self.locks.take()
-            if not self.resumed:
-                self.clear()
-                write_whole(self.known, json.dumps(self.identity).encode())
-            self.sweep(f"{SCRATCH}*")
-            return True
+        theirs = [path.name for path in self.folder.glob("*") if not is_ours(path)]
+        if theirs:
+            raise UserError(
+                f"--output {self.run}: its folder {self.folder.name}/ holds {theirs[0]}, which "
+                "is not of this project; pass another folder"
+            )
+
+    def go_on(self, resume: bool) -> None:
+        """Take an unfinished experiment."""
+        if not resume:
+            self.locks.take()  # raises if another process is at work
+            self.locks.release()
+            raise UserError(
+                f"--output {self.run}: it holds an unfinished experiment; pass --resume to "
+                "continue it, or --overwrite to start again"
+            )
+        compare(kept_identity(self.known), self.identity, self.run)
+        self.locks.take()
+        self.resumed = True
+
+    def leave_finished(self, resume: bool) -> None:
+        """Leave a finished experiment as it is."""
+        if not resume:
+            raise UserError(
+                f"--output {self.run}: it holds a finished experiment; pass --overwrite to "
+                "replace it, or another --output"
+            )
+        compare(finished_identity(self.result), self.identity, self.run)
+        shutil.rmtree(self.folder, ignore_errors=True)  # left if killed at the very end
+        self.sweep(f"{SCRATCH}*", f"{EARLIER}*")
+
+    def start_anew(self) -> None:
+        """Begin this experiment; an earlier one's results stay until this one has its own."""
+        self.folder.mkdir(exist_ok=True)
+        self.locks.take()
+        self.clear()
+        write_whole(self.known, json.dumps(self.identity).encode())
 
     def sweep(self, *patterns: str) -> None:
         """Delete what a killed process left, unless another may be writing it."""

@@ -104,34 +104,37 @@ def splits(first: SavedRun, other: SavedRun) -> list[str]:
 
 
 def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict], Gain]:
-    """What is paired, in words, McNemar's exact test of each pair, and what `other` gains.
-
-    Model by model, those of the same seed and fold if there are any, as the mean of several would
-    gain by being an ensemble; one model alone with each of the other experiment's. Folds of
-    different protocols have nothing but their number in common.
-    """
+    """What is paired, in words, McNemar's exact test of each pair, and what `other` gains."""
     (labels, one), (_, two) = answers(first, split), answers(other, split)
-    count, of = min(len(one), len(two)), "by pair of models"
-    places, theirs = scored(first, split), scored(other, split)
-    pairs = [(n, theirs.index(place)) for n, place in enumerate(places) if place in theirs]
-    if not pairs and count == 1:
-        pairs = list(np.ndindex(len(one), len(two)))
-        if len(pairs) > 1:
-            of = "one model with each of the other experiment"
-    elif not pairs:
-        pairs = [(n, n) for n in range(count)]
-        if len(one) != len(two):
-            of = f"by pair of the first {count} models"
-    elif places[0] == TOGETHER:
-        of = "each image by the model of the fold that holds it out"
-    elif not len(pairs) == len(one) == len(two):
-        of = f"by the {len(pairs)} pairs of models with the same seed and fold"
-        if len(pairs) == 1:
-            seed, fold, _ = places[pairs[0][0]]
-            of = f"the models of seed {seed}" + ("" if fold is None else f", fold {fold}")
+    pairs, words = pairing(scored(first, split), scored(other, split))
     before, after = one[[n for n, _ in pairs]], two[[m for _, m in pairs]]
     tests = [mcnemar(labels, *pair) for pair in zip(before, after, strict=True)]
-    return of, tests, gain(labels, before, after)
+    return words, tests, gain(labels, before, after)
+
+
+def pairing(ours: list[tuple], theirs: list[tuple]) -> tuple[list[tuple], str]:
+    """Which models, by number, are paired with which, and that in words.
+
+    Those of the same seed and fold if there are any, as the mean of several would gain by being an
+    ensemble; one model alone with each of the other experiment's. Folds of different protocols have
+    nothing but their number in common.
+    """
+    same = [(n, theirs.index(place)) for n, place in enumerate(ours) if place in theirs]
+    if same and ours[0] == TOGETHER:
+        return same, "each image by the model of the fold that holds it out"
+    if len(same) == len(ours) == len(theirs):
+        return same, "by pair of models"
+    if len(same) == 1:
+        seed, fold, _ = ours[same[0][0]]
+        return same, f"the models of seed {seed}" + ("" if fold is None else f", fold {fold}")
+    if same:
+        return same, f"by the {len(same)} pairs of models with the same seed and fold"
+    few = min(len(ours), len(theirs))
+    if few == 1 < max(len(ours), len(theirs)):
+        every = list(np.ndindex(len(ours), len(theirs)))
+        return every, "one model with each of the other experiment"
+    alike = "" if len(ours) == len(theirs) else f"the first {few} "
+    return [(n, n) for n in range(few)], f"by pair of {alike}models"
 
 
 def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
