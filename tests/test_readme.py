@@ -73,7 +73,7 @@ def test_every_script_has_a_parser():
 
 ELSEWHERE = (  # tested there, on what they need
     *("predict.py", "tuning.py", "robustness.py", "architecture.py", "explain.py"),
-    *("model_release.py", "bench.py", "demo.py", "hubconf.py", "cnn-distilled"),
+    *("model_release.py", "bench.py", "demo.py", "hubconf.py", "cnn-distilled", "finetune.py"),
     *("ablation-robust", "data_visualization.py", "batch_effect.py --overwrite"),
 )
 TRAINING = [c for c in COMMANDS if not any(script in c for script in ELSEWHERE)]
@@ -152,6 +152,7 @@ PREDICTED = {  # lines on standard output, with the header of a table
     "cells.npy": 4,
     "sorted/": 2,
     "smear/": 2,
+    "new/": 2,
     "--detect": 3,
     "--export": 1,
 }
@@ -168,6 +169,7 @@ def test_prediction_runs(run, tmp_path, monkeypatch, command):
         "slide 7/b.jpg",
         "sorted/monocyte/c.tif",
         "smear/d.png",
+        "new/e.png",
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +178,10 @@ def test_prediction_runs(run, tmp_path, monkeypatch, command):
         field((300, 200), (150, 100, 30)).save(name)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for kind in ("safetensors", "json"):
-        (tmp_path / f"mine.{kind}").symlink_to(ROOT / "weights" / f"cnn-best.{kind}")
+        for name in ("mine", "plots/finetune/finetuned"):
+            path = tmp_path / f"{name}.{kind}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(ROOT / "weights" / f"cnn-best.{kind}")
     script, *flags = shlex.split(command.partition(" > ")[0])[1:]
     outcome = run(script, *flags)
     assert outcome.code == 0
