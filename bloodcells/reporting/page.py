@@ -13,8 +13,8 @@ from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
 from bloodcells.reporting.tables.batch_effect import STUDIES as BATCH_EFFECT
-from bloodcells.reporting.tables.common import cell
-from bloodcells.tracking import provenance, run_folder
+from bloodcells.reporting.tables.common import cell, unfit
+from bloodcells.tracking import provenance
 from bloodcells.tracking.files import read_json
 
 SCORES = {
@@ -182,14 +182,8 @@ def read_result(path: Path) -> dict:
         found = read_json(path)
     except FileNotFoundError as error:
         raise UserError(f"not finished, as it has no {path.name}") from error
-    if found.get("dataset", {}).get("synthetic"):
-        raise UserError("made from generated images: not a result")
-    if "photographs" in (name := found.get("dataset", {}).get("name", "")):
-        raise UserError(f"not made from the official images: {name}")
-    if edited := found.get("code", {}).get("edited"):
-        raise UserError(
-            f"made by edited code ({run_folder.named(edited)}): see report.py --compare"
-        )
+    if why := unfit(found):
+        raise UserError(why)
     return found
 
 

@@ -34,7 +34,7 @@ def plots(quick_run, tmp_path):
     for name in ("good", "hostile", *unfit):
         shutil.copytree(quick_run, folder / name)
     for name in ("good", "hostile", "other-schema", "edited", "photographs"):
-        change(folder / name, dataset={"synthetic": False})
+        change(folder / name, dataset={"synthetic": False, "name": "BloodMNIST"})
     change(folder / "hostile", config={HOSTILE: HOSTILE}, model={"name": HOSTILE})
     change(folder / "hostile", test={"accuracy": {"mean": 0.5}})
     change(folder / "good", test={"accuracy": {"mean": 0.25}})

@@ -169,7 +169,7 @@ def test_ablation_table(plots):
     [
         (lambda p: p.unlink(), "run python ablation.py"),
         (lambda p: p.write_text("{"), "run python ablation.py"),
-        (lambda p: change(p.parent, p.name, dataset={"synthetic": True}), "never enter a table"),
+        (lambda p: change(p.parent, p.name, dataset={"synthetic": True}), "not a result"),
         (lambda p: change(p.parent, p.name, config={"epochs": 1}), "epochs is not 5, as the table"),
     ],
 )
@@ -202,7 +202,7 @@ def test_search_table_shows_what_was_measured(plots):
 def test_trust_table_shows_what_was_measured(plots):
     found = metrics_of(plots / "release")
     change(plots / "release", dataset={"synthetic": True})
-    with pytest.raises(UserError, match="never enter a table"):
+    with pytest.raises(UserError, match="not a result"):
         release_tables.trust(plots)
     found["views"]["8"]["after"]["nll"] = {"mean": 0.01234, "std": 0.001}
     (plots / "release" / "metrics.json").write_text(json.dumps(found))

@@ -142,16 +142,24 @@ def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
 
 
 def check_origin(path: Path, found: dict) -> None:
-    """Raise `UserError` for results from generated images or from edited code."""
-    if found["dataset"]["synthetic"]:
-        raise UserError(f"{path}: results on generated images never enter a table")
-    if found["dataset"]["name"] != "BloodMNIST":
-        raise UserError(f"{path}: results on images made anew never enter a table of official ones")
+    """Raise `UserError` for results that do not belong in a table or on the page."""
+    if reason := unfit(found):
+        raise UserError(f"{path}: {reason}")
+
+
+def unfit(found: dict) -> str | None:
+    """Why results belong neither in a table nor on the page; None if they do.
+
+    They are of generated images, of BloodMNIST's made anew from photographs, or of edited code.
+    """
+    data = found.get("dataset", {})
+    if data.get("synthetic"):
+        return "made from generated images: not a result"
+    if "synthetic" in data and data["name"] != "BloodMNIST":  # not of a user's own images
+        return f"not made from the official images: {data['name']}"
     if edited := found.get("code", {}).get("edited"):
-        raise UserError(
-            f"{path}: results of edited code never enter a table ({run_folder.named(edited)}); "
-            "report.py --compare shows them"
-        )
+        return f"made by edited code ({run_folder.named(edited)}): see report.py --compare"
+    return None
 
 
 def older_commit(found: dict) -> str | None:

@@ -11,6 +11,7 @@ from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
 from bloodcells.evaluation.labelled import balanced
 from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
 from bloodcells.reporting.tables.common import (
+    check_origin,
     deviation,
     interval,
     mark,
@@ -123,8 +124,9 @@ def fine_tuned(plots: Path) -> str:
         found = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read; run {command}") from error
-    if found["code"]["edited"] or not found["slides"]:
-        raise UserError(f"{path}: of edited code, or without --slide; run {command}")
+    check_origin(path, found)
+    if not found["slides"]:
+        raise UserError(f"{path}: made without --slide; run {command}")
     lines = [
         [row["class"], str(row["images"]), *(cell_of(row[key]) for key in FITS)]
         for row in found["classes"]
