@@ -145,8 +145,8 @@ def fine_tuned(plots: Path) -> str:
         [
             table((f"recall of `{found['dataset']['name']}`", "images", *FITS.values()), lines),
             f"Eight views, all classes of the network possible; one network, the released one. "
-            f"Cross-validation over {found['slides']} slides [95 % interval over images; too narrow, "
-            "as those of one slide are alike]: "
+            f"Cross-validation over {found['slides']} slides [95 % interval over images; too "
+            "narrow, as those of one slide are alike]: "
             f"{pairs['only_second']} images are right only with the fit, {pairs['only_first']} "
             "only without. Fitted to at most so many random images of each class (mean ± standard "
             f"deviation over draws): {curve}. The one setting, the pull towards the released "
