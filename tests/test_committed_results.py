@@ -21,6 +21,7 @@ from bloodcells.reporting.tables import common, studies
 from bloodcells.reporting.tables import elsewhere as elsewhere_tables
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.provenance import RESULTS
 from bloodcells.training import domain_randomisation
 
 
@@ -79,7 +80,7 @@ def test_committed_runs_are_real_and_whole(name):
 def test_committed_results_are_of_committed_code():
     """Lists the rows that the tables mark, and refuses results of edited code."""
     older = set()
-    for path in sorted((ROOT / "plots").glob("*/*.json")):
+    for path in [path for name in RESULTS for path in (ROOT / "plots").glob(f"*/{name}")]:
         found = json.loads(path.read_text())
         assert not found.get("code", {}).get("edited"), path
         if common.older_commit(found):
