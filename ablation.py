@@ -79,7 +79,7 @@ def main() -> None:
     args.precision = choose_precision(args.precision, device)
     changes = OF_RANDOMISATION if args.domain_randomisation else VARIANTS
     variants = make_variants(args, changes)
-    foreign, _ = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
+    foreign = elsewhere.read(args.elsewhere, args.size).images if args.elsewhere else None
     recipes = {name: Recipe.of(changed) for name, changed in variants.items()}
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)

@@ -19,7 +19,6 @@ from bloodcells.cli.own_images import parse_finetune
 if __name__ == "__main__":
     run_script(parse_finetune, __file__)  # answers --help and wrong flags before torch loads
 
-import re
 from argparse import Namespace
 from pathlib import Path
 from typing import cast
@@ -28,7 +27,7 @@ import numpy as np
 
 from bloodcells.cli.endings import printable
 from bloodcells.data import class_names, user_images
-from bloodcells.data.user_images import UserImage
+from bloodcells.data.slides import slides_of
 from bloodcells.errors import UserError
 from bloodcells.evaluation import calibration, metrics
 from bloodcells.evaluation.fine_tuned import LaboratoryImages, study
@@ -61,7 +60,7 @@ def main() -> None:
             "name": ", ".join(Path(path).name or path for path in args.paths),
             "counts": counts_of(model, images),
         },
-        "slides": int(images.slides.max()) + 1 if args.slide else None,
+        "slides": None if images.slides is None else int(images.slides.max()) + 1,
         "config": {
             "weights": args.weights.name,
             "frame": args.frame,
@@ -120,22 +119,8 @@ def read(args: Namespace, model: Released) -> LaboratoryImages:
     pixels = np.stack([cast(np.ndarray, image.pixels) for image in usable])
     _, distances = model.predict(pixels, np.ones(len(pixels), bool), 128)
     features = fine_tuning.view_features(model.classifier, pixels)
-    slides = slides_of(usable, args.slide)
+    slides = slides_of([image.file for image in usable], args.slide) if args.slide else None
     return LaboratoryImages([one.name for one in usable], labels, slides, features, distances)
-
-
-def slides_of(images: list[UserImage], pattern: str | None) -> np.ndarray:
-    """The number of each image's slide, int64 (N,). Raises `UserError` for fewer than two."""
-    if pattern is None:
-        return np.arange(len(images))
-    found = [re.match(pattern, Path(image.file).name) for image in images]
-    if None in found:
-        name = images[found.index(None)].file
-        raise UserError(f"--slide {pattern}: {name}: its name does not begin so")
-    slides, numbers = np.unique([match[0] for match in found if match], return_inverse=True)
-    if len(slides) < 2:
-        raise UserError(f"--slide {pattern}: all images are of one slide, {str(slides[0])!r}")
-    return numbers
 
 
 def entries(
@@ -182,13 +167,17 @@ def lines(content: dict) -> list[str]:
     for name, key in (("as released", "released"), ("fitted, on what was held out", "fine_tuned")):
         score = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**content[key])
         text.append(f"  {name:28} {score}")
+    gain = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**content["gain"])
+    text.append(f"  {'gain':27} {gain}")
+    if content["slides"] is None:
+        text.append("images of one slide may be on both sides: expect less on a new one (--slide)")
+    else:
+        text.append(f"  [95 % intervals over {content['slides']} slides]")
     text.append(f"recall: {'':21} images   released   fitted   fitted without its labels")
     for row in content["classes"]:
         shares = (row[key] for key in ("released", "fine_tuned", "without_its_labels"))
         recalls = "     ".join("  -  " if share is None else f"{share:.3f}" for share in shares)
         text.append(f"  {row['class']:28} {row['images']:5}   {recalls}")
-    if content["slides"] is None:
-        text.append("images of one slide may be on both sides: expect less on a new one (--slide)")
     for row in content["curve"]:
         score = "{mean:.3f} ± {std:.3f}".format(**row)
         text.append(f"fitted to {row['images_of_each_class']:2} images of each class: {score}")

@@ -9,7 +9,8 @@ are fitted on validation and scored once on test. The test images are also score
 nucleus, as predict.py frames other laboratories' images. The model of the first seed is released,
 not the best one. Takes seven to twelve minutes on two cores. Writes metrics.json and figures, and
 the weights (.safetensors) with their card (.json). With --elsewhere, another laboratory's images
-are scored, too; results that have such scores are not replaced by results without.
+are scored, too (--slide: with an interval over slides); results that have such scores are not
+replaced by results without.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -72,7 +73,8 @@ def main() -> None:
     run_folder.prepare(args.weights.parent, flag="--weights")
     protect_weights(args.weights, args.code)
     keep_freed_memory()
-    foreign, unusable = elsewhere.read(args.elsewhere, args.size) if args.elsewhere else (None, 0)
+    there = elsewhere.read(args.elsewhere, args.size, args.slide) if args.elsewhere else None
+    foreign = there.images if there else None
     released_models = measure_models(run, dataset, foreign, device, args)
     members = [model.scores for model in released_models]
 
@@ -88,10 +90,10 @@ def main() -> None:
         "framed": elsewhere.deviations([model.framed for model in released_models]),
     }
     curves = None
-    if foreign is not None:
-        there = [model.elsewhere for model in released_models]
-        content["elsewhere"] = elsewhere.summary(args.elsewhere, foreign, unusable, there)
-        curves = foreign.labels, [found[max(VIEWS)]["probabilities"] for found in there]
+    if there is not None:
+        scores = [model.elsewhere for model in released_models]
+        content["elsewhere"] = elsewhere.summary(there, scores)
+        curves = there.images.labels, [found[max(VIEWS)]["probabilities"] for found in scores]
 
     def fill(scratch: Path) -> None:
         draw_all(scratch, args.figure_format, members, dataset.test, warning(args), curves)

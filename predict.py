@@ -34,6 +34,7 @@ from tqdm import tqdm
 from bloodcells.cli.endings import printable
 from bloodcells.data import class_names, user_images
 from bloodcells.data.preparation import NO_CELL
+from bloodcells.data.slides import slides_of
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
@@ -73,6 +74,8 @@ def main() -> None:
     if args.classes:
         model = only(model, names, args.classes)
     labels = labels_of(args.paths, files, names, model) if args.labelled else {}
+    if args.slide:
+        slides_of([file for file, label in labels.items() if label], args.slide)  # or raises
     if args.output is not None:
         refuse_own_folder("--output", args.output, args.paths, files)
         run_folder.prepare(args.output, script=args.code.script)
@@ -209,7 +212,9 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
     if labels and tally.kept:
         from bloodcells.evaluation import labelled
 
-        content["scores"] = labelled.score(tally.kept, model.classes)
+        files = [one.path for one in tally.kept]
+        slides = slides_of(files, args.slide) if args.slide else None
+        content["scores"] = labelled.score(tally.kept, model.classes, slides)
         print(labelled.report(content["scores"]), file=sys.stderr)
     if args.output is not None and not tally.kept:
         known = "" if args.detect else " whose class is known"
@@ -255,6 +260,7 @@ def described(tally: Tally, model: Released, args: Namespace) -> dict:
             "frame": args.frame,
             "classes": model.classes,
             "abstain_below": args.abstain_below,
+            "slide": args.slide,
             "sets": args.sets,
         },
         "images": {

@@ -35,10 +35,10 @@ def release(run, trained, tmp_path, monkeypatch):
 def test_another_laboratory_s_images_are_scored(release, run, sorted_cells, tmp_path):
     images = sorted_cells(24, side=70, name="elsewhere")
     (images / "monocyte" / "text.png").write_text("no picture")
-    outcome = release("--elsewhere", tmp_path / "elsewhere")
+    outcome = release("--elsewhere", tmp_path / "elsewhere", "--slide", ".")
     assert outcome.code == 0, outcome
     content = metrics_of(tmp_path / "release")
-    assert "elsewhere" not in content["config"]
+    assert not {"elsewhere", "slide"} & set(content["config"])
     found = content["elsewhere"]
     assert (found["name"], found["images"], found["unusable"]) == ("elsewhere", 24, 1)
     assert sum(found["counts"].values()) == 24
@@ -49,6 +49,7 @@ def test_another_laboratory_s_images_are_scored(release, run, sorted_cells, tmp_
             assert sum(share["mean"] for share in shares.values()) == pytest.approx(1)
         recalls = [part["answers"][name][name]["mean"] for name in part["answers"]]
         assert np.mean(recalls) == pytest.approx(part["balanced_accuracy"]["mean"])
+        assert np.mean(recalls) == pytest.approx(part["over_slides"]["mean"])
         for scores in (part, part["given_classes"]):
             assert 0 <= scores["balanced_accuracy"]["mean"] <= 1
             assert scores["sets"]["0.95"]["coverage"]["std"] is not None

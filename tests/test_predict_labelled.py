@@ -135,3 +135,25 @@ def test_weights_without_a_class_of_normal_blood(fails, weights, tmp_path):
     Image.new("RGB", (28, 28)).save(tmp_path / "cell.png")
     line = fails("predict.py", tmp_path / "cell.png", *flags)
     assert "none is a class of these weights" in line
+
+
+def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):
+    for number, file in enumerate(sorted(twelve.glob("*/*"))):
+        file.rename(file.with_name(f"{'ab'[number % 2]}_{file.name}"))
+    outcome = predict(twelve, "--labelled", "--slide", "[^_]+", "--output", tmp_path / "run")
+    assert outcome.code == 0, outcome
+    assert "both intervals are over 2 slides" in outcome.err
+    with (tmp_path / "run" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    shares = [
+        np.mean([row["label"] == row["truth"] for row in rows if f"/{slide}_" in row["path"]])
+        for slide in "ab"
+    ]
+    found = metrics_of(tmp_path / "run")["scores"]
+    assert found["slides"] == 2
+    ends = (found["accuracy"]["low"], found["accuracy"]["high"])
+    assert ends == pytest.approx((min(shares), max(shares)))
+    given = (twelve, "--weights", weights, "--slide")
+    line = fails("predict.py", *given, "c", "--labelled")
+    assert "its name does not begin so" in line
+    assert "--slide does nothing without --labelled" in fails("predict.py", *given, "c")

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,7 +127,8 @@ def test_command_is_not_refused_for_a_committed_run(run, monkeypatch, command):
     monkeypatch.setattr(bloodmnist, "load", lambda **more: load(**more | {"synthetic": True}))
     monkeypatch.setattr("model_cnn.Teacher", lambda *_: None)  # whose weights are not committed
     monkeypatch.setattr("bloodcells.tracking.run_folder.prepare", stop)
-    monkeypatch.setattr("bloodcells.evaluation.elsewhere.read", lambda *_: (None, 0))
+    laboratory = SimpleNamespace(images=None)
+    monkeypatch.setattr("bloodcells.evaluation.elsewhere.read", lambda *_: laboratory)
     script, *flags = command.split()[1:]
     folder = ROOT / run(script, *flags).err.strip().partition("folder ")[2]
     assert folder.parent == ROOT / "plots"

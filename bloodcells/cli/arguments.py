@@ -38,12 +38,13 @@ STARTED = time.perf_counter()  # close to the start of the script
 SIZES = (28, 64, 128, 224)
 LEAKS = "as published: most of these test images were trained on"
 SYNTHETIC = "generated images: not a result"
-PLACES = ("config", "output", "data_root", "photographs", "elsewhere")  # settings for one machine
+PLACES = ("config", "output", "data_root", "photographs")  # settings for one machine
+ELSEWHERE = ("elsewhere", "slide")  # another laboratory's images, which are recorded by name
 WORK = (  # for one command
     *("resume", "overwrite", "checkpoint_every", "only_fold", "only_seed"),
     *("tensorboard", "quiet", "threads"),
 )
-NOT_RECORDED = (*PLACES, *WORK, "code")  # `code` is no flag: `parse` adds it
+NOT_RECORDED = (*PLACES, *ELSEWHERE, *WORK, "code")  # `code` is no flag: `parse` adds it
 NOT_IN_THE_NAME = (  # of a run folder
     *(*NOT_RECORDED, "device", "figure_format", "save_weights", "weights", "storage", "trials"),
     *("synthetic", "protocol"),  # which `run_name` adds itself

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bloodcells import ROOT
 from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag, refuse_idle
-from bloodcells.cli.types import fraction, integer, location, name, pattern, whole_number
+from bloodcells.cli.scripts import add_slide_flag
+from bloodcells.cli.types import fraction, integer, location, name, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -79,6 +80,8 @@ def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
         refuse_idle(parser, args, [*idle, "adapt", "differential", "batch_size"], "with --export")
     if not args.paths:
         refuse_idle(parser, args, ["frame", "crop"], "without images")
+    if args.slide is not None and not args.labelled:
+        raise UserError("--slide does nothing without --labelled")
     if args.names is not None and not (args.labelled or args.classes):
         raise UserError("--names does nothing without --labelled or --classes")
     if args.weights is not None and args.labels != parser.get_default("labels"):
@@ -180,6 +183,7 @@ def add_label_flags(parser: Parser) -> None:
         metavar="FILE.toml",
         help='more names of classes for --labelled and --classes, such as blast = "monocyte"',
     )
+    add_slide_flag(parser, "then intervals of the averages of --labelled are over slides")
     parser.add_argument(
         "--output",
         type=location,
@@ -218,13 +222,7 @@ def parse_finetune(script: str) -> Namespace:
         metavar="FILE.toml",
         help='more names of classes, such as blast = "monocyte"',
     )
-    parser.add_argument(
-        "--slide",
-        type=pattern,
-        metavar="REGEX",
-        help="what of the beginning of a file's name tells the slide or person, as a regular "
-        "expression: such images are held out together",
-    )
+    add_slide_flag(parser, "images of one are held out together")
     add_frame_flag(parser)
     parser.add_argument(
         "--seed", type=whole_number(0, 2**32 - 1), default=0, help="of the folds and draws"

@@ -23,6 +23,7 @@ from bloodcells.cli.types import (
     location,
     name,
     named_folder,
+    pattern,
     positive,
     up_to,
     weights_to_write,
@@ -204,7 +205,10 @@ def parse_release(script: str) -> Namespace:
         help="share of the validation images that may be flagged as unlike the training images",
     )
     add_elsewhere_flag(group)
+    add_slide_flag(group, "then the interval of --elsewhere is over slides")
     args = parse(parser)
+    if args.slide and not args.elsewhere:
+        raise UserError("--slide does nothing without --elsewhere")
     keep_scores(args.output / "metrics.json", args.elsewhere)
     places = (args.run, ROOT / args.run, ROOT / "plots" / args.run)  # as `run_folder.find` looks
     run = next((place for place in places if place.exists()), places[1])
@@ -240,4 +244,15 @@ def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
         type=named_folder,
         metavar="DIR",
         help="score another laboratory's images too: folders named after their classes",
+    )
+
+
+def add_slide_flag(group: argparse._ActionsContainer, what: str) -> None:
+    """Add the flag that says which images are of one slide; `what`: what it does."""
+    group.add_argument(
+        "--slide",
+        type=pattern,
+        metavar="REGEX",
+        help="what of the beginning of a file's name tells the slide or person, as a regular "
+        f"expression: {what}",
     )

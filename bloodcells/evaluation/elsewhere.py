@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bloodcells.data import class_names, user_images
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
+from bloodcells.data.slides import slides_of
 from bloodcells.errors import UserError
 from bloodcells.evaluation import calibration, metrics, unseen
+from bloodcells.evaluation.labelled import balanced_over_slides
 from bloodcells.inference.adaptation import CannotAdaptError, adapt
 from bloodcells.inference.cards import LEVELS
 from bloodcells.inference.classifier import Released
@@ -27,11 +30,22 @@ NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
 }
 
 
-def read(folder: Path, size: int) -> tuple[Split, int]:
-    """The images under folders named after classes, framed, and how many could not be used.
+@dataclass
+class Laboratory:
+    """Another laboratory's images, framed."""
 
-    Folders with other names are left out and listed, as are images that cannot be used. Raises
-    `UserError` if there are no images, and for images of the data set's own kind.
+    name: str
+    images: Split
+    slides: np.ndarray | None  # int64 (N,), each image's slide; None if not known
+    unusable: int  # images beside these
+
+
+def read(folder: Path, size: int, slide: str | None = None) -> Laboratory:
+    """The images under folders named after classes, framed.
+
+    `slide`: what of the beginning of a file's name tells its slide. Folders with other names are
+    left out and listed, as are images that cannot be used. Raises `UserError` if there are no
+    images, for images of the data set's own kind, and for slides that cannot be told.
     """
     names = class_names.Names(CLASS_NAMES)
     files = user_images.find([str(folder)])
@@ -56,7 +70,9 @@ def read(folder: Path, size: int) -> tuple[Split, int]:
         print(f"{folder}: {by_size} images have a size of MedMNIST's, so they are not framed")
     numbers = [CLASS_NAMES.index(str(labels[image.file])) for image in usable]
     pixels = np.stack([np.asarray(image.pixels) for image in usable])
-    return Split(pixels, np.array(numbers)), len(images) - len(usable)
+    slides = slides_of([image.file for image in usable], slide) if slide else None
+    split = Split(pixels, np.array(numbers))
+    return Laboratory(folder.name, split, slides, len(images) - len(usable))
 
 
 def score(model: Released, images: Split) -> dict:
@@ -145,17 +161,26 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, model: Released) -> di
     }
 
 
-def summary(folder: Path, images: Split, unusable: int, members: list[dict[int, dict]]) -> dict:
-    """The scores of all seeds' models, by number of views: the mean and standard deviation."""
+def summary(there: Laboratory, members: list[dict[int, dict]]) -> dict:
+    """The scores of all seeds' models, by number of views: the mean and standard deviation.
+
+    With slides, the mean balanced accuracy over all classes also has its 95 % interval over them.
+    """
+    images, slides = there.images, there.slides
     counts = images.class_counts()
     views = {}
     for number in members[0]:
-        parts = [without_arrays(member[number]) for member in members]
-        views[str(number)] = deviations(parts)
+        parts = [member[number] for member in members]
+        views[str(number)] = deviations([without_arrays(part) for part in parts])
+        if slides is not None:
+            right = [part["probabilities"].argmax(1) == images.labels for part in parts]
+            found = balanced_over_slides(images.labels, np.mean(right, axis=0), slides)
+            views[str(number)]["over_slides"] = found
     return {
-        "name": folder.name,
+        "name": there.name,
         "images": len(images),
-        "unusable": unusable,
+        "slides": None if slides is None else int(slides.max()) + 1,
+        "unusable": there.unusable,
         "counts": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
         "majority_class_accuracy": float(counts.max() / len(images)),
         "views": views,

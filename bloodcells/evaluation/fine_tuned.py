@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bloodcells.evaluation import metrics
-from bloodcells.evaluation.labelled import balanced
+from bloodcells.evaluation.labelled import balanced, balanced_over_slides
 from bloodcells.evaluation.unseen import balanced_accuracy
 from bloodcells.inference.cards import VIEWS
 from bloodcells.inference.classifier import Released
@@ -29,9 +29,13 @@ class LaboratoryImages:
 
     files: list[str]
     labels: np.ndarray  # int64 (N,), indices of the network's classes
-    slides: np.ndarray  # int64 (N,), numbers; if slides are not known, one for each image
+    slides: np.ndarray | None  # int64 (N,), numbers; None if not known
     features: Tensor  # float32 (8, N, d), of each image's views
     distances: np.ndarray  # (N,), to the training images
+
+    def groups(self) -> np.ndarray:
+        """What is held out and resampled together, int64 (N,): slides, or else single images."""
+        return np.arange(len(self.labels)) if self.slides is None else self.slides
 
 
 def study(
@@ -47,17 +51,23 @@ def study(
     before = probabilities(released_layer(model), images.features).argmax(1)
     after = fitted[MOST_VIEWS].argmax(1)
     rows = by_class(images, before, after, without_labels(model, images, folds), model.classes)
-    counts = np.array([row["images"] for row in rows])
-    scores = {
-        name: balanced(np.array([row[name] for row in rows]) * counts, counts)
-        for name in ("released", "fine_tuned")
-    }
+    right = {"released": before == images.labels, "fine_tuned": after == images.labels}
+    gain = right["fine_tuned"].astype(int) - right["released"]
     return {
-        **scores,
+        **{name: balanced_accuracy_of(images, each) for name, each in right.items()},
+        "gain": balanced_over_slides(images.labels, gain, images.groups()),
         "paired": metrics.mcnemar(images.labels, before, after),
         "classes": rows,
         "curve": learning_curve(model, images, seed),
     }, fitted
+
+
+def balanced_accuracy_of(images: LaboratoryImages, right: np.ndarray) -> dict[str, float]:
+    """The balanced accuracy, with its interval over slides; over images if those are not known."""
+    if images.slides is not None:
+        return balanced_over_slides(images.labels, right, images.slides)
+    _, present, counts = np.unique(images.labels, return_inverse=True, return_counts=True)
+    return balanced(np.bincount(present, right), counts)
 
 
 def folds_of(images: LaboratoryImages, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -65,11 +75,12 @@ def folds_of(images: LaboratoryImages, seed: int) -> list[tuple[np.ndarray, np.n
 
     The classes are spread over the folds as evenly as the slides allow.
     """
-    count = min(FOLDS, int(images.slides.max()) + 1)
+    groups = images.groups()
+    count = min(FOLDS, int(groups.max()) + 1)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
-        return list(splitter.split(images.labels, images.labels, images.slides))
+        return list(splitter.split(images.labels, images.labels, groups))
 
 
 def answers(

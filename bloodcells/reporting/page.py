@@ -74,12 +74,12 @@ STUDIES = {  # folder: title, command, the data of its figures
     ),
     "release": (
         "How far to trust a probability",
-        "python model_release.py --elsewhere DIR",
+        "python model_release.py --elsewhere DIR --slide '[^_]+'",
         "test split",
     ),
     "release-best": (
         "The same, of cnn-best",
-        "python model_release.py --config release-best --elsewhere DIR",
+        "python model_release.py --config release-best --elsewhere DIR --slide '[^_]+'",
         "test split",
     ),
     "release-stages": (

@@ -9,8 +9,8 @@ from bloodcells.evaluation import elsewhere
 def test_images_that_are_not_framed_are_counted(sorted_cells, capsys):
     elsewhere.read(sorted_cells(4, side=70, name="a"), 28)
     assert "MedMNIST" not in capsys.readouterr().out
-    images, unusable = elsewhere.read(sorted_cells(4, side=64, name="b"), 28)
-    assert (len(images), unusable) == (4, 0)
+    found = elsewhere.read(sorted_cells(4, side=64, name="b"), 28)
+    assert (len(found.images), found.unusable, found.slides) == (4, 0, None)
     assert (
         "b: 4 images have a size of MedMNIST's, so they are not framed" in capsys.readouterr().out
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bloodcells.evaluation.labelled import balanced
+from bloodcells.evaluation.labelled import balanced, balanced_over_slides
 from bloodcells.evaluation.metrics import wilson_interval
 
 
@@ -28,3 +28,36 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
         found = balanced(rng.binomial(counts, recall), counts)
         held += found["low"] <= recall.mean() <= found["high"]
     assert 0.92 < held / 400 < 0.99
+
+
+def test_where_slides_differ_the_interval_over_them_is_wider_and_holds_the_truth():
+    """Twelve slides of 30 images, whose accuracies differ; the truth is their mean."""
+    rng = np.random.default_rng(0)
+    held, width = np.zeros(2), np.zeros(2)
+    for _ in range(100):
+        slides = np.repeat(np.arange(12), 30)
+        labels = slides % 2  # a slide has one class
+        right = rng.random(len(slides)) < rng.beta(6, 2, size=12)[slides]
+        over_slides = balanced_over_slides(labels, right, slides)
+        counts = np.bincount(labels)
+        over_images = balanced(np.bincount(labels, right), counts)
+        assert over_slides["mean"] == pytest.approx(over_images["mean"])
+        held += [found["low"] <= 0.75 <= found["high"] for found in (over_images, over_slides)]
+        width += [found["high"] - found["low"] for found in (over_images, over_slides)]
+    assert held[0] < 70 < 80 < held[1]
+    assert width[1] > 1.3 * width[0]
+
+
+def test_a_gain_is_resampled_by_pairs():
+    """What both get right or wrong alike leaves no doubt about their difference."""
+    slides = np.arange(40) // 4
+    right = slides % 3 > 0
+    gain = balanced_over_slides(np.zeros(40), right.astype(int) - right, slides)
+    assert gain == {"mean": 0, "low": 0, "high": 0}
+
+
+def test_single_images_as_slides_give_the_interval_over_images():
+    right = np.arange(200) % 4 > 0
+    found = balanced_over_slides(np.zeros(200), right, np.arange(200))
+    low, high = wilson_interval(150, 200)
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.01)

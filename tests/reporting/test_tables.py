@@ -123,6 +123,11 @@ def test_scores_elsewhere(plots):
     assert row in lines
     row = next(line for line in lines if "balanced accuracy, all classes possible |" in line)
     assert row.endswith(f" [{low:.3f}, {high:.3f}] |")  # of a single class
+    found["elsewhere"]["views"]["8"]["over_slides"] = {"mean": 0.58, "low": 0.4111, "high": 0.7222}
+    found["elsewhere"]["slides"] = 30
+    path.write_text(json.dumps(found))
+    text = elsewhere_tables.elsewhere(plots)
+    assert " [0.411, 0.722] |" in text
     del found["elsewhere"]
     path.write_text(json.dumps(found))
     with pytest.raises(UserError, match="--config release with --elsewhere DIR"):

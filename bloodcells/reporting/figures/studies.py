@@ -151,6 +151,7 @@ def ladder(path: Path, points: list[dict]) -> None:
 def label_curve(path: Path, found: dict, mark: str | None = None) -> None:
     """Balanced accuracy against the labelled images that a last layer is fitted to."""
     rows, fewest = found["curve"], min(row["images"] for row in found["classes"])
+    over = "slides" if found["slides"] else "images"
     with page(path, 4.6, 3.2, mark) as figure:
         axes = figure.subplots()
         released = found["released"]
@@ -169,7 +170,7 @@ def label_curve(path: Path, found: dict, mark: str | None = None) -> None:
         axes.set_ylabel("balanced accuracy, %")
         figure.supxlabel(
             "grey: as released; blue: random images, ± over draws; orange: four fifths of all\n"
-            "(cross-validation); grey and orange with 95 % intervals over images",
+            f"(cross-validation); grey and orange with 95 % intervals over {over}",
             size=7,
         )
 

@@ -63,7 +63,7 @@ def elsewhere(plots: Path) -> str:
             found, "framed", "balanced_accuracy"
         ),
         f"`{where}`: balanced accuracy, all classes possible": [
-            f"{value} {over_images(part)}"
+            f"{value} {sampling(part)}"
             for value, part in zip(column(scores, "balanced_accuracy"), there.values(), strict=True)
         ],
         "only its classes possible": column(scores, "given_classes", "balanced_accuracy"),
@@ -85,7 +85,7 @@ def elsewhere(plots: Path) -> str:
         [
             table(["", *found], lines),
             f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
-            f"images]. `{where}`: "
+            f"{sampled(first)}]. `{where}`: "
             f"{first['images']} images ({counted(first['counts'])}), eight views; always "
             f"predicting one class has a balanced accuracy of {1 / present:.2f}. As frequent as in "
             f"normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} images, the same "
@@ -116,6 +116,11 @@ def answered(there: dict) -> str:
     return table((f"class of `{there['name']}`", "images", "recall", "taken for"), lines)
 
 
+def sampled(there: dict) -> str:
+    """What the interval of `sampling` is over."""
+    return f"{there['slides']} slides" if there.get("slides") else "images"
+
+
 def fine_tuned(plots: Path) -> str:
     """What labelled images of another laboratory gain, on its slides that were held out."""
     path = plots / "finetune" / "metrics.json"
@@ -140,17 +145,17 @@ def fine_tuned(plots: Path) -> str:
     curve = ", ".join(
         f"{row['images_of_each_class']}: {deviation(row, 3)}" for row in found["curve"]
     )
+    gain = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found["gain"])
     pairs = found["paired"]
     return "\n\n".join(
         [
             table((f"recall of `{found['dataset']['name']}`", "images", *FITS.values()), lines),
             f"Eight views, all classes of the network possible; one network, the released one. "
-            f"Cross-validation over {found['slides']} slides [95 % interval over images; too "
-            "narrow, as those of one slide are alike]: "
-            f"{pairs['only_second']} images are right only with the fit, {pairs['only_first']} "
-            "only without. Fitted to at most so many random images of each class (mean ± standard "
-            f"deviation over draws): {curve}. The one setting, the pull towards the released "
-            f"layer, was chosen on these images.{mark(found)}",
+            f"Cross-validation over {found['slides']} slides [95 % interval over slides]: the gain "
+            f"is {gain}; {pairs['only_second']} images are right only with the fit, "
+            f"{pairs['only_first']} only without. Fitted to at most so many random images of each "
+            f"class (mean ± standard deviation over draws): {curve}. The one setting, the pull "
+            f"towards the released layer, was chosen on these images.{mark(found)}",
         ]
     )
 
@@ -160,8 +165,10 @@ def cell_of(share: float | None) -> str:
     return "-" if share is None else f"{share:.2f}"
 
 
-def over_images(there: dict) -> str:
-    """The balanced accuracy's 95 % interval for the sampling of each class's images."""
+def sampling(there: dict) -> str:
+    """The balanced accuracy's 95 % interval: over slides if known, else over images."""
+    if found := there["views"][VIEWS].get("over_slides"):
+        return interval(found["low"], found["high"])
     answers = there["views"][VIEWS]["answers"]
     counts = np.array([there["counts"][name] for name in answers])
     recalls = np.array([shares[name]["mean"] for name, shares in answers.items()])

@@ -1,0 +1,20 @@
+"""Slides by the names of files."""
+
+import pytest
+
+from bloodcells.data.slides import slides_of
+from bloodcells.errors import UserError
+
+FILES = ["a/x-2_1.png", "b/y-1_1.png", "x-2_10.png"]
+
+
+def test_a_slide_is_what_matches_at_the_beginning():
+    assert slides_of(FILES, "[^_]+").tolist() == [0, 1, 0]
+    assert slides_of(FILES, ".").tolist() == [0, 1, 0]
+
+
+def test_what_tells_no_slides():
+    with pytest.raises(UserError, match=r"--slide x: b/y-1_1.png: its name does not begin so"):
+        slides_of(FILES, "x")
+    with pytest.raises(UserError, match="all images are of one slide, 'x-2'"):
+        slides_of(FILES[::2], "[^_]+")
