@@ -38,6 +38,7 @@ OLDER: set[str] = {
     "cnn-distilled/metrics.json",
     "cnn-robust/metrics.json",
     "explain/metrics.json",
+    "release-best/metrics.json",
     "release-stages/metrics.json",
     "release/metrics.json",
     "robustness/metrics.json",

@@ -12,8 +12,7 @@ from bloodcells.data import class_names, user_images
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.data.slides import slides_of
 from bloodcells.errors import UserError
-from bloodcells.evaluation import calibration, metrics, unseen
-from bloodcells.evaluation.labelled import balanced_over_slides
+from bloodcells.evaluation import balanced_accuracy, calibration, metrics, unseen
 from bloodcells.inference.adaptation import CannotAdaptError, adapt
 from bloodcells.inference.cards import LEVELS
 from bloodcells.inference.classifier import Released
@@ -174,7 +173,7 @@ def summary(there: Laboratory, members: list[dict[int, dict]]) -> dict:
         views[str(number)] = deviations([without_arrays(part) for part in parts])
         if slides is not None:
             right = [part["probabilities"].argmax(1) == images.labels for part in parts]
-            found = balanced_over_slides(images.labels, np.mean(right, axis=0), slides)
+            found = balanced_accuracy.over_slides(images.labels, np.mean(right, axis=0), slides)
             views[str(number)]["over_slides"] = found
     return {
         "name": there.name,

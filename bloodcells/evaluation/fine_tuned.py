@@ -10,9 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from tqdm import tqdm
 
-from bloodcells.evaluation import metrics
-from bloodcells.evaluation.labelled import balanced, balanced_over_slides
-from bloodcells.evaluation.unseen import balanced_accuracy
+from bloodcells.evaluation import balanced_accuracy, metrics, unseen
 from bloodcells.inference.cards import VIEWS
 from bloodcells.inference.classifier import Released
 from bloodcells.inference.fine_tuning import fit_last_layer, probabilities, released_layer
@@ -54,20 +52,20 @@ def study(
     right = {"released": before == images.labels, "fine_tuned": after == images.labels}
     gain = right["fine_tuned"].astype(int) - right["released"]
     return {
-        **{name: balanced_accuracy_of(images, each) for name, each in right.items()},
-        "gain": balanced_over_slides(images.labels, gain, images.groups()),
+        **{name: score_of(images, each) for name, each in right.items()},
+        "gain": balanced_accuracy.over_slides(images.labels, gain, images.groups()),
         "paired": metrics.mcnemar(images.labels, before, after),
         "classes": rows,
         "curve": learning_curve(model, images, seed),
     }, fitted
 
 
-def balanced_accuracy_of(images: LaboratoryImages, right: np.ndarray) -> dict[str, float]:
+def score_of(images: LaboratoryImages, right: np.ndarray) -> dict[str, float]:
     """The balanced accuracy, with its interval over slides; over images if those are not known."""
     if images.slides is not None:
-        return balanced_over_slides(images.labels, right, images.slides)
+        return balanced_accuracy.over_slides(images.labels, right, images.slides)
     _, present, counts = np.unique(images.labels, return_inverse=True, return_counts=True)
-    return balanced(np.bincount(present, right), counts)
+    return balanced_accuracy.over_images(np.bincount(present, right), counts)
 
 
 def folds_of(images: LaboratoryImages, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -152,7 +150,7 @@ def learning_curve(model: Released, images: LaboratoryImages, seed: int) -> list
                 for fit, score in folds_of(images, seed + draw)
             ]
             found = held_out(model, images, folds, MOST_VIEWS)
-            scores.append(balanced_accuracy(images.labels, found))
+            scores.append(unseen.balanced_accuracy(images.labels, found))
         rows.append({"images_of_each_class": shots, **metrics.mean_and_deviation(scores)})
     return rows
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.errors import UserError
+from bloodcells.evaluation import balanced_accuracy
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
-from bloodcells.evaluation.labelled import balanced
 from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
 from bloodcells.reporting.tables.common import (
     check_origin,
@@ -172,7 +172,7 @@ def sampling(there: dict) -> str:
     answers = there["views"][VIEWS]["answers"]
     counts = np.array([there["counts"][name] for name in answers])
     recalls = np.array([shares[name]["mean"] for name, shares in answers.items()])
-    found = balanced(recalls * counts, counts)
+    found = balanced_accuracy.over_images(recalls * counts, counts)
     return interval(found["low"], found["high"])
 
 

@@ -1,20 +1,20 @@
-"""The scores of a user's labelled images, against values by hand."""
+"""The balanced accuracy and its intervals, against values by hand."""
 
 import numpy as np
 import pytest
 
-from bloodcells.evaluation.labelled import balanced, balanced_over_slides
+from bloodcells.evaluation.balanced_accuracy import over_images, over_slides
 from bloodcells.evaluation.metrics import wilson_interval
 
 
 def test_of_one_class_the_interval_is_its_own():
-    found = balanced(np.array([3]), np.array([4]))
+    found = over_images(np.array([3]), np.array([4]))
     assert (found["low"], found["high"]) == pytest.approx(wilson_interval(3, 4))
     assert found["mean"] == 0.75
 
 
 def test_the_interval_has_a_width_where_all_is_right():
-    found = balanced(np.array([2] * 8), np.array([2] * 8))
+    found = over_images(np.array([2] * 8), np.array([2] * 8))
     assert found["high"] == found["mean"] == 1
     alone = 1 - wilson_interval(2, 2)[0]
     assert found["low"] == pytest.approx(1 - alone / 8**0.5)
@@ -25,7 +25,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     counts, recall = np.array([40, 60, 30]), np.array([0.95, 0.8, 0.6])
     held = 0
     for _ in range(400):
-        found = balanced(rng.binomial(counts, recall), counts)
+        found = over_images(rng.binomial(counts, recall), counts)
         held += found["low"] <= recall.mean() <= found["high"]
     assert 0.92 < held / 400 < 0.99
 
@@ -38,12 +38,13 @@ def test_where_slides_differ_the_interval_over_them_is_wider_and_holds_the_truth
         slides = np.repeat(np.arange(12), 30)
         labels = slides % 2  # a slide has one class
         right = rng.random(len(slides)) < rng.beta(6, 2, size=12)[slides]
-        over_slides = balanced_over_slides(labels, right, slides)
-        counts = np.bincount(labels)
-        over_images = balanced(np.bincount(labels, right), counts)
-        assert over_slides["mean"] == pytest.approx(over_images["mean"])
-        held += [found["low"] <= 0.75 <= found["high"] for found in (over_images, over_slides)]
-        width += [found["high"] - found["low"] for found in (over_images, over_slides)]
+        both = (
+            over_images(np.bincount(labels, right), np.bincount(labels)),
+            over_slides(labels, right, slides),
+        )
+        assert both[0]["mean"] == pytest.approx(both[1]["mean"])
+        held += [found["low"] <= 0.75 <= found["high"] for found in both]
+        width += [found["high"] - found["low"] for found in both]
     assert held[0] < 70 < 80 < held[1]
     assert width[1] > 1.3 * width[0]
 
@@ -52,12 +53,12 @@ def test_a_gain_is_resampled_by_pairs():
     """What both get right or wrong alike leaves no doubt about their difference."""
     slides = np.arange(40) // 4
     right = slides % 3 > 0
-    gain = balanced_over_slides(np.zeros(40), right.astype(int) - right, slides)
+    gain = over_slides(np.zeros(40), right.astype(int) - right, slides)
     assert gain == {"mean": 0, "low": 0, "high": 0}
 
 
 def test_single_images_as_slides_give_the_interval_over_images():
     right = np.arange(200) % 4 > 0
-    found = balanced_over_slides(np.zeros(200), right, np.arange(200))
+    found = over_slides(np.zeros(200), right, np.arange(200))
     low, high = wilson_interval(150, 200)
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.01)
