@@ -47,7 +47,7 @@ def main() -> None:
     """Score and write the network that is fitted to the images."""
     args = parse_finetune(__file__)
     device = choose_device(args.device, args.threads)
-    model = load_classifier(args.weights, 1, device)
+    model = load_classifier(args.weights, max(VIEWS), device)
     if fine_tuning.is_fine_tuned(args.weights):
         raise UserError(f"--weights {args.weights}: fitted to a laboratory already; begin anew")
     record = environment(device.type, args.code)
@@ -117,10 +117,11 @@ def read(args: Namespace, model: Released) -> LaboratoryImages:
             f"PATH: {few[0]} has fewer than {FEWEST} usable images; add some, or leave it out"
         )
     pixels = np.stack([cast(np.ndarray, image.pixels) for image in usable])
-    _, distances = model.predict(pixels, np.ones(len(pixels), bool), 128)
+    released, distances = model.predict(pixels, np.ones(len(pixels), bool), 128)
     features = fine_tuning.view_features(model.classifier, pixels)
     slides = slides_of([image.file for image in usable], args.slide) if args.slide else None
-    return LaboratoryImages([one.name for one in usable], labels, slides, features, distances)
+    files = [image.name for image in usable]
+    return LaboratoryImages(files, labels, slides, released, features, distances)
 
 
 def entries(
@@ -164,15 +165,20 @@ def lines(content: dict) -> list[str]:
         f"balanced accuracy over {len(content['classes'])} classes, {images} images, all classes "
         f"of the network possible, {max(VIEWS)} views"
     ]
-    for name, key in (("as released", "released"), ("fitted, on what was held out", "fine_tuned")):
+    for name, key in (
+        ("as released", "released"),
+        ("as released, if only these occur", "given_classes"),
+        ("fitted, on what was held out", "fine_tuned"),
+    ):
         score = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**content[key])
-        text.append(f"  {name:28} {score}")
+        text.append(f"  {name:33} {score}")
     gain = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**content["gain"])
-    text.append(f"  {'gain':27} {gain}")
+    text.append(f"  {'gain of the fit':32} {gain}")
     if content["slides"] is None:
         text.append("images of one slide may be on both sides: expect less on a new one (--slide)")
     else:
         text.append(f"  [95 % intervals over {content['slides']} slides]")
+        text.append(f"  {'if held out at random (too high)':33} {content['at_random']:.3f}")
     text.append(f"recall: {'':21} images   released   fitted   fitted without its labels")
     for row in content["classes"]:
         shares = (row[key] for key in ("released", "fine_tuned", "without_its_labels"))

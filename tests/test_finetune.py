@@ -41,7 +41,7 @@ def finetune(run, weights, tmp_path, monkeypatch):
     return lambda *more: run("finetune.py", *more, *flags)
 
 
-def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, tmp_path):
+def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, weights, tmp_path):
     outcome = finetune(laboratory, "--slide", "slide.")
     assert outcome.code == 0, outcome
     folder = tmp_path / "mine"
@@ -53,6 +53,13 @@ def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, 
     assert found["gain"]["mean"] == pytest.approx(gain)
     assert found["gain"]["low"] <= gain <= found["gain"]["high"]
     assert "95 % intervals over 3 slides" in outcome.out
+    flags = ("--weights", weights, "--labelled", "--views", 8)
+    text = run("predict.py", laboratory, *flags).err
+    assert f"balanced accuracy {found['released']['mean']:.4f} [" in text
+    classes = ",".join(row["class"] for row in found["classes"])
+    text = run("predict.py", laboratory, *flags, "--classes", classes).err
+    assert f"balanced accuracy {found['given_classes']['mean']:.4f} [" in text
+    assert 0 <= found["at_random"] <= 1
     assert found["paired"]["p"] < 0.01
     assert [row["images_of_each_class"] for row in found["curve"]] == [3]
     assert {row["class"] for row in found["classes"]} == {*CLASS_NAMES} - {*ABSENT}
@@ -84,7 +91,8 @@ def test_without_slides_each_image_is_its_own(finetune, laboratory, tmp_path):
     outcome = finetune(laboratory)
     assert outcome.code == 0, outcome
     assert "images of one slide may be on both sides" in outcome.out
-    assert metrics_of(tmp_path / "mine")["slides"] is None
+    found = metrics_of(tmp_path / "mine")
+    assert found["slides"] is found["at_random"] is None
 
 
 def images_of(labels, slides, features):
@@ -92,6 +100,7 @@ def images_of(labels, slides, features):
         [str(n) for n in range(len(labels))],
         np.array(labels),
         np.array(slides),
+        np.eye(8)[labels],
         torch.as_tensor(features, dtype=torch.float32).expand(8, -1, -1),
         np.zeros(len(labels)),
     )

@@ -254,5 +254,5 @@ def add_slide_flag(group: argparse._ActionsContainer, what: str) -> None:
         type=pattern,
         metavar="REGEX",
         help="what of the beginning of a file's name tells the slide or person, as a regular "
-        f"expression: {what}",
+        f"expression, or its first group: {what}",
     )

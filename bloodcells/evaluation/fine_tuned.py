@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from bloodcells.evaluation import balanced_accuracy, metrics, unseen
 from bloodcells.inference.cards import VIEWS
 from bloodcells.inference.classifier import Released
-from bloodcells.inference.fine_tuning import fit_last_layer, probabilities, released_layer
+from bloodcells.inference.fine_tuning import fit_last_layer, probabilities
 
 FOLDS = 5
 SHOTS = (3, 5, 10, 20, 40)  # images of each class, for the curve
@@ -28,6 +28,7 @@ class LaboratoryImages:
     files: list[str]
     labels: np.ndarray  # int64 (N,), indices of the network's classes
     slides: np.ndarray | None  # int64 (N,), numbers; None if not known
+    released: np.ndarray  # (N, classes), the released network's probabilities, of eight views
     features: Tensor  # float32 (8, N, d), of each image's views
     distances: np.ndarray  # (N,), to the training images
 
@@ -41,18 +42,26 @@ def study(
 ) -> tuple[dict, dict[int, np.ndarray]]:
     """The scores for metrics.json, and the held-out probabilities (N, classes) by number of views.
 
-    All of the network's classes can occur. The scores are those of eight views, each image's by a
-    fit to images of other slides.
+    All of the network's classes can occur, but for `given_classes`. The scores are those of eight
+    views, each image's by a fit to images of other slides; `at_random`: to other images.
     """
     folds = folds_of(images, seed)
     fitted = {views: held_out(model, images, folds, views) for views in VIEWS}
-    before = probabilities(released_layer(model), images.features).argmax(1)
-    after = fitted[MOST_VIEWS].argmax(1)
+    before, after = images.released.argmax(1), fitted[MOST_VIEWS].argmax(1)
+    present = np.unique(images.labels)
+    given = present[images.released[:, present].argmax(1)]
     rows = by_class(images, before, after, without_labels(model, images, folds), model.classes)
-    right = {"released": before == images.labels, "fine_tuned": after == images.labels}
+    answered = {"released": before, "given_classes": given, "fine_tuned": after}
+    right = {name: found == images.labels for name, found in answered.items()}
     gain = right["fine_tuned"].astype(int) - right["released"]
+    at_random = None
+    if images.slides is not None:
+        alone = replace(images, slides=None)
+        found = held_out(model, alone, folds_of(alone, seed), MOST_VIEWS)
+        at_random = unseen.balanced_accuracy(images.labels, found)
     return {
         **{name: score_of(images, each) for name, each in right.items()},
+        "at_random": at_random,
         "gain": balanced_accuracy.over_slides(images.labels, gain, images.groups()),
         "paired": metrics.mcnemar(images.labels, before, after),
         "classes": rows,

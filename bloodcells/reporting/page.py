@@ -74,12 +74,12 @@ STUDIES = {  # folder: title, command, the data of its figures
     ),
     "release": (
         "How far to trust a probability",
-        "python model_release.py --elsewhere DIR --slide '[^_]+'",
+        "python model_release.py --elsewhere DIR --slide REGEX",
         "test split",
     ),
     "release-best": (
         "The same, of cnn-best",
-        "python model_release.py --config release-best --elsewhere DIR --slide '[^_]+'",
+        "python model_release.py --config release-best --elsewhere DIR --slide REGEX",
         "test split",
     ),
     "release-stages": (
@@ -89,7 +89,7 @@ STUDIES = {  # folder: title, command, the data of its figures
     ),
     "finetune": (
         "Fitted to another laboratory",
-        "python finetune.py DIR --slide '[^_]+' --output plots/finetune",
+        "python finetune.py DIR --slide REGEX --output plots/finetune",
         "another laboratory's images",
     ),
     "robustness": ("Corrupted images", "python robustness.py", "test split"),

@@ -13,6 +13,12 @@ def test_a_slide_is_what_matches_at_the_beginning():
     assert slides_of(FILES, ".").tolist() == [0, 1, 0]
 
 
+def test_the_first_group_is_the_slide():
+    assert slides_of([*FILES, "flip-x-2_3.png"], "(?:flip-)?[xy]-([^_]+)").tolist() == [1, 0, 1, 1]
+    with pytest.raises(UserError, match=r"x-2_1.png: its name does not begin so"):
+        slides_of(FILES, "x|(y)")  # a group without a match
+
+
 def test_what_tells_no_slides():
     with pytest.raises(UserError, match=r"--slide x: b/y-1_1.png: its name does not begin so"):
         slides_of(FILES, "x")

@@ -124,7 +124,7 @@ def sampled(there: dict) -> str:
 def fine_tuned(plots: Path) -> str:
     """What labelled images of another laboratory gain, on its slides that were held out."""
     path = plots / "finetune" / "metrics.json"
-    command = "python finetune.py chula_wbc/ --slide '[^_]+' --output plots/finetune"
+    command = "python finetune.py DIR --slide REGEX --output plots/finetune"
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
@@ -146,6 +146,7 @@ def fine_tuned(plots: Path) -> str:
         f"{row['images_of_each_class']}: {deviation(row, 3)}" for row in found["curve"]
     )
     gain = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found["gain"])
+    given = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found["given_classes"])
     pairs = found["paired"]
     return "\n\n".join(
         [
@@ -153,9 +154,12 @@ def fine_tuned(plots: Path) -> str:
             f"Eight views, all classes of the network possible; one network, the released one. "
             f"Cross-validation over {found['slides']} slides [95 % interval over slides]: the gain "
             f"is {gain}; {pairs['only_second']} images are right only with the fit, "
-            f"{pairs['only_first']} only without. Fitted to at most so many random images of each "
-            f"class (mean ± standard deviation over draws): {curve}. The one setting, the pull "
-            f"towards the released layer, was chosen on these images.{mark(found)}",
+            f"{pairs['only_first']} only without. With images held out at random, slides on both "
+            f"sides, the score would be {found['at_random']:.3f}. As released, if only these "
+            f"{len(found['classes'])} classes can occur: {given}. Fitted to at most so many random "
+            "images of each class (mean ± standard deviation over draws of images and folds): "
+            f"{curve}. The one setting, the pull towards the released layer, was chosen on these "
+            f"images.{mark(found)}",
         ]
     )
 
