@@ -76,15 +76,15 @@ def in_brief(plots: Path) -> str:
     found = read_studies(plots)
     images = next(iter(found.values()))["scores"]["images"]["second"]
     losses = [
-        "{}: {second_batch[mean]:.2f} ({first_batch[mean]:.2f})".format(
-            STUDIES[name], **found[name]["scores"]
-        )
+        "{}: {second_batch[mean]:.2f} [{second_batch[low]:.2f}, {second_batch[high]:.2f}] "
+        "({first_batch[mean]:.2f})".format(STUDIES[name], **found[name]["scores"])
         for name in BRIEF
     ]
     return (
         f"A change of batch: balanced accuracy (mean recall) on the {images} images of the data "
-        "set's second batch, [left out of training](docs/other-laboratories.md#a-batch-left-out), "
-        f"and in brackets on test images of the first: {', '.join(losses)}."
+        "set's second batch [95 % interval over images], [left out of training]"
+        "(docs/other-laboratories.md#a-batch-left-out), "
+        f"and in round brackets on test images of the first: {', '.join(losses)}."
     )
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.reporting.tables.batch_effect import in_brief
-from bloodcells.reporting.tables.common import cell, deviation, machine, mark, read_run, table
+from bloodcells.reporting.tables.common import (
+    cell,
+    deviation,
+    interval,
+    machine,
+    mark,
+    read_run,
+    table,
+)
 from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
 from bloodcells.reporting.tables.release import TRAINED_ON, read_robustness
 
@@ -36,6 +44,8 @@ def headline(plots: Path) -> str:
         if name in releases:
             scores = releases[name]["elsewhere"]["views"][VIEWS]
             elsewhere = deviation(scores["balanced_accuracy"], 2)
+            if over := scores.get("over_slides"):
+                elsewhere += f" {interval(over['low'], over['high'], '.2f')}"
         if name in robust["runs"]:
             corrupted = deviation(corrupted_accuracy(robust, name), 3)
         cells = [
@@ -62,11 +72,17 @@ def headline(plots: Path) -> str:
         "the last one on stages, not classes. The number in `cnn-fast-15` is the seconds that it "
         "was designed for, without bfloat16. "
         f"Corrupted: {robust['images']:,} test images under {len(TRAINED_ON)} corruptions, {like} "
-        "of them like changes that `cnn-robust` is trained on, at 5 severities, one view. "
+        "of them like changes that `cnn-robust` is trained on, at 5 severities, one view; ± covers "
+        "the models alone. "
         "[Another laboratory](docs/other-laboratories.md): mean recall of the "
-        f"{present} classes of `{there['name']}`, {there['images']} white cells, all eight "
-        "possible. Neither is a clean test: recipes were chosen on images corrupted in these ways, "
-        "and on that laboratory's. Training: median seconds per model, on "
+        f"{present} classes of `{there['name']}`, {there['images']} images of white cells, all "
+        f"eight possible{over_slides(there)}. Neither is a clean test: recipes were chosen on "
+        "images corrupted in these ways, and on that laboratory's. Training: median seconds per model, on "
         f"{where}, {precisions}.{mark(robust, *releases.values())}"
     )
     return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])
+
+
+def over_slides(there: dict) -> str:
+    """What the interval on another laboratory's images is over, if there is one."""
+    return f" [95 % interval over {there['slides']} slides]" if there.get("slides") else ""

@@ -70,8 +70,8 @@ def words(found: dict) -> str:
         "train + validation; the test split is not read. Early stopping ends training when "
         f"the held-out loss has not fallen by {config['threshold']:.0%} in {config['patience']} "
         f"epochs. Best combination: batch size {best['batch_size']}, learning rate "
-        f"{best['lr']:g}, at most {best['epochs']} epochs; {as_good(found)} others are within a "
-        "standard deviation of it. Each row is one trial, scored at both "
+        f"{best['lr']:g}, at most {best['epochs']} epochs; {as_good(found)} other rows are within "
+        "a standard deviation of it. Each row is one trial, scored at both "
         f"numbers of epochs. A row more than {config['prune_margin']:g} behind the best on the "
         f"same folds is pruned: it is not trained on the remaining folds{to_win(found)}. The "
         f"search took {found['seconds'] / 60:.0f} min ({machine(found)}). A full grid, with every "
@@ -82,10 +82,15 @@ def words(found: dict) -> str:
 
 
 def as_good(found: dict) -> int:
-    """How many combinations have a mean within the standard deviation over the best one's folds."""
+    """How many other rows have a mean within the standard deviation over the best one's folds."""
     best = found["best"]["accuracy"]
-    means = [np.mean(one["accuracy"]) for one in found["cells"] if len(one["accuracy"]) > 1]
-    return sum(np.mean(best) - mean <= np.std(best, ddof=1) for mean in means) - 1
+    rows = {
+        (cell["settings"]["lr"], cell["settings"]["batch_size"])
+        for cell in found["cells"]
+        if len(cell["accuracy"]) > 1
+        and np.mean(best) - np.mean(cell["accuracy"]) <= np.std(best, ddof=1)
+    }
+    return len(rows) - 1
 
 
 def to_win(found: dict) -> str:
