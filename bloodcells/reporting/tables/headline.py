@@ -77,8 +77,8 @@ def headline(plots: Path) -> str:
         "[Another laboratory](docs/other-laboratories.md): mean recall of the "
         f"{present} classes of `{there['name']}`, {there['images']} images of white cells, all "
         f"eight possible{over_slides(there)}. Neither is a clean test: recipes were chosen on "
-        "images corrupted in these ways, and on that laboratory's. Training: median seconds per model, on "
-        f"{where}, {precisions}.{mark(robust, *releases.values())}"
+        "images corrupted in these ways, and on that laboratory's. Training: median seconds per "
+        f"model, on {where}, {precisions}.{mark(robust, *releases.values())}"
     )
     return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])
 
