@@ -26,9 +26,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 from tqdm import tqdm
 
 from bloodcells.cli.endings import printable
@@ -92,8 +90,7 @@ def main() -> None:
         checked = list(images)
         if files and not checked:
             raise UserError("--export: none of the images can be used to check the file")
-        pixels = [cast(np.ndarray, image.pixels) for image in checked]
-        print(onnx_export.export(model, args.export, pixels))
+        print(onnx_export.export(model, args.export, pixels_of(checked) if checked else None))
     else:
         predictions = classify(
             images, model, labels, args.batch_size, args.sets, args.abstain_below
@@ -220,10 +217,9 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
         known = "" if args.detect else " whose class is known"
         tell(f"{args.output}: nothing written, since no image{known} could be used")
     elif args.output is not None:
-        from bloodcells.reporting.fields import save_fields
-        from bloodcells.reporting.labelled import save_scores
+        from bloodcells.reporting import classified
 
-        save = save_fields if args.detect else save_scores
+        save = classified.save_fields if args.detect else classified.save_scores
         save(args.output, described(tally, model, args) | content, tally.kept)
         tell(f"wrote {args.output}")
     for line in class_names.unknown_folders(labels):

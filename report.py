@@ -18,6 +18,7 @@ from bloodcells.cli.tools import parse_report
 if __name__ == "__main__":
     run_script(parse_report, __file__)  # answers --help and wrong flags before matplotlib loads
 
+import functools
 import json
 import re
 from argparse import Namespace
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcells import ROOT
-from bloodcells.cli.endings import MENDABLE, printable
+from bloodcells.cli.endings import MENDABLE, printable, stored_traceback
 from bloodcells.cli.presets import PRESETS
 from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
@@ -77,18 +78,22 @@ def main() -> None:
             with sound(f"--draw {path}"):
                 redraw(run_folder.find(path), args.figure_format, args.data_root)
         return
+    made = {  # once for the page and its document
+        name: {block: functools.cache(make) for block, make in blocks.items()}
+        for name, blocks in BLOCKS.items()
+    }
     if not args.check:  # shows what is there, even if results for a table are missing
         draw(args.plots, "ladder.png", studies.ladder_points, figures.ladder)
         draw(args.plots, "errors_by_stage.png", stages.stage_errors, figures.stage_errors)
         page = args.plots / "report.html"
-        blocks = {name: make for parts in BLOCKS.values() for name, make in parts.items()}
-        for line in write_page(args.plots, blocks, page):
+        every = {name: make for blocks in made.values() for name, make in blocks.items()}
+        for line in write_page(args.plots, every, page):
             print(f"left out of {page}: {printable(' '.join(line.split()))}")
     write_code_list(args.plots / provenance.LIST, args.check)
-    before = {args.root / name: read_document(args.root / name) for name in BLOCKS}
+    documents = {args.root / name: blocks for name, blocks in made.items()}
+    before = {path: read_document(path) for path in documents}
     after = {
-        path: renewed(before[path], blocks, args.plots, path)
-        for path, blocks in zip(before, BLOCKS.values(), strict=True)
+        path: renewed(before[path], blocks, args.plots, path) for path, blocks in documents.items()
     }
     if not args.check:
         print(*blocks_of(after[args.root / "README.md"]), sep="\n\n", end="\n\n")
@@ -113,8 +118,11 @@ def sound(what: str) -> Iterator[None]:
         if error.filename is None or error.errno in MENDABLE:
             raise  # of what is written, not of a result
         raise UserError(f"{what}: a result is damaged, make it anew: {error}") from error
-    except UNFIT as error:
-        raise UserError(f"{what}: a result is damaged, make it anew: {reason(error)}") from error
+    except UNFIT as error:  # or the code that shows it is wrong
+        raise UserError(
+            f"{what}: a result is damaged, make it anew: {reason(error)}; if it is not, "
+            f"{stored_traceback()}"
+        ) from error
 
 
 def compare(args: Namespace) -> None:
@@ -160,7 +168,7 @@ def draw(
     """
     try:
         rows = rows_of(plots)
-    except UNFIT:  # the table of the same name gives the reason
+    except UNFIT:  # the table of these results gives the reason
         return
     with sound(f"{plots}: {name}"):
         run_folder.write(plots, lambda folder: figure(folder / name, rows), last=name)

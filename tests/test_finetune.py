@@ -157,6 +157,8 @@ def test_what_is_refused(finetune, fails, laboratory, weights, tmp_path):
     assert "is no regular expression" in complaint(laboratory, "--slide", "(")
     assert "matches an empty name" in complaint(laboratory, "--slide", "x*")
     assert "no folder is named after a class" in complaint(ROOT / "docs" / "examples")
+    line = fails("finetune.py", "--weights", weights, "--output", tmp_path / "mine", "--", "-none")
+    assert "-none: no such file or folder" in line
     one = laboratory / "basophil"
     assert "at least two classes are needed" in complaint(one)
     for path in sorted(one.iterdir())[4:]:

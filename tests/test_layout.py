@@ -19,8 +19,7 @@ DEFERRED = {  # imports inside a function or a try
     ("onnx_export.py", "onnxruntime"),  # half a second, as each below, that most runs do not need
     ("models.py", "torchvision.models.resnet"),
     ("predict.py", "bloodcells.evaluation"),
-    ("predict.py", "bloodcells.reporting.fields"),
-    ("predict.py", "bloodcells.reporting.labelled"),
+    ("predict.py", "bloodcells.reporting"),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 from written import change, complaints, metrics_of
 
 from bloodcells.data import corruptions
+from bloodcells.reporting.tables import release
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,20 @@ def test_every_corruption_and_severity(run, trained, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         *("metrics.json", "accuracy.png", "examples.png"),
     }
+
+
+def test_a_corruption_of_one_s_own(trained, tmp_path, monkeypatch, run):
+    """It is scored, drawn and put into the table, though nobody said what it is like."""
+    name = tmp_path / "plots" / "cnn-robust"
+    shutil.copytree(trained, name)
+    mirror = (lambda images, *_: images[:, :, ::-1]), corruptions.SEVERITIES
+    monkeypatch.setitem(corruptions.CORRUPTIONS, "mirror", mirror)
+    flags = ("--synthetic", "--device", "cpu", "--runs", name, "--images", 16)
+    outcome = run("robustness.py", *flags, "--output", tmp_path / "out", "--kinds", "mirror")
+    assert outcome.code == 0, outcome
+    found = metrics_of(tmp_path / "out")
+    monkeypatch.setattr(release, "read_robustness", lambda plots: found)
+    assert "\n| mirror |  | " in release.robustness(tmp_path)
 
 
 def test_unchanged_images_score_as_the_run_itself(run, trained, tmp_path):

@@ -185,6 +185,9 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     if not (args.jpeg or args.photographs):
         raise UserError("--no-jpeg does nothing without --photographs")
     refuse_idle(parser, args, *parser.idle)
+    only = (getattr(args, name, None) for name in ("only_fold", "only_seed"))
+    if getattr(args, "overwrite", False) and (args.resume or set(only) != {None}):
+        raise UserError("--overwrite: not allowed with --resume, --only-fold or --only-seed")
     if args.synthetic:
         refuse_idle(parser, args, ["data_root"], "with --synthetic")
     if hasattr(args, "protocol"):

@@ -56,10 +56,7 @@ def parse_predict(script: str) -> Namespace:
     parser.add_argument(
         "--batch-size", type=whole_number(1, 2**20), default=128, help="images per batch"
     )
-    given = sys.argv[1:]
-    flags = given[: given.index("--")] if "--" in given else given
-    args = parser.parse_intermixed_args(flags)
-    args.paths += given[len(flags) + 1 :]  # after --, a path may begin with a hyphen
+    args = parse_paths(parser)
     refuse_idle_flags(parser, args)
     args.weights = args.weights or ROOT / "weights" / WEIGHTS[args.labels]
     args.differential = args.differential or args.detect
@@ -68,6 +65,15 @@ def parse_predict(script: str) -> Namespace:
         args.frame = "detect"
     elif args.crop != "auto":
         args.frame = "none" if args.crop == "whole" else args.crop  # the middle, N pixels
+    return args
+
+
+def parse_paths(parser: Parser) -> Namespace:
+    """Flags and PATHs in any order; after --, a path may begin with a hyphen."""
+    given = sys.argv[1:]
+    flags = given[: given.index("--")] if "--" in given else given
+    args = parser.parse_intermixed_args(flags)
+    args.paths += given[len(flags) + 1 :]
     return args
 
 
@@ -229,7 +235,7 @@ def parse_finetune(script: str) -> Namespace:
     )
     add_device_flag(parser)
     add_figure_flag(parser)
-    args = parser.parse_intermixed_args()
+    args = parse_paths(parser)
     if not args.paths:  # told only if no flag is wrong
         raise UserError("no images: name a folder with folders named after the classes")
     if args.output is None:

@@ -30,7 +30,7 @@ from bloodcells.cli.types import (
     whole_number,
 )
 from bloodcells.errors import UserError
-from bloodcells.tracking.files import read_json
+from bloodcells.tracking.files import find, read_json
 
 FALSE_ALARMS = 0.01  # of the released weights
 
@@ -210,9 +210,7 @@ def parse_release(script: str) -> Namespace:
     if args.slide and not args.elsewhere:
         raise UserError("--slide does nothing without --elsewhere")
     keep_scores(args.output / "metrics.json", args.elsewhere)
-    places = (args.run, ROOT / args.run, ROOT / "plots" / args.run)  # as `run_folder.find` looks
-    run = next((place for place in places if place.exists()), places[1])
-    settings = args.false_alarms, args.seed, run.resolve().parent
+    settings = args.false_alarms, args.seed, find(args.run).resolve().parent
     usual = settings == (FALSE_ALARMS, 0, ROOT / "plots")
     # neither edited code nor other settings or runs replace the released weights
     name = args.code.named(args.run.name) if usual else run_name(parser, args)

@@ -1,4 +1,4 @@
-"""Parsers for the scripts without presets, such as predict.py and report.py."""
+"""Parsers for report.py, hubconf.py and architecture.py, which have no presets."""
 
 from __future__ import annotations
 

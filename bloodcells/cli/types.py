@@ -52,7 +52,7 @@ def is_card(path: Path) -> bool:
 
 
 def pattern(text: str) -> str:
-    """An argparse type: a regular expression that does not match nothing at all."""
+    """An argparse type: a regular expression that does not match the empty string."""
     try:
         empty = re.match(name(text), "")
     except re.error as error:

@@ -21,7 +21,8 @@ from types import ModuleType
 import numpy as np
 
 from bloodcells.errors import UserError
-from bloodcells.tracking.atomic import scratch_folder
+from bloodcells.tracking.atomic import scratch_folder, write_whole
+from bloodcells.tracking.files import read_json
 
 # A wheel that happens to carry the identical 28 px file; it is unpacked, never installed.
 MIRROR_WHEEL = "kosmos-core==0.6.2"
@@ -151,7 +152,7 @@ def checks_file() -> Path:
 def read_checks() -> dict[str, list]:
     """The passed checks by path; empty if they cannot be read."""
     try:
-        checks = json.loads(checks_file().read_text(encoding="utf-8"))
+        checks = read_json(checks_file())
     except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
         return {}
     return checks if isinstance(checks, dict) else {}
@@ -163,10 +164,8 @@ def remember_check(path: Path, mark: list) -> None:
     try:
         file = checks_file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(checks, indent=1), encoding="utf-8")
-        part.replace(file)
-    except (OSError, RuntimeError):
+        write_whole(file, json.dumps(checks, indent=1).encode(), durable=False)
+    except (UserError, OSError, RuntimeError):
         pass  # not remembered, so the next run checks again
 
 

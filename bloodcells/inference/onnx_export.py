@@ -18,8 +18,8 @@ OUTPUTS = ("probabilities", "distances")
 TOLERANCE = 1e-4
 
 
-def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
-    """Write `path` and compare it with torch on `images`, or on generated images if none are given.
+def export(model: Released, path: Path, images: np.ndarray | None) -> str:
+    """Write `path` and compare it with torch on images (N, H, H, 3), or on generated ones.
 
     The file's input `images` is uint8 (N, H, H, 3); its outputs `OUTPUTS` are those of
     `Classifier`. Returns one line on the comparison. Raises `UserError` if the file cannot be
@@ -27,10 +27,10 @@ def export(model: Released, path: Path, images: list[np.ndarray]) -> str:
     """
     if path.suffix != ".onnx" or path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--export {path}: not a name ending in .onnx in an existing folder")
-    if images:
-        pixels, kind = np.stack(images), "images"
-    else:
+    if images is None:
         pixels, kind = synthetic_cells.make(model.size)["test"][0], "drawn cells"
+    else:
+        pixels, kind = images, "images"
     classifier = model.classifier.cpu()
     try:
         with scratch_folder(path.parent) as scratch:

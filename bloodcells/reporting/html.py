@@ -82,11 +82,10 @@ def inline(text: str) -> Markup:
 
 
 def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
-    """The folder's figures, to be embedded in the page, which may be passed on to others.
+    """The folder's PNG figures, for a page that may be passed on to others.
 
-    `of` names what they belong to (default: the folder).
-
-    Links are left out, as they may lead to any file, and so is what is no PNG.
+    So links are left out: they may lead to any file. `of`: what the figures belong to (default: the
+    folder's name).
     """
     shown = []
     for path in sorted(folder.glob("*.png")):

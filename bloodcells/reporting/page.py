@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
 from bloodcells.reporting.tables.batch_effect import STUDIES as BATCH_EFFECT
-from bloodcells.reporting.tables.common import cell, unfit
+from bloodcells.reporting.tables.commands import COMMANDS, result_of
+from bloodcells.reporting.tables.common import cell, label_of, median_seconds, unfit
 from bloodcells.tracking import provenance
 from bloodcells.tracking.files import read_json
 
@@ -41,76 +41,38 @@ TITLES = {  # of the tables
     "results": "The released recipe, class by class",
     "robustness": "Accuracy on corrupted images",
 }
-STUDIES = {  # folder: title, command, the data of its figures
-    "data": ("The data", "python data_visualization.py", "all three splits"),
-    "architecture": ("The networks", "python architecture.py", "none"),
-    "ablation": (
-        "What each part contributes",
-        "python ablation.py --overwrite",
-        "held-out images of train + validation",
-    ),
+HELD_OUT = "held-out images of train + validation"
+STUDIES = {  # folder: title, the data of its figures
+    "data": ("The data", "all three splits"),
+    "architecture": ("The networks", "none"),
+    "ablation": ("What each part contributes", HELD_OUT),
     "ablation-robust": (
         "What each part of cnn-robust contributes",
-        "python ablation.py --config ablation-robust --elsewhere DIR --overwrite",
-        "held-out images of train + validation, and another laboratory's",
+        f"{HELD_OUT}, and another laboratory's",
     ),
     **{
         name: (
             f"A batch left out of training: {title.replace('`', '')}",
-            f"python batch_effect.py --config {name} --overwrite",
             "test split, and the second batch",
         )
         for name, title in BATCH_EFFECT.items()
     },
-    "tuning-best": (
-        "Search around the best recipe",
-        "python model_parameter_tuning.py --config tuning-best",
-        "held-out images of train + validation",
-    ),
-    "tuning": (
-        "Hyper-parameter search",
-        "python model_parameter_tuning.py",
-        "held-out images of train + validation",
-    ),
-    "release": (
-        "How far to trust a probability",
-        "python model_release.py --elsewhere DIR --slide REGEX",
-        "test split",
-    ),
-    "release-best": (
-        "The same, of cnn-best",
-        "python model_release.py --config release-best --elsewhere DIR --slide REGEX",
-        "test split",
-    ),
-    "release-stages": (
-        "The same, of cnn-stages",
-        "python model_release.py --config release-stages",
-        "test split",
-    ),
-    "finetune": (
-        "Fitted to another laboratory",
-        "python finetune.py DIR --slide REGEX --output plots/finetune",
-        "another laboratory's images",
-    ),
-    "robustness": ("Corrupted images", "python robustness.py", "test split"),
-    "explain": (
-        "Errors, labels, maps",
-        "python explain.py --overwrite",
-        "test split; held-out images of train + validation",
-    ),
-    "bench": ("Speed", "make bench", "timing only"),
+    "tuning-best": ("Search around the best recipe", HELD_OUT),
+    "tuning": ("Hyper-parameter search", HELD_OUT),
+    "release": ("How far to trust a probability", "test split"),
+    "release-best": ("The same, of cnn-best", "test split"),
+    "release-stages": ("The same, of cnn-stages", "test split"),
+    "finetune": ("Fitted to another laboratory", "another laboratory's images"),
+    "robustness": ("Corrupted images", "test split"),
+    "explain": ("Errors, labels, maps", f"test split; {HELD_OUT}"),
+    "bench": ("Speed", "timing only"),
 }
 HEADS = ("experiment", "network", "parameters", "models scored")
-RESULTS = {
-    "data": "audit.json",
-    "bench": "bench.json",
-    **dict.fromkeys(("ablation", "ablation-robust"), "ablation.json"),
-}
 UNFIT = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 Block = Callable[[Path], str]
 
 
-def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
+def write_page(plots: Path, blocks: Mapping[str, Block], path: Path) -> list[str]:
     """Write the page; returns what was left out and why, one line each.
 
     `blocks` make the documents' tables, as Markdown, from `plots`. Raises `UserError` if there is
@@ -130,7 +92,7 @@ def write_page(plots: Path, blocks: dict[str, Block], path: Path) -> list[str]:
         if not (plots / name).is_dir():
             continue
         try:
-            read_result(plots / name / RESULTS.get(name, "metrics.json"))
+            read_result(plots / name / result_of(name))
             studies.append(study(plots / name, *about))
         except UNFIT as error:
             left_out.append(f"{name}: {reason(error)}")
@@ -189,14 +151,13 @@ def read_result(path: Path) -> dict:
 
 def overview_row(folder: Path, metrics: dict) -> list[str]:
     """The row of an experiment in the table of all."""
-    leaks = " (trained on test images)" if metrics["leaks_test_images"] else ""
     return [
-        f"{folder.name}{leaks}",
+        label_of(folder.name, metrics),
         metrics["model"]["name"],
         f"{metrics['model']['parameters']:,}",
         str(sum(run["test"] is not None for run in metrics["runs"])),
         *(cell(metrics["test"][key], 4) for key in SCORES),
-        f"{statistics.median(run['train_seconds'] for run in metrics['runs']):.0f}",
+        f"{median_seconds(metrics):.0f}",
     ]
 
 
@@ -233,8 +194,9 @@ def run_section(folder: Path, metrics: dict) -> dict:
     }
 
 
-def study(folder: Path, title: str, command: str, split: str) -> dict:
+def study(folder: Path, title: str, split: str) -> dict:
     """A study: its title, command, data and figures."""
+    command = COMMANDS[folder.name]
     about = {"id": anchor(folder), "title": title, "command": command, "split": split}
     return about | {"figures": html.figures(folder, split)}
 

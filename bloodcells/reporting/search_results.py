@@ -20,15 +20,9 @@ from bloodcells.tracking import run_folder
 # settings of the machine, and those of the search, which model_cnn.py does not have
 MACHINE = {*PLACES, "code", "device", "threads", "storage"}
 SEARCH = {
-    "search",
-    "trials",
-    "objective",
-    "patience",
-    "threshold",
-    "prune",
-    "prune_margin",
-    "space",
+    *("search", "trials", "objective", "patience", "threshold", "prune", "prune_margin", "space")
 }
+FEWEST = 4  # complete trials; with fewer, importances mean nothing
 
 
 def save_search(
@@ -113,6 +107,8 @@ def best_settings(
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """PED-ANOVA importance of each parameter; empty if the trials are too few or too alike."""
+    if len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])) < FEWEST:
+        return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
         with warnings.catch_warnings():
@@ -120,12 +116,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
             found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (ValueError, RuntimeError):
         return {}
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    enough = len(complete) >= FEWEST and len(found) > 1
-    return {name: float(value) for name, value in found.items()} if enough else {}
-
-
-FEWEST = 4  # complete trials; with fewer, importances mean nothing
+    return {name: float(value) for name, value in found.items()} if len(found) > 1 else {}
 
 
 def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:

@@ -120,7 +120,7 @@ def imported_files(names: Sequence[str], folders: tuple[str, ...], read: Read) -
 
 
 class WithoutTypes(ast.NodeTransformer):
-    """Removes from a syntax tree what only a type checker reads, but a class's annotated names."""
+    """Removes what only a type checker reads; keeps the annotated names of a class, its fields."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """Keep the annotated names of a class, which are the fields of a dataclass."""

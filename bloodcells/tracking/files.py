@@ -1,11 +1,14 @@
-"""Reading files that a run folder of others may hold, whatever they are."""
+"""Finding run folders, and reading files that those of others may hold, whatever they are."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
+
+from bloodcells import ROOT
 
 
 def regular(path: Path) -> Path:
@@ -13,6 +16,17 @@ def regular(path: Path) -> Path:
     if path.exists() and not path.is_file():
         raise ValueError(f"{path.name} is not a regular file")
     return path
+
+
+def find(path: Path) -> Path:
+    """`path` if it exists; else `path` in the project's folder, or in its `plots/`.
+
+    Of a folder named "." or "..", which says nothing to a reader, the absolute path.
+    """
+    if path.name in ("", ".."):
+        path = Path(os.path.normpath(path.absolute()))
+    places = (path, ROOT / path, ROOT / "plots" / path)
+    return next((place for place in places if place.exists()), places[1])
 
 
 def read_json(path: Path) -> Any:

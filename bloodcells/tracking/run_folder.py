@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.tracking import provenance
 from bloodcells.tracking.atomic import EARLIER, SCRATCH, exchange, scratch_folder
+from bloodcells.tracking.files import find as find  # for the scripts
 from bloodcells.tracking.files import read_json, regular
 from bloodcells.tracking.provenance import Code
 
@@ -201,7 +201,7 @@ def read(folder: Path) -> SavedRun:
         if saved.probabilities.ndim != 3 or not np.isfinite(saved.probabilities).all():
             raise ValueError("predictions.npz holds no probabilities")
         if missing := {"dataset", "model", "config", "test", "leaks_test_images"} - run.keys():
-            raise KeyError(f"metrics.json lacks {', '.join(sorted(missing))}")
+            raise ValueError(f"metrics.json lacks {', '.join(sorted(missing))}")
         run["config"].setdefault("labels", "classes")  # from before there were stages
         return saved
     except FileNotFoundError as error:
@@ -210,17 +210,6 @@ def read(folder: Path) -> SavedRun:
         raise
     except Exception as error:  # a damaged archive or text raises one of many kinds
         raise UserError(f"{folder}: the results are damaged: {error}") from error
-
-
-def find(path: Path) -> Path:
-    """`path` if it exists; else `path` in the project's folder, or in its `plots/`.
-
-    Of a folder named "." or "..", which says nothing to a reader, the absolute path.
-    """
-    if path.name in ("", ".."):
-        path = Path(os.path.normpath(path.absolute()))
-    places = (path, ROOT / path, ROOT / "plots" / path)
-    return next((place for place in places if place.exists()), places[1])
 
 
 def weights_md5(folder: Path) -> str:

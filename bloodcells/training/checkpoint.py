@@ -67,10 +67,10 @@ class CheckpointFolder:
         resumed nor overwritten, or if the experiment to be resumed is a different one.
         """
         with mendable(self.run):  # a disk that is full, or has no locks
-            self.finished = not distributed.from_first(lambda: self.take(resume, overwrite))
+            self.finished = distributed.from_first(lambda: self.take(resume, overwrite))
 
     def take(self, resume: bool, overwrite: bool) -> bool:
-        """`begin`, in the process that writes; False if the experiment is already finished."""
+        """`begin`, in the process that writes; returns whether the experiment is finished."""
         refuse_without_locks(self.run)
         with self.locks.turn():
             self.refuse_others()
@@ -78,11 +78,11 @@ class CheckpointFolder:
                 self.go_on(resume)
             elif self.result.exists() and not overwrite:
                 self.leave_finished(resume)
-                return False
+                return True
             else:
                 self.start_anew()
             self.sweep(f"{SCRATCH}*")
-            return True
+            return False
 
     def refuse_others(self) -> None:
         """Raise `UserError` if `checkpoint/` is a link, or holds what is not of a training."""
@@ -239,11 +239,6 @@ class Checkpoint:
         if self.latest is not None:
             write_whole(self.path, self.latest)
             self.latest = None
-
-
-def is_curves(path: Path) -> bool:
-    """Whether something in a folder `tensorboard/` is what a training may have left there."""
-    return re.fullmatch(f"{MODEL}|{LITTER}", path.name) is not None
 
 
 def is_ours(path: Path) -> bool:

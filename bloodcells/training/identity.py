@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from bloodcells.cli.arguments import settings_of
+from bloodcells.data.bloodmnist import Dataset
 from bloodcells.errors import UserError
+from bloodcells.tracking import run_folder
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.files import read_json
+from bloodcells.training import distributed
+
+OF_NO_MODEL = ("device", "save_weights", "figure_format", "released")  # may differ when resumed
+
+
+def identity_of(
+    args: argparse.Namespace, dataset: Dataset, network: nn.Module, device: torch.device
+) -> dict:
+    """What must be the same when the experiment is resumed, as JSON can hold it."""
+    found = {
+        **{key: value for key, value in settings_of(args).items() if key not in OF_NO_MODEL},
+        "script": args.code.script,
+        "code": args.code.files,
+        "data file": dataset.describe(),
+        "network": str(network),
+        "device type": device.type,
+        "torch version": torch.__version__,
+        "processes": distributed.size(),
+    }
+    if getattr(args, "teacher", None):  # of the same name there may be others
+        found["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
+    return found
 
 
 def kept_identity(path: Path) -> dict:

@@ -8,7 +8,6 @@ signals, torchrun's processes and the progress bar.
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,19 +24,17 @@ from bloodcells.data.folds import Fold
 from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
-from bloodcells.training import distributed, identity, threads
+from bloodcells.training import distributed, identity, tensorboard, threads
 from bloodcells.training.augmentation import Batches
-from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder, is_curves
+from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import ending_after_the_batch, resuming_command
-from bloodcells.training.locks import mendable
 from bloodcells.training.meter import DivergedError, refuse_divergence
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
-from bloodcells.training.tensorboard import Curves, writer_class
+from bloodcells.training.tensorboard import Curves
 
 TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
-OF_NO_MODEL = ("device", "save_weights", "figure_format", "released")  # may differ when resumed
 ONLY_WHILE_TRAINING = ("save_weights", "released")  # not of a finished experiment any more
 
 
@@ -61,7 +58,7 @@ def open_session(
         run_folder.prepare(args.output, args.code, script=args.code.script)
         keep_freed_memory()
         if args.tensorboard:
-            writer_class()  # raises without the package, before anything is begun
+            tensorboard.writer_class()  # raises without the package, before anything is begun
         folder = open_folder(args, dataset, folds, network, device, result)
         progress = Progress(len(folds), args.epochs, args.quiet)
         with folder, progress, ExitStack() as stack:
@@ -94,34 +91,14 @@ def open_folder(
     """Take the run folder, to resume its experiment or begin a new one. Raises `UserError`."""
     names = chosen(args, folds)
     shared = any(getattr(args, flag, None) is not None for flag in ("only_fold", "only_seed"))
-    if args.overwrite and (args.resume or shared):
-        raise UserError("--overwrite: not allowed with --resume, --only-fold or --only-seed")
-    settings = settings_of(args)
-    mine = {
-        **{k: v for k, v in settings.items() if k not in OF_NO_MODEL},
-        "script": args.code.script,
-        "code": args.code.files,
-        "data file": dataset.describe(),
-        "network": str(network),
-        "device type": device.type,
-        "torch version": torch.__version__,
-        "processes": distributed.size(),
-    }
-    if getattr(args, "teacher", None):  # of the same name there may be others
-        mine["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
-    curves = args.output / "tensorboard"  # perhaps of an earlier experiment
-    if curves.is_symlink() or not all(map(is_curves, curves.glob("*"))):
-        raise UserError(
-            f"--output {args.output}: tensorboard/ there is a link or not of this project; remove "
-            "it, or pass another folder"
-        )
+    mine = identity.identity_of(args, dataset, network, device)
+    tensorboard.refuse_others(args.output)
     folder = CheckpointFolder(args.output, names, mine, shared, result)
     folder.begin(args.resume or shared, args.overwrite)
-    if curves.exists() and not (folder.resumed or folder.finished or distributed.rank()):
-        with mendable(args.output):
-            shutil.rmtree(curves)
+    if not (folder.resumed or folder.finished or distributed.rank()):
+        tensorboard.clear(args.output)
     if folder.finished:
-        kept = identity.finished_identity(folder.result)
+        kept, settings = identity.finished_identity(folder.result), settings_of(args)
         asked = {key: settings[key] for key in ONLY_WHILE_TRAINING if settings.get(key)}
         identity.compare(kept, asked, args.output)
         print(f"{args.output}: finished already")
@@ -186,7 +163,9 @@ class Session:
             self.columns = [name for name in self.history[-1] if name not in known]
         self.progress.skip(len(self.history))
         if self.args.tensorboard and not distributed.rank():
-            self.curves = Curves(self.args.output / "tensorboard" / fold.name, len(self.history))
+            self.curves = Curves(
+                self.args.output / tensorboard.FOLDER / fold.name, len(self.history)
+            )
             self.stack.callback(self.curves.close)
             self.curves.show_examples(batches)
         return len(self.history)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from bloodcells.errors import UserError
 from bloodcells.training.augmentation import Batches
+from bloodcells.training.checkpoint import LITTER, MODEL
 from bloodcells.training.locks import mendable
 
+FOLDER = "tensorboard"  # in a run folder
 EXAMPLES = 32  # images of the first batch
 
 
@@ -51,6 +54,24 @@ class Curves:
     def close(self) -> None:
         """Close the file."""
         self.writer.close()
+
+
+def refuse_others(run: Path) -> None:
+    """Raise `UserError` if the folder of curves is a link, or holds what is not of a training."""
+    folder = run / FOLDER
+    ours = (re.fullmatch(f"{MODEL}|{LITTER}", path.name) for path in folder.glob("*"))
+    if folder.is_symlink() or not all(ours):
+        raise UserError(
+            f"--output {run}: {FOLDER}/ there is a link or not of this project; remove it, or pass "
+            "another folder"
+        )
+
+
+def clear(run: Path) -> None:
+    """Delete the curves of an earlier experiment. Raises `UserError` if that fails."""
+    if (run / FOLDER).exists():
+        with mendable(run):
+            shutil.rmtree(run / FOLDER)
 
 
 def writer_class() -> Any:

@@ -28,15 +28,15 @@ def use_threads(wanted: int | None) -> None:
 class Trainings:
     """This user's trainings on this machine with the same temporary folder, this one included."""
 
-    def __init__(self, folder: Path | None, mine: Path | None):
-        """`folder` holds a lock file for each, `mine` is this one's; None: no other is known."""
-        self.folder, self.mine = folder, mine
+    def __init__(self, mine: Path | None):
+        """`mine` is this one's lock file, beside the others'; None: no other is known."""
+        self.mine = mine
         self.at_first = torch.get_num_threads()  # before any are left to others
 
     def others(self) -> list[int]:
         """The process numbers of the other trainings; files of ended ones are removed."""
         found = []
-        for path in sorted(self.folder.glob("*.training")) if self.folder else ():
+        for path in sorted(self.mine.parent.glob("*.training")) if self.mine else ():
             if path == self.mine:
                 continue
             try:
@@ -51,23 +51,23 @@ class Trainings:
                     path.unlink(missing_ok=True)
         return found
 
-    def fair_share(self) -> int:
+    def fair_share(self, others: int) -> int:
         """The threads of each training that together are no more than the cores; at least one."""
-        return min(self.at_first, max(1, joblib.cpu_count() // (1 + len(self.others()))))
+        return min(self.at_first, max(1, joblib.cpu_count() // (1 + others)))
 
     def share_cores(self, wanted: int | None) -> None:
         """Compute with `wanted` threads; None means a fair share, which changes with the others."""
-        torch.set_num_threads(wanted or self.fair_share())
+        torch.set_num_threads(wanted or self.fair_share(len(self.others())))
 
     def notice(self) -> str | None:
         """What to do about the other trainings, if together there are more threads than cores."""
-        others, share = self.others(), self.fair_share()
+        others = self.others()
         if torch.get_num_threads() * (1 + len(others)) <= joblib.cpu_count() or not others:
             return None
         return (
             f"also training on this machine: process {', '.join(map(str, others))}; with more "
             "threads than cores, each takes several times as long: wait, or give each --threads "
-            f"{share}"
+            f"{self.fair_share(len(others))}"
         )
 
 
@@ -81,7 +81,7 @@ def trainings() -> Iterator[Trainings]:
     before, lock = torch.get_num_threads(), announced()
     mine = Path(lock.lock_file) if lock else None
     try:
-        yield Trainings(mine and mine.parent, mine)
+        yield Trainings(mine)
     finally:
         torch.set_num_threads(before)  # the others may have ended
         if lock and mine:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import warm
 from shared import ROOT
 from written import change, fetches_nothing, metrics_of
 
+from bloodcells.reporting.tables import studies
 from bloodcells.reporting.tables.compare import compare_runs, paired_tests, recalls
 from bloodcells.tracking import run_folder
 
@@ -93,6 +95,8 @@ def test_damaged_history(fails, quick_run, tmp_path):
     (copy / "metrics.json").write_text(json.dumps(metrics))
     line = fails("report.py", "--compare", copy, quick_run, "--plots", tmp_path)
     assert "--compare: a result is damaged, make it anew: it lacks 'test_per_class'" in line
+    traceback = Path(re.search(r"the traceback, which is in (\S+)", line)[1])
+    assert "KeyError: 'test_per_class'" in traceback.read_text()
     line = fails("report.py", "--compare", quick_run, quick_run, "--plots", tmp_path)
     assert "several folders named" in line
 
@@ -156,3 +160,8 @@ def test_images_that_folds_hold_out_are_paired_for_choosing(quick_run, longer_ru
     assert f": {100 * (1 - right.mean()):+.2f} points [" in lines[at + 1]
     assert lines[at + 3].startswith(f"  0 : {np.sum(~right)}, p = ")
     assert "for choosing" not in compare_runs([first, run_folder.read(longer_run)])  # other folds
+
+
+def test_p_values_of_many_comparisons():
+    assert studies.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert studies.holm([0.9, 0.6]) == [1, 1]

@@ -81,6 +81,14 @@ def test_finished_run_is_no_other(fails, whole):
     assert "different lr 0.005 there, 0.01 now" in line
 
 
+@pytest.mark.parametrize("flag", [("--resume",), ("--only-seed", 0), ("--only-fold", 0)])
+def test_overwriting_and_resuming_at_once(fails, tmp_path, flag):
+    """Refused before anything is loaded or made."""
+    flags = ("--overwrite", *flag, "--data-root", tmp_path / "none", "--output", tmp_path / "run")
+    assert "--overwrite: not allowed with --resume" in fails("model_cnn.py", *flags)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_folder_that_leads_elsewhere(fails, tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()

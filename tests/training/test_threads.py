@@ -73,7 +73,7 @@ def test_alone_nothing_is_said(tmp_path):
     torch.set_num_threads(4)
     with threads.trainings() as beside:
         assert beside.notice() is None
-        assert beside.fair_share() == 4
+        assert beside.fair_share(others=0) == 4
 
 
 def test_another_training_is_noticed_and_shares_the_cores(other):
@@ -122,7 +122,7 @@ def test_without_lock_files_each_goes_on_as_if_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     torch.set_num_threads(4)
     with threads.trainings() as beside:
-        assert beside.folder is None
+        assert beside.mine is None
         assert beside.others() == []
         beside.share_cores(1)
     assert torch.get_num_threads() == 4
@@ -138,7 +138,7 @@ def test_a_folder_of_another_user_is_left_alone(monkeypatch, tmp_path):
     real = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: real + 1)
     with threads.trainings() as beside:
-        assert beside.folder is None
+        assert beside.mine is None
     assert not list(theirs.iterdir())
 
 

@@ -40,7 +40,7 @@ def curves(path: Path, rows: list[dict], mark: str | None) -> None:
         models = len(next(iter(clean["accuracy"].values())))
         words = f"severity (0: clean); one view; line: mean over {models} models, band: their range"
         if "cnn-robust" in clean["accuracy"]:
-            new = " and ".join(kind for kind in kinds if TRAINED_ON[kind] is None)
+            new = " and ".join(kind for kind in kinds if TRAINED_ON.get(kind) is None)
             words += "\ncnn-robust was trained on changes like these" + f", except {new}" * bool(
                 new
             )

@@ -34,9 +34,7 @@ def read_studies(plots: Path) -> dict[str, dict]:
     """The experiments of `STUDIES`. Raises `UserError` for a missing or unfit one."""
     found = {}
     for preset in STUDIES:
-        flag = "" if preset == "batch-effect" else f" --config {preset}"
-        command = f"python batch_effect.py{flag} --overwrite"
-        found[preset] = read_study(plots, preset, command)
+        found[preset] = read_study(plots, preset)
     return found
 
 

@@ -13,6 +13,7 @@ from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
+from bloodcells.reporting.tables.commands import COMMANDS, result_of
 from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.code_hash import different, idle
 from bloodcells.tracking.files import read_json
@@ -54,6 +55,21 @@ def percent(values: Sequence[float] | np.ndarray, sign: str = "") -> str:
 def interval(low: float, high: float, form: str = ".3f") -> str:
     """The ends of an interval; three digits, as 1,000 draws give no more."""
     return f"[{low:{form}}, {high:{form}}]"
+
+
+def one_view(metrics: dict) -> dict:
+    """The test metrics with one view, whatever the number that the experiment averages over."""
+    return metrics.get("test_one_view", metrics["test"])
+
+
+def median_seconds(metrics: dict) -> float:
+    """The median seconds of the training of a model."""
+    return float(np.median([run["train_seconds"] for run in metrics["runs"]]))
+
+
+def label_of(name: str, metrics: dict) -> str:
+    """An experiment's name, with a warning if its models were trained on test images."""
+    return name + " (trained on test images)" * metrics["leaks_test_images"]
 
 
 def class_cells(row: dict) -> list[str]:
@@ -219,14 +235,12 @@ def check_settings(path: Path, config: dict, preset: dict, command: str) -> None
             raise UserError(f"{path}: {key} is not {value}, as the table requires; rerun {command}")
 
 
-def read_study(
-    plots: Path, preset: str, command: str, file: str = "metrics.json", **instead: object
-) -> dict:
+def read_study(plots: Path, preset: str, **instead: object) -> dict:
     """The results of a study, by its preset; `instead` of some of its settings are others.
 
     Raises `UserError` if they are missing or do not belong in a table.
     """
-    path = plots / preset / file
+    path, command = plots / preset / result_of(preset), COMMANDS[preset]
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:

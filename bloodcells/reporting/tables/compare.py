@@ -8,7 +8,15 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
-from bloodcells.reporting.tables.common import Gain, cell, deviation, gain, in_words
+from bloodcells.reporting.tables.common import (
+    Gain,
+    cell,
+    deviation,
+    gain,
+    in_words,
+    label_of,
+    median_seconds,
+)
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
@@ -48,13 +56,12 @@ def accuracies(run: SavedRun) -> list[str]:
     Accuracies are means ± standard deviations over models, on test with the 95 % interval.
     """
     rows = run.metrics["runs"]
-    leaks = " (trained on test images)" if run.metrics["leaks_test_images"] else ""
     return [
-        f"{run.folder.name}{leaks}",
+        label_of(run.folder.name, run.metrics),
         spread([row["val"]["accuracy"] for row in rows if row["val"]]),
         cell(run.metrics["test"]["accuracy"], 4),
         str(len(scored(run))),
-        f"{np.median([row['train_seconds'] for row in rows]):.0f}",
+        f"{median_seconds(run.metrics):.0f}",
     ]
 
 

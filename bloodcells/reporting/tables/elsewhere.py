@@ -10,6 +10,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation import balanced_accuracy
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
 from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
+from bloodcells.reporting.tables.commands import COMMANDS
 from bloodcells.reporting.tables.common import (
     check_origin,
     deviation,
@@ -49,13 +50,11 @@ def elsewhere(plots: Path) -> str:
     if any(part["name"] != where for part in there.values()):
         raise UserError(f"{', '.join(RELEASES.values())}: scored on different laboratories' images")
     rows = {
-        "official test images: accuracy, one view": [
-            deviation(study["views"]["1"]["after"]["accuracy"]) for study in found.values()
-        ],
-        "eight views": [deviation(s["views"][VIEWS]["after"]["accuracy"]) for s in found.values()],
-        "calibration error (ECE), eight views": [
-            deviation(study["views"][VIEWS]["after"]["ece"]) for study in found.values()
-        ],
+        "official test images: accuracy, one view": column(
+            found, "views", "1", "after", "accuracy"
+        ),
+        "eight views": column(found, "views", VIEWS, "after", "accuracy"),
+        "calibration error (ECE), eight views": column(found, "views", VIEWS, "after", "ece"),
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
@@ -124,7 +123,7 @@ def sampled(there: dict) -> str:
 def fine_tuned(plots: Path) -> str:
     """What labelled images of another laboratory gain, on its slides that were held out."""
     path = plots / "finetune" / "metrics.json"
-    command = "python finetune.py DIR --slide REGEX --output plots/finetune"
+    command = COMMANDS["finetune"]
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
@@ -186,8 +185,7 @@ def read_releases(plots: Path) -> dict[str, dict]:
     for name, study in found.items():
         if "elsewhere" not in study:
             raise UserError(
-                f"{plots / RELEASES[name]}: no scores elsewhere; rerun python model_release.py "
-                f"--config {RELEASES[name]} with --elsewhere DIR"
+                f"{plots / RELEASES[name]}: no scores elsewhere; rerun {COMMANDS[RELEASES[name]]}"
             )
     return found
 
@@ -215,12 +213,12 @@ def counted(counts: dict[str, int]) -> str:
 
 def ablation(plots: Path) -> str:
     """What each part of cnn-robust contributes, at home, under corruption and elsewhere."""
-    command = "python ablation.py --config ablation-robust --elsewhere DIR --overwrite"
-    path = plots / "ablation-robust" / "ablation.json"
-    found = read_study(plots, "ablation-robust", command, path.name)
+    found = read_study(plots, "ablation-robust")
     config, (whole, *others) = found["config"], found["variants"]
     if not all(row["elsewhere"] for row in found["variants"]):
-        raise UserError(f"{path}: no scores elsewhere; rerun {command}")
+        raise UserError(
+            f"{plots}/ablation-robust: no scores elsewhere; rerun {COMMANDS['ablation-robust']}"
+        )
     lines = [[whole["name"], *map(percent, scores_of(whole))]]
     lines[0].insert(3, "")
     for row in others:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from bloodcells.reporting.tables.batch_effect import in_brief
 from bloodcells.reporting.tables.common import (
     cell,
@@ -13,6 +11,7 @@ from bloodcells.reporting.tables.common import (
     interval,
     machine,
     mark,
+    median_seconds,
     read_run,
     table,
 )
@@ -40,7 +39,7 @@ def headline(plots: Path) -> str:
     lines = []
     for name, run in runs.items():
         metrics, elsewhere, corrupted = run.metrics, "", ""
-        seconds = np.median([row["train_seconds"] for row in metrics["runs"]])
+        seconds = median_seconds(metrics)
         if name in releases:
             scores = releases[name]["elsewhere"]["views"][VIEWS]
             elsewhere = deviation(scores["balanced_accuracy"], 2)

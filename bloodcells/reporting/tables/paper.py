@@ -68,11 +68,9 @@ def paper_table(plots: Path) -> str:
 
 def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
     """What the columns are."""
-    models = "/".join(map(str, {len(run.probabilities) for run in honest.values()}))
-    folds = honest["CNN"].metrics["config"]["folds"]
-    shown = any(seen_against_unseen(run)[1] > 0 for run in leaking.values())
+    models = " or ".join(sorted({str(len(run.probabilities)) for run in honest.values()}))
+    trained_on, changes, shown = leak(leaking)
     verdict = "which shows in its accuracy" if shown else "though no effect of that is shown"
-    on_those = "; ".join(f"{name} {in_points(run)}" for name, run in leaking.items())
     reached = " and ".join(
         f"{leaking[name].metrics['test']['accuracy']['mean']:.3f} ({name}; published "
         f"{PUBLISHED[name]['accuracy']})"
@@ -83,11 +81,25 @@ def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
         f"Honest: mean ± standard deviation over the models of {models} folds of train + "
         "validation, none trained on the test split [95 % bootstrap interval over test images]. "
         "As published: the folds are made from all three splits, so that the one model that is "
-        f"scored was trained on about {1 - 1 / folds:.0%} of these test images, {verdict}, and on "
+        f"scored was trained on about {trained_on} of these test images, {verdict}, and on "
         "more images than the honest ones, which may be why the columns differ (its "
-        f"accuracy on those less that on the others, in points: {on_those}; "
+        f"accuracy on those less that on the others, in points: {changes}; "
         "[details](docs/accuracy.md#the-papers-experiment))."
     )
+
+
+def leak(leaking: dict[str, SavedRun]) -> tuple[str, str, bool]:
+    """The share of the test images that was trained on, the changes, whether one is shown.
+
+    The changes are those of `seen_against_unseen`, in points.
+    """
+    folds = leaking["CNN"].metrics["config"]["folds"]
+    found = {name: seen_against_unseen(run) for name, run in leaking.items()}
+    changes = "; ".join(
+        f"{name} {change:+.1f} {interval(low, high, '+.1f')}"
+        for name, (change, low, high) in found.items()
+    )
+    return f"{1 - 1 / folds:.0%}", changes, any(low > 0 for _, low, _ in found.values())
 
 
 def paper_details(plots: Path) -> str:
@@ -110,15 +122,13 @@ def paper_details(plots: Path) -> str:
 
 def explanation(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
     """What training on test images does."""
-    folds = honest["CNN"].metrics["config"]["folds"]
+    trained_on, changes, shown = leak(leaking)
     gains = [f"{over_each(honest[name], leaking[name])} ({name})" for name in PAPER]
     held_out = [f"{held_out_gain(honest[name], leaking[name]):+.1f} ({name})" for name in PAPER]
-    changes = "; ".join(f"{name} {in_points(run)}" for name, run in leaking.items())
-    shown = any(seen_against_unseen(run)[1] > 0 for run in leaking.values())
     verdict = "" if shown else " So no effect of the leak is shown."
     return (
         "The model that is scored as published was trained on about "
-        f"{1 - 1 / folds:.0%} of these test images, and on a quarter more images than the honest "
+        f"{trained_on} of these test images, and on a quarter more images than the honest "
         f"models. Paired with each of these, it gains {' and '.join(gains)}; it is one model, "
         "whose fold may be an easy one. On held-out images, on which no model is trained, the "
         f"models as published have {' and '.join(held_out)} points more, without any leak. "
@@ -141,12 +151,6 @@ def held_out_gain(honest: SavedRun, leaking: SavedRun) -> float:
         for run in (honest, leaking)
     ]
     return float(100 * (means[1] - means[0]))
-
-
-def in_points(run: SavedRun) -> str:
-    """`seen_against_unseen` with its interval."""
-    change, low, high = seen_against_unseen(run)
-    return f"{change:+.1f} {interval(low, high, '+.1f')}"
 
 
 def seen_against_unseen(run: SavedRun) -> tuple[float, float, float]:

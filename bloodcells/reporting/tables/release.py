@@ -9,6 +9,7 @@ import numpy as np
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.errors import UserError
+from bloodcells.reporting.tables.commands import COMMANDS
 from bloodcells.reporting.tables.common import (
     ROWS,
     cell,
@@ -17,6 +18,8 @@ from bloodcells.reporting.tables.common import (
     deviation,
     machine,
     mark,
+    median_seconds,
+    one_view,
     read_run,
     read_study,
     table,
@@ -50,8 +53,7 @@ def results(plots: Path) -> str:
     """Test results of the released recipe, overall and by class, and its training time."""
     run = read_run(plots, RUN).metrics
     metrics = [[words, cell(run["test"][key], 4)] for key, words in ROWS.items()]
-    one_view = run.get("test_one_view", run["test"])["accuracy"]
-    metrics.append(["accuracy, one view", cell(one_view, 4)])
+    metrics.append(["accuracy, one view", cell(one_view(run)["accuracy"], 4)])
     classes = ("class", "test images", "precision", "recall [95 % interval]")
     seconds = [row["train_seconds"] for row in run["runs"]]
     release = read_release(plots)
@@ -62,7 +64,7 @@ def results(plots: Path) -> str:
         "`predict.py` uses the weights of the first seed, in float16: accuracy "
         f"{released['1']:.4f} with one view, {released['8']:.4f} with eight.",
         f"Mean ± standard deviation over {len(seconds)} models [95 % bootstrap interval over test "
-        f"images]. Training one model took a median of {np.median(seconds) / 60:.1f} min "
+        f"images]. Training one model took a median of {median_seconds(run) / 60:.1f} min "
         f"({min(seconds) / 60:.1f} to {max(seconds) / 60:.1f}; {machine(run)}), all of them "
         f"{sum(seconds) / 3600 * run['environment']['threads']:.1f} core hours. Energy was not "
         f"measured.{mark(run, release)}",
@@ -74,8 +76,8 @@ def read_robustness(plots: Path) -> dict:
     """Read the study of corruptions. Raises `UserError` if it is missing or unfit."""
     preset = load_preset(PRESETS / "robustness.toml")
     names = [Path(run).name for run in preset["runs"]]
-    command = "python robustness.py"
-    found = read_study(plots, "robustness", command, kinds=None)
+    command = COMMANDS["robustness"]
+    found = read_study(plots, "robustness", kinds=None)
     path = plots / "robustness" / "metrics.json"
     if list(found["runs"]) != names:
         raise UserError(f"{path}: its experiments are not {', '.join(names)}; rerun {command}")
@@ -93,8 +95,8 @@ def robustness(plots: Path) -> str:
     for kind in dict.fromkeys(row["corruption"] for row in corrupted):
         at = {row["severity"]: row["accuracy"] for row in corrupted if row["corruption"] == kind}
         cells = [f"{100 * np.mean(at[s][name]):.1f}" for name in names for s in SHOWN]
-        lines.append([kind, TRAINED_ON[kind] or "", *cells])
-    unseen = [row for row in corrupted if TRAINED_ON[row["corruption"]] is None]
+        lines.append([kind, TRAINED_ON.get(kind) or "", *cells])
+    unseen = [row for row in corrupted if TRAINED_ON.get(row["corruption"]) is None]
     unlike = " and ".join(dict.fromkeys(row["corruption"] for row in unseen))
     models = " or ".join(sorted({str(len(values)) for values in clean["accuracy"].values()}))
     return "\n\n".join(
@@ -172,9 +174,8 @@ def set_words(sets: dict) -> str:
 
 def read_release(plots: Path, name: str = "release") -> dict:
     """Read a study of model_release.py. Raises `UserError` if it is missing or unfit."""
-    command = f"python model_release.py --config {name}"
-    found = read_study(plots, name, command)
-    check_runs(plots / name / "metrics.json", found, command)
+    found = read_study(plots, name)
+    check_runs(plots / name / "metrics.json", found, COMMANDS[name])
     return found
 
 

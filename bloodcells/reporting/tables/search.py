@@ -8,18 +8,18 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mean_and_deviation
+from bloodcells.reporting.tables.commands import COMMANDS
 from bloodcells.reporting.tables.common import deviation, machine, mark, read_study, table
 
 # Hobelsberger et al.'s held-out accuracies: of the best combination, (batch size, learning
 # rate, epochs), and the range of those with the other two learning rates
 PUBLISHED_BEST = (128, 0.001, 50), 0.915
 PUBLISHED_LOW = (0.01, 0.1), (0.18, 0.43)
-COMMAND = "python model_parameter_tuning.py"
 
 
 def search(plots: Path) -> str:
     """The paper's grid, our results beside published ones. Raises `UserError` if ours are unfit."""
-    found = read_study(plots, "tuning", COMMAND)
+    found = read_study(plots, "tuning")
     rows: dict[tuple, dict[int, dict]] = {}
     for cell in found["cells"]:
         settings = cell["settings"]
@@ -27,7 +27,9 @@ def search(plots: Path) -> str:
         row[settings["epochs"]] = cell
     lengths = sorted(found["config"]["space"]["epochs"])
     if any(sorted(row) != lengths for row in rows.values()):
-        raise UserError(f"{plots / 'tuning'}: some combinations are missing; run {COMMAND}")
+        raise UserError(
+            f"{plots / 'tuning'}: some combinations are missing; run {COMMANDS['tuning']}"
+        )
     at_most = [f"at most {epochs} epochs" for epochs in lengths]
     heads = ["learning rate", "batch size", *at_most, "epochs trained", "published"]
     lines = []

@@ -16,7 +16,7 @@ HEADS = (
 
 def speed(plots: Path) -> str:
     """What bench.py measured, as Markdown."""
-    found = read_study(plots, "bench", "python bench.py", "bench.json")
+    found = read_study(plots, "bench")
     lines = []
     for row in found["networks"]:
         step = row["step"]

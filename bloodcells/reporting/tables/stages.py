@@ -12,6 +12,7 @@ from bloodcells.data.photographs import CLASS_OF, STAGES, read_table
 from bloodcells.errors import UserError
 from bloodcells.evaluation.batch_effect import USUAL_SIZE
 from bloodcells.evaluation.metrics import wilson_interval
+from bloodcells.reporting.tables.commands import COMMANDS
 from bloodcells.reporting.tables.common import (
     PAPER,
     cell,
@@ -20,6 +21,7 @@ from bloodcells.reporting.tables.common import (
     in_words,
     interval,
     mark,
+    one_view,
     read_run,
     read_study,
     table,
@@ -108,14 +110,13 @@ def errors(plots: Path) -> str:
 
 def suspects(plots: Path) -> tuple[list[int], dict]:
     """The test images whose labels explain.py suspects, and its metrics. Raises `UserError`."""
-    folder, command = plots / "explain", "python explain.py --overwrite"
-    metrics = read_study(plots, "explain", command)
-    path = folder / "suspect_labels.csv"
+    metrics = read_study(plots, "explain")
+    path = plots / "explain" / "suspect_labels.csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [int(row["index"]) for row in csv.DictReader(file) if row["split"] == "test"]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read; run {command}") from error
+        raise UserError(f"{path}: cannot be read; run {COMMANDS['explain']}") from error
     return rows, metrics
 
 
@@ -149,11 +150,11 @@ def stages(plots: Path) -> str:
     """The recipe that names stages: accuracy, recall by stage, and what its errors are."""
     run, best = read_run(plots, STAGE_RUN), read_run(plots, RUN)
     metrics, predicted = run.metrics, run.probabilities.argmax(2)
-    one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
+    single = one_view(metrics)["accuracy"]
     views, test = metrics["config"]["views"], metrics["test"]
     scores = [
         [f"accuracy, {views} views", cell(test["accuracy"], 4)],
-        ["accuracy, one view", cell(one_view, 4)],
+        ["accuracy, one view", cell(single, 4)],
         ["macro recall", cell(test["recall_macro"], 4)],
         ["macro AUC", cell(test["auc_macro"], 4)],
     ]

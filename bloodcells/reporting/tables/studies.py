@@ -17,6 +17,8 @@ from bloodcells.reporting.tables.common import (
     comparison,
     machine,
     mark,
+    median_seconds,
+    one_view,
     percent,
     read_run,
     read_study,
@@ -131,10 +133,10 @@ def ladder_points(plots: Path) -> list[dict]:
             {
                 "name": preset.removeprefix("cnn-"),
                 "parameters": metrics["model"]["parameters"],
-                "train_seconds": np.median([row["train_seconds"] for row in metrics["runs"]]),
+                "train_seconds": median_seconds(metrics),
                 "accuracy": accuracy["mean"],
                 "interval": (accuracy["low"], accuracy["high"]),
-                "one_view": metrics.get("test_one_view", metrics["test"])["accuracy"]["mean"],
+                "one_view": one_view(metrics)["accuracy"]["mean"],
                 "ours": True,
             }
         )
@@ -144,21 +146,20 @@ def ladder_points(plots: Path) -> list[dict]:
 def ladder_row(name: str, run: SavedRun, name_machine: bool) -> list[str]:
     """A recipe's cells under `LADDER_HEADS`, with its machine if `name_machine`."""
     metrics = run.metrics
-    one_view = metrics.get("test_one_view", metrics["test"])["accuracy"]
+    single = one_view(metrics)["accuracy"]
     eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
     together = metrics.get("test_ensemble")
-    seconds = [row["train_seconds"] for row in metrics["runs"]]
     gflops = [rate for row in metrics["runs"] if (rate := row.get("machine_gflops"))]
     command = metrics.get("command_seconds")
     return [
         name + mark(metrics),
         f"{metrics['model']['parameters'] / 1e6:.2f} M",
-        cell(one_view, 4),
+        cell(single, 4),
         eight,
         cell(together["accuracy"], 4) if together else "",
-        f"{np.median(seconds):.0f}" + (f" ({machine(metrics)})" if name_machine else ""),
+        f"{median_seconds(metrics):.0f}" + (f" ({machine(metrics)})" if name_machine else ""),
         f"{np.median(gflops):.0f}" if gflops else "",
-        f"{command:.0f} s for {len(seconds)} models" if command else "",
+        f"{command:.0f} s for {len(metrics['runs'])} models" if command else "",
     ]
 
 
@@ -181,8 +182,7 @@ def ladder_words(best: SavedRun) -> str:
 
 def ablation(plots: Path) -> str:
     """What each part of the recipe contributes on held-out images, as Markdown."""
-    command = "python ablation.py --overwrite"
-    found = read_study(plots, "ablation", command, "ablation.json")
+    found = read_study(plots, "ablation")
     rows, config = found["variants"], found["config"]
     base = list(layers(PRESETS / "ablation.toml"))[1].stem
     return "\n\n".join(
