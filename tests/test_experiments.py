@@ -8,10 +8,11 @@ import pytest
 import warm
 from PIL import Image
 from shared import QUICK_CNN, ROOT, git
-from written import probabilities_of
+from written import metrics_of, probabilities_of
 
 TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
 DIFFS = re.findall(r"^### (.*?)\n.*?```diff\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
+OWN = "Images of your own, with other classes"
 FLAGS = (*QUICK_CNN, "--epochs", "2")
 
 
@@ -33,13 +34,36 @@ def plain(committed_copy, tmp_path_factory):
     return train(committed_copy, tmp_path_factory.mktemp("plain") / "run")
 
 
-def test_there_are_four_edits_of_one_file_each():
-    assert len(DIFFS) == 4
-    for _, diff in DIFFS:
-        assert re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE) == ["model_cnn.py"]
+def test_there_are_six_edits_of_one_file_each():
+    assert len(DIFFS) == 6
+    for title, diff in DIFFS:
+        file = "model_cnn.py" if title != OWN else "bloodcells/data/bloodmnist.py"
+        assert re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE) == [file]
 
 
-@pytest.mark.parametrize(("title", "diff"), DIFFS, ids=[title for title, _ in DIFFS])
+def test_images_of_one_s_own_with_other_classes(copy):
+    (copy / "edit.diff").write_text(dict(DIFFS)[OWN])
+    git(copy, "apply", "edit.diff")
+    arrays = {}
+    for part, count in (("train", 40), ("val", 20), ("test", 20)):
+        labels = np.arange(count)[:, None] % 2
+        arrays[f"{part}_images"] = np.full((count, 28, 28, 3), 50, np.uint8)
+        arrays[f"{part}_images"][labels[:, 0] == 1] = 200
+        arrays[f"{part}_labels"] = labels.astype(np.uint8)
+    np.savez(copy / "mine.npz", **arrays)
+    flags = ("--folds", "2", "--epochs", "2", "--device", "cpu")
+    done = warm.run("model_cnn.py", *flags, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (copy / "plots").glob("*")
+    found = metrics_of(folder)
+    assert [row["class"] for row in found["test_per_class"]] == ["blast", "normal"]
+    assert found["test"]["accuracy"]["mean"] == 1
+    assert found["dataset"]["name"] == "my images"
+
+
+@pytest.mark.parametrize(
+    ("title", "diff"), [d for d in DIFFS if d[0] != OWN], ids=[d[0] for d in DIFFS if d[0] != OWN]
+)
 def test_edit_applies_runs_and_shows(copy, plain, title, diff):
     (copy / "edit.diff").write_text(diff)
     git(copy, "apply", "edit.diff")
@@ -52,6 +76,9 @@ def test_edit_applies_runs_and_shows(copy, plain, title, diff):
     if "schedule" in title:
         assert plain_rows[0]["lr"] == plain_rows[1]["lr"] == 0.001
         assert 0 < rows[1]["lr"] < rows[0]["lr"] < 0.001
+    elif "optimizer" in title:
+        assert rows[0]["lr"] == plain_rows[0]["lr"]
+        assert rows[0].keys() == plain_rows[0].keys()
     elif "loss" in title:
         assert rows[0]["train_loss"] < plain_rows[0]["train_loss"]
     elif "augmentation" in title:

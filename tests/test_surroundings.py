@@ -48,7 +48,7 @@ def test_odd_surroundings(run, tmp_path, monkeypatch):
     os.close(ours)
     assert done.returncode == 0, shown
     assert b"2/2" in shown  # a bar
-    assert "run 1/2 epoch 1/1: loss" in done.stdout  # the file that it is redirected to has lines
+    assert "run 1/2 epoch 1/1: training loss" in done.stdout  # the file has lines
     assert b"medmnist" not in shown  # warns of such a home folder
     here, there = (probabilities_of(tmp_path / name) for name in ("here", "there"))
     np.testing.assert_allclose(here, there, atol=1e-5)  # other threads round otherwise

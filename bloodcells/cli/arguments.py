@@ -6,7 +6,6 @@ Only the standard library is imported here, so that `--help` and wrong flags are
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import cast
 
 from bloodcells import ROOT
 from bloodcells.cli import signals
@@ -25,9 +24,11 @@ from bloodcells.cli.endings import (
     fail,
     flush_output,
     out_of_memory,
+    place_of,
     printable,
     stored_traceback,
 )
+from bloodcells.cli.parser import Parser
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
 from bloodcells.cli.types import integer, location, whole_number
@@ -49,49 +50,6 @@ NOT_IN_THE_NAME = (  # of a run folder
     *(*NOT_RECORDED, "device", "figure_format", "save_weights", "weights", "storage", "trials"),
     *("synthetic", "protocol"),  # which `run_name` adds itself
 )
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the docstring's line breaks, and ends each flag's help with its default, if any."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        text = action.help if action.default is None else super()._get_help_string(action)
-        values = map(str, action.default) if isinstance(action.default, list) else ()
-        return text and text.replace("%(default)s", " ".join(values) or "%(default)s")
-
-
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, without the usage message.
-
-    The docstring of the file `script` begins and ends its help. `tables` names the TOML tables that
-    its presets may contain; they are passed on unchanged.
-    """
-
-    tables: tuple[str, ...] = ()
-
-    def __init__(self, script: str | None = None, **settings: Any) -> None:
-        if script is not None:
-            text = Path(script).read_text(encoding="utf-8")
-            docstring = ast.get_docstring(ast.parse(text)) or ""
-            settings["description"], _, settings["epilog"] = docstring.partition("\n\n")
-        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **settings)
-        self.script = script
-        self.idle: tuple[Sequence[str], str] = ((), "")
-
-    def hide(self, names: Sequence[str], where: str) -> None:
-        """Keep flags that do nothing in this script out of its help; `parse` refuses them."""
-        self.idle = names, where
-        for action in self._actions:
-            if action.dest in names:
-                action.help = argparse.SUPPRESS
-
-    def print_help(self, file: Any = None) -> None:
-        """Print the help; `ArgumentParser` would hide that the disk is full."""
-        print(self.format_help(), end="", file=file)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `UserError`, which `run_script` prints."""
-        raise UserError(message)
 
 
 def make_parser(script: str, preset: str) -> Parser:
@@ -297,4 +255,4 @@ def run_script(main: Callable[..., object], *args: object) -> None:
         if isinstance(error, ModuleNotFoundError):  # of a package that few commands need
             fail(f"error: {signals.advice(error)}", 2)
         reason = f"{type(error).__name__}: {error}"[:300]
-        fail(f"defect: {reason}; {stored_traceback()}", 70)
+        fail(f"defect: {reason}{place_of(error)}; {stored_traceback()}", 70)

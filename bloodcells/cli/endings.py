@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from bloodcells import ROOT
 from bloodcells.errors import without_passwords
 
 MENDABLE = {  # by the user: what is wrong with a disk, a permission or a name
@@ -34,7 +35,20 @@ def stored_traceback() -> str:
             file.write(without_passwords(text))
     except OSError:
         return "set BLOODCELLS_DEBUG=1 to see the traceback"
-    return f"please report it with the traceback, which is in {path}"
+    return f"unless you edited the code, please report it with the traceback, which is in {path}"
+
+
+def place_of(error: Exception) -> str:
+    """Where in the project's own code it was raised, in brackets; empty if nowhere."""
+    ours = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(ROOT) and "site-packages" not in frame.filename
+    ]
+    if not ours:
+        return ""
+    last = ours[-1]
+    return f" ({Path(last.filename).relative_to(ROOT)}, line {last.lineno}, in {last.name})"
 
 
 def out_of_memory(error: Exception) -> str | None:

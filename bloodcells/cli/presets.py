@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from bloodcells import ROOT
+from bloodcells.cli.parser import did_you_mean
 from bloodcells.errors import UserError
 
 PRESETS = ROOT / ".config"
@@ -86,8 +86,7 @@ def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | st
     for key, value in preset.items():
         name = key.replace("-", "_")
         if name not in flags:
-            close = difflib.get_close_matches(name, flags, n=1)
-            hint = f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""
+            hint = did_you_mean(key, [flag.replace("_", "-") for flag in flags])
             raise UserError(f"{path}: unknown key '{key}'{hint}")
         flag = "--" + name.replace("_", "-")
         if value is False and defaults[name] is False:

@@ -112,7 +112,10 @@ class Recipe:
             changed = getattr(self, name) != getattr(Recipe, name)  # the class holds the defaults
             if changed and getattr(self, partner) != needed:
                 flag = name.replace("_", "-")
-                raise UserError(f"--{flag} does nothing without --{partner} {needed}")
+                raise UserError(
+                    f"--{flag} does nothing without --{partner} {needed}; if it is the preset's, "
+                    f"pass --{flag} {getattr(Recipe, name):g}"
+                )
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Recipe:

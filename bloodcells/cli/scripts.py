@@ -18,6 +18,7 @@ from bloodcells.cli.flags import (
     add_training_flags,
     add_work_flags,
 )
+from bloodcells.cli.recipe import Recipe
 from bloodcells.cli.types import (
     fraction,
     location,
@@ -56,7 +57,9 @@ def parse_cnn(script: str) -> Namespace:
         metavar="DIR",
         help="run folder with weights, whose models' mean answer softens the training labels",
     )
-    return parse(parser)
+    args = parse(parser)
+    Recipe.of(args)  # raises for settings that do nothing together
+    return args
 
 
 def search_parser(script: str, preset: str = "tuning") -> Parser:

@@ -152,7 +152,9 @@ def load_classifier(
         card = read_card(path.with_suffix(".json").read_text(encoding="utf-8"))
         tensors = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{flag} {path}: {error.filename} is missing") from error
+        raise UserError(
+            f"{flag} {path}: {error.filename} is missing; of a training's weights, model_release.py --run makes such a pair"
+        ) from error
     except OSError as error:
         raise UserError(f"{flag} {path}: cannot be read: {error}") from error
     except ValueError as error:

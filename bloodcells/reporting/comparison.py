@@ -42,7 +42,11 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
         path,
         "comparison.html.j2",
         names=[run.folder.name for run in runs],
-        scores={"caption": "Accuracy", "heads": HEADS, "rows": list(map(accuracies, runs))},
+        scores={
+            "caption": "Accuracy",
+            "heads": HEADS,
+            "rows": [accuracies(run, run.folder.name) for run in runs],
+        },
         classes=[classes(runs[0], other) for other in runs[1:]],
         tests=[
             tests(runs[0], other, split) for other in runs[1:] for split in splits(runs[0], other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -63,6 +64,8 @@ def save_results(
     run_folder.write(args.output, fill, last="metrics.json", stale=["weights-seed-*.safetensors"])
     print(table(content))
     print(f"wrote {args.output}")
+    if not args.synthetic:
+        print(f"next: python report.py --compare plots/cnn-paper {shlex.quote(str(args.output))}")
 
 
 def of_folds(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:

@@ -24,6 +24,8 @@ from torch import Tensor
 from bloodcells.cli.endings import out_of_memory
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import EARLIER, SCRATCH, discard, write_whole
+from bloodcells.tracking.code_hash import different
+from bloodcells.tracking.run_folder import named
 from bloodcells.training import distributed
 from bloodcells.training.identity import compare, finished_identity, kept_identity
 from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
@@ -74,7 +76,7 @@ class CheckpointFolder:
         refuse_without_locks(self.run)
         with self.locks.turn():
             self.refuse_others()
-            if self.known.exists() and not overwrite:
+            if self.known.exists() and not overwrite and (resume or self.has_models()):
                 self.go_on(resume)
             elif self.result.exists() and not overwrite:
                 self.leave_finished(resume)
@@ -98,6 +100,10 @@ class CheckpointFolder:
                 "is not of this project; pass another folder"
             )
 
+    def has_models(self) -> bool:
+        """Whether there is anything to lose: a model, or a checkpoint of one in training."""
+        return any(self.folder.glob("*.pt"))
+
     def go_on(self, resume: bool) -> None:
         """Take an unfinished experiment."""
         if not resume:
@@ -113,12 +119,17 @@ class CheckpointFolder:
 
     def leave_finished(self, resume: bool) -> None:
         """Leave a finished experiment as it is."""
+        kept = finished_identity(self.result)
         if not resume:
+            others = different(kept.get("code", {}), self.identity.get("code", {}))
+            of_others = f" of other code ({named(others)})" if others else ""
             raise UserError(
-                f"--output {self.run}: it holds a finished experiment; pass --overwrite to "
-                "replace it, or another --output"
+                f"--output {self.run}: it holds a finished experiment{of_others}; pass --overwrite "
+                "to replace it, or another --output"
+                + " to keep both, for report.py --compare"
+                * bool(others)
             )
-        compare(finished_identity(self.result), self.identity, self.run)
+        compare(kept, self.identity, self.run)
         shutil.rmtree(self.folder, ignore_errors=True)  # left if killed at the very end
         self.sweep(f"{SCRATCH}*", f"{EARLIER}*")
 

@@ -41,7 +41,7 @@ class Progress:
     def show(self, row: dict, steps: int) -> None:
         """Count an epoch of so many steps, and show its row of the history."""
         place = f"run {self.run}/{self.runs}"
-        text = f"loss {row['train_loss']:.3f}"
+        text = f"training loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
             text += f", held-out accuracy {row['val_accuracy']:.4f}"
         rate = f"{steps / row['train_seconds']:.1f} steps/s"

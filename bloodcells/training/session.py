@@ -89,6 +89,7 @@ def open_folder(
     result: str,
 ) -> CheckpointFolder:
     """Take the run folder, to resume its experiment or begin a new one. Raises `UserError`."""
+    refuse_misfit(network, dataset)
     names = chosen(args, folds)
     shared = any(getattr(args, flag, None) is not None for flag in ("only_fold", "only_seed"))
     mine = identity.identity_of(args, dataset, network, device)
@@ -261,12 +262,27 @@ def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
         raise UserError(f"{device} is out of memory; lower --batch-size") from error
 
 
+def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:
+    """Raise `UserError` if the network does not give one number for each class of the data set."""
+    images = torch.zeros(2, 3, dataset.size, dataset.size, device=next(network.parameters()).device)
+    training = network.training
+    with torch.inference_mode():
+        found = tuple(network.eval()(images).shape)
+    network.train(training)
+    if found != (2, len(dataset.classes)):
+        raise UserError(
+            f"{type(network).__name__}: its output for two images has the shape {found}, not "
+            f"{(2, len(dataset.classes))}: one number for each class of {dataset.name}"
+        )
+
+
 def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
     """The names of the models that this process trains. Raises `UserError` if there are none."""
     wanted = {name: getattr(args, f"only_{name}", None) for name in ("fold", "seed")}
     for attribute, value in wanted.items():
         if value is not None and value not in {getattr(fold, attribute) for fold in folds}:
-            raise UserError(f"--only-{attribute} {value}: this experiment has no such {attribute}")
+            there = ", ".join(fold.name for fold in folds)
+            raise UserError(f"--only-{attribute} {value}: no such {attribute} among {there}")
     return [
         fold.name
         for fold in folds

@@ -29,7 +29,11 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(capsys, monkeypatch):
         arguments.run_script(defect)
     assert stop.value.code == 70
     (line,) = capsys.readouterr().err.splitlines()
-    assert ": defect: ValueError: two lines; please report it with the traceback" in line
+    first = defect.__code__.co_firstlineno
+    assert (
+        f": defect: ValueError: two lines (tests/cli/test_endings.py, line {first + 1}, in "
+        "defect); unless you edited the code, please report it with the traceback" in line
+    )
     path = Path(line.rpartition("which is in ")[2])
     text = path.read_text()
     path.unlink()

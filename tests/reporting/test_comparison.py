@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,20 @@ def test_images_that_folds_hold_out_are_paired_for_choosing(quick_run, longer_ru
     at = lines.index(f"on the same held-out images, {words}")
     assert f": {100 * (1 - right.mean()):+.2f} points [" in lines[at + 1]
     assert lines[at + 3].startswith(f"  0 : {np.sum(~right)}, p = ")
-    assert "for choosing" not in compare_runs([first, run_folder.read(longer_run)])  # other folds
+    text = compare_runs([first, run_folder.read(longer_run)])  # other folds
+    assert "\nheld-out images, for choosing, cannot be paired: they are not the same\n" in text
+    text = compare_runs([replace(first, held_out=None), run_folder.read(copy)])
+    assert f"cannot be paired: {quick_run.name} kept no answers" in text
+
+
+def test_long_names_are_written_once(quick_run, tmp_path):
+    first = run_folder.read(quick_run)
+    other = replace(first, folder=tmp_path / ("cnn-paper" + "-edited" * 10))
+    text = compare_runs([first, other])
+    assert text.count(other.folder.name) == 1
+    assert f"\nA: {quick_run.name} " in text
+    assert f"\nB: {other.folder.name} " in text
+    assert "\n  B against A: +0.00 points" in text
 
 
 def test_p_values_of_many_comparisons():

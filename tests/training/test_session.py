@@ -33,6 +33,13 @@ def test_killed_again_and_again(whole, tmp_path):
         same(whole, run)
 
 
+def test_a_network_with_other_outputs_than_classes(fails, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_cnn, "LABELS", {"classes": tuple("abc")})
+    line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
+    assert "has the shape (2, 3), not (2, 8): one number for each class" in line
+    assert not (tmp_path / "checkpoint").exists()
+
+
 @pytest.mark.parametrize("epoch", [1, 3, 4])  # within the first model, at its end, in the second
 def test_stopped_and_resumed(run, whole, stopped, tmp_path, epoch):
     outcome = stopped(tmp_path, epoch)

@@ -7,16 +7,16 @@ import filelock
 import pytest
 from interrupted_runs import SMALL, same
 from shared import QUICK
-from written import change
+from written import change, metrics_of
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def test_only_what_there_is(fails, tmp_path):
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 7)
-    assert "--only-seed 7: this experiment has no such seed" in line
+    assert "--only-seed 7: no such seed among seed-0" in line
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-fold", 0)
-    assert "--only-fold 0: this experiment has no such fold" in line
+    assert "--only-fold 0: no such fold among seed-0" in line
 
 
 def test_finished_run_is_not_overwritten(fails, run, whole):
@@ -66,6 +66,25 @@ def test_resuming_with_other_code_or_data(fails, stopped, tmp_path):
         path.write_text(json.dumps({**identity, key: other}))
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
         assert f"holds another experiment (different {said}" in line
+
+
+def test_what_failed_before_the_first_checkpoint_is_not_in_the_way(run, whole, tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "identity.json").write_text(json.dumps({"code": {"model_cnn.py": "with a mistake"}}))
+    (folder / "seed-0.lock").touch()
+    assert run("model_cnn.py", *SMALL, "--output", tmp_path).code == 0
+    same(whole, tmp_path)
+
+
+def test_a_finished_experiment_of_other_code(fails, whole, tmp_path):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    found = metrics_of(copy)
+    found["code"]["files"]["model_cnn.py"] = "other"
+    (copy / "metrics.json").write_text(json.dumps(found))
+    line = fails("model_cnn.py", *SMALL, "--output", copy)
+    assert "holds a finished experiment of other code (model_cnn.py)" in line
+    assert "another --output to keep both, for report.py --compare" in line
 
 
 def test_two_processes_on_one_folder(fails, run, stopped, tmp_path):

@@ -29,6 +29,7 @@ STYLE = {
     "axes.grid": False,
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType: some publishers refuse Type 3
 }
 SHORT_NAMES = {
     "immature granulocyte": "imm. gran.",

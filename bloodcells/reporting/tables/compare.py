@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -22,6 +24,7 @@ from bloodcells.tracking.run_folder import SavedRun, named, origin
 
 TOGETHER = ("the models of all folds",)
 SPLITS = {"val": "held-out images, for choosing", "test": "test images, for reporting"}
+LONG = 24  # characters of a name that is written in full
 HEADS = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
 
 
@@ -37,7 +40,8 @@ def compare_runs(runs: list[SavedRun]) -> str:
             run.labels, first.labels
         ):
             raise UserError(f"{run.folder}: on different data from {first.folder}")
-    table = [HEADS, *map(accuracies, runs)]
+    names = shown_names(runs)
+    table = [HEADS, *(accuracies(run, names[run.folder]) for run in runs)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -45,19 +49,29 @@ def compare_runs(runs: list[SavedRun]) -> str:
     ]
     lines += differences(runs)
     for other in others:
-        lines += paired(first, other)
-        lines += by_class(first, other)
+        both = names[first.folder], names[other.folder]
+        lines += paired(first, other, both)
+        lines += by_class(first, other, both)
     return "\n".join(lines)
 
 
-def accuracies(run: SavedRun) -> list[str]:
+def shown_names(runs: list[SavedRun]) -> dict[Path, str]:
+    """What each is called, by its folder: the folder's name, or a letter if one is long."""
+    names = {run.folder: run.folder.name for run in runs}
+    if max(map(len, names.values())) <= LONG:
+        return names
+    return dict(zip(names, string.ascii_uppercase, strict=False))
+
+
+def accuracies(run: SavedRun, name: str) -> list[str]:
     """An experiment's row under `HEADS`: its accuracies, models, and their median seconds.
 
     Accuracies are means ± standard deviations over models, on test with the 95 % interval.
     """
     rows = run.metrics["runs"]
+    own = label_of(run.folder.name, run.metrics)
     return [
-        label_of(run.folder.name, run.metrics),
+        own if name == run.folder.name else f"{name}: {own}",
         spread([row["val"]["accuracy"] for row in rows if row["val"]]),
         cell(run.metrics["test"]["accuracy"], 4),
         str(len(scored(run))),
@@ -89,14 +103,18 @@ def differences(runs: list[SavedRun]) -> list[str]:
     return lines
 
 
-def paired(first: SavedRun, other: SavedRun) -> list[str]:
+def paired(first: SavedRun, other: SavedRun, names: tuple[str, str]) -> list[str]:
     """`paired_tests` as text, of each split that both have."""
     lines = []
+    if "val" not in splits(first, other):
+        lacking = [run.folder.name for run in (first, other) if run.held_out is None]
+        why = f"{' and '.join(lacking)} kept no answers" if lacking else "they are not the same"
+        lines.append(f"held-out images, for choosing, cannot be paired: {why}")
     for split in splits(first, other):
         of, tests, gained = paired_tests(first, other, split)
         lines.append(f"on the same {SPLITS[split]}, {of}")
-        lines.append(f"  {other.folder.name} against {first.folder.name}: {in_words(gained)}")
-        lines.append(f"  only {first.folder.name} : only {other.folder.name} right")
+        lines.append(f"  {names[1]} against {names[0]}: {in_words(gained)}")
+        lines.append(f"  only {names[0]} : only {names[1]} right")
         lines += [
             f"  {test['only_first']} : {test['only_second']}, p = {test['p']:.2g}" for test in tests
         ]
@@ -167,7 +185,7 @@ def scored(run: SavedRun, split: str = "test") -> list[tuple]:
     ]
 
 
-def by_class(first: SavedRun, other: SavedRun) -> list[str]:
+def by_class(first: SavedRun, other: SavedRun, names: tuple[str, str]) -> list[str]:
     """One line per class whose recall differs, those that got better first."""
     rows = sorted(recalls(first, other), key=lambda row: row[1] - row[2])
     lines = [
@@ -175,8 +193,8 @@ def by_class(first: SavedRun, other: SavedRun) -> list[str]:
         for name, before, after in rows
         if round(before, 3) != round(after, 3)
     ]
-    names = f"{first.folder.name} -> {other.folder.name}"
-    return [f"recall by class on test images, {names}"] * bool(lines) + lines
+    change = f"{names[0]} -> {names[1]}"
+    return [f"recall by class on test images, {change}"] * bool(lines) + lines
 
 
 def recalls(first: SavedRun, other: SavedRun) -> list[tuple[str, float, float]]:
