@@ -153,7 +153,8 @@ def load_classifier(
         tensors = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(
-            f"{flag} {path}: {error.filename} is missing; of a training's weights, model_release.py --run makes such a pair"
+            f"{flag} {path}: {error.filename} is missing; of a training's weights, "
+            "model_release.py --run makes such a pair"
         ) from error
     except OSError as error:
         raise UserError(f"{flag} {path}: cannot be read: {error}") from error
