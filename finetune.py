@@ -102,6 +102,8 @@ def read(args: Namespace, model: Released) -> LaboratoryImages:
     for line in class_names.unknown_folders(meanings):
         print(printable(line))
     known = [file for file, meaning in meanings.items() if meaning is not None]
+    if args.slide:
+        slides_of(known, args.slide)  # or raises, before anything slow
     usable = []
     for image in user_images.read(known, model.size, args.frame):
         if image.problem:

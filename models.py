@@ -230,7 +230,7 @@ class OptionError(ValueError):
     """
 
 
-# Each takes in_channels, num_classes and image_size, the tests with other values than the defaults.
+# Each takes in_channels, num_classes and image_size; the tests pass other values than the defaults.
 NETWORKS = (Baseline, ConvNet, CellNet, RobustNet, ResNet18)
 MODELS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in NETWORKS}
 

@@ -209,7 +209,7 @@ def report(tally: Tally, labels: dict[str, str | None], model: Released, args: N
     if labels and tally.kept:
         from bloodcells.evaluation import labelled
 
-        files = [one.path for one in tally.kept]
+        files = [one.file for one in tally.kept]
         slides = slides_of(files, args.slide) if args.slide else None
         content["scores"] = labelled.score(tally.kept, model.classes, slides)
         print(labelled.report(content["scores"]), file=sys.stderr)

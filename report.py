@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodcells import ROOT
-from bloodcells.cli.endings import MENDABLE, printable, stored_traceback
+from bloodcells.cli.endings import MENDABLE, place_of, printable
 from bloodcells.cli.presets import PRESETS
 from bloodcells.errors import UserError
 from bloodcells.reporting.comparison import refuse_equal_names, write_comparison
@@ -120,8 +120,8 @@ def sound(what: str) -> Iterator[None]:
         raise UserError(f"{what}: a result is damaged, make it anew: {error}") from error
     except UNFIT as error:  # or the code that shows it is wrong
         raise UserError(
-            f"{what}: a result is damaged, make it anew: {reason(error)}; if it is not, "
-            f"{stored_traceback()}"
+            f"{what}: a result is damaged, make it anew: {reason(error)}. If the files are sound, "
+            f"the code that shows them is wrong{place_of(error)}"
         ) from error
 
 

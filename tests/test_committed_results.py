@@ -175,4 +175,5 @@ def test_the_fit_to_a_laboratory_is_of_the_released_weights():
     found = metrics_of(ROOT / "plots" / "finetune")
     card = json.loads((ROOT / "weights" / "cnn-robust.json").read_text())
     assert found["weights_md5"] == card["md5"]
-    assert f"(`finetune.py`) {found['fine_tuned']['mean']:.2f}" in words_of("README.md")
+    before, after = (f"{found[key]['mean']:.2f}" for key in ("released", "fine_tuned"))
+    assert f"raise one model from {before} (`finetune.py`) to {after}" in words_of("README.md")

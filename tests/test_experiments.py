@@ -59,6 +59,7 @@ def test_images_of_one_s_own_with_other_classes(copy):
     assert [row["class"] for row in found["test_per_class"]] == ["blast", "normal"]
     assert found["test"]["accuracy"]["mean"] == 1
     assert found["dataset"]["name"] == "my images"
+    assert "\nnext: " not in done.stdout  # the preset's own experiment is of other images
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from written import metrics_of
 
 from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.evaluation.balanced_accuracy import over_slides
 
 CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
 
@@ -145,14 +146,17 @@ def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):
     assert "both intervals are over 2 slides" in outcome.err
     with (tmp_path / "run" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    shares = [
-        np.mean([row["label"] == row["truth"] for row in rows if f"/{slide}_" in row["path"]])
-        for slide in "ab"
-    ]
+    right = [row["label"] == row["truth"] for row in rows]
+    slides = np.array(["/b_" in row["path"] for row in rows], int)
     found = metrics_of(tmp_path / "run")["scores"]
     assert found["slides"] == 2
-    ends = (found["accuracy"]["low"], found["accuracy"]["high"])
-    assert ends == pytest.approx((min(shares), max(shares)))
+    assert found["accuracy"] == over_slides(np.zeros(12), np.array(right), slides)
+    arrays = tmp_path / "arrays" / "basophil"
+    arrays.mkdir(parents=True)
+    for name in "ab":
+        np.save(arrays / f"{name}.npy", CELLS[:3])
+    outcome = predict(arrays.parent, "--labelled", "--slide", ".")
+    assert "both intervals are over 2 slides" in outcome.err  # of six images in two files
     given = (twelve, "--weights", weights, "--slide")
     line = fails("predict.py", *given, "c", "--labelled")
     assert "its name does not begin so" in line

@@ -1,6 +1,7 @@
 """What the scripts write, through their own command lines, on generated images."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from written import metrics_of
 import models
 from bloodcells.data import bloodmnist
 from bloodcells.evaluation.prediction import predict as predict_probabilities
+from bloodcells.reporting import results
 
 FIGURES = ["class_recall", "confident_mistakes", "confusion_matrix", "learning_curves"]
 
@@ -230,3 +232,16 @@ def test_weights_that_the_last_step_ruined_are_no_result(fails, tmp_path):
     flags += ("--batch-size", 1000, "--lr", "1e38", "--output", tmp_path)
     assert "training diverged: its predictions are not finite" in fails("model_cnn.py", *flags)
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_the_preset_s_own_experiment_is_offered_for_comparison(tmp_path):
+    base, other = tmp_path / "cnn-paper", tmp_path / "mine"
+    content = {"dataset": {"md5": "a"}, "config": {"protocol": "official"}}
+    for folder in (base, other):
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps(content))
+    assert results.same_data(base, other, content) == base
+    assert results.same_data(base, base, content) is None
+    assert results.same_data(tmp_path / "none", other, content) is None
+    assert results.same_data(base, other, {**content, "dataset": {"md5": "b"}}) is None
+    assert results.same_data(base, other, {**content, "config": {"protocol": "x"}}) is None

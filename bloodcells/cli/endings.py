@@ -40,15 +40,12 @@ def stored_traceback() -> str:
 
 def place_of(error: Exception) -> str:
     """Where in the project's own code it was raised, in brackets; empty if nowhere."""
-    ours = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).is_relative_to(ROOT) and "site-packages" not in frame.filename
-    ]
-    if not ours:
-        return ""
-    last = ours[-1]
-    return f" ({Path(last.filename).relative_to(ROOT)}, line {last.lineno}, in {last.name})"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if path.is_relative_to(ROOT) and "site-packages" not in path.parts:
+            name = path.relative_to(ROOT).as_posix()
+            return f" ({name}, line {frame.lineno}, in {frame.name})"
+    return ""
 
 
 def out_of_memory(error: Exception) -> str | None:

@@ -36,6 +36,7 @@ class Laboratory:
     name: str
     images: Split
     slides: np.ndarray | None  # int64 (N,), each image's slide; None if not known
+    slide: str | None  # what of a file's name tells it
     unusable: int  # images beside these
 
 
@@ -71,7 +72,7 @@ def read(folder: Path, size: int, slide: str | None = None) -> Laboratory:
     pixels = np.stack([np.asarray(image.pixels) for image in usable])
     slides = slides_of([image.file for image in usable], slide) if slide else None
     split = Split(pixels, np.array(numbers))
-    return Laboratory(folder.name, split, slides, len(images) - len(usable))
+    return Laboratory(folder.name, split, slides, slide, len(images) - len(usable))
 
 
 def score(model: Released, images: Split) -> dict:
@@ -178,6 +179,7 @@ def summary(there: Laboratory, members: list[dict[int, dict]]) -> dict:
     return {
         "name": there.name,
         "images": len(images),
+        "slide": there.slide,
         "slides": None if slides is None else int(slides.max()) + 1,
         "unusable": there.unusable,
         "counts": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),

@@ -53,7 +53,6 @@ def study(
     rows = by_class(images, before, after, without_labels(model, images, folds), model.classes)
     answered = {"released": before, "given_classes": given, "fine_tuned": after}
     right = {name: found == images.labels for name, found in answered.items()}
-    gain = right["fine_tuned"].astype(int) - right["released"]
     at_random = None
     if images.slides is not None:
         alone = replace(images, slides=None)
@@ -62,7 +61,9 @@ def study(
     return {
         **{name: score_of(images, each) for name, each in right.items()},
         "at_random": at_random,
-        "gain": balanced_accuracy.over_slides(images.labels, gain, images.groups()),
+        "gain": balanced_accuracy.gain_over_slides(
+            images.labels, right["released"], right["fine_tuned"], images.groups()
+        ),
         "paired": metrics.mcnemar(images.labels, before, after),
         "classes": rows,
         "curve": learning_curve(model, images, seed),

@@ -72,7 +72,7 @@ def report(found: dict) -> str:
         "balanced accuracy {mean:.4f} [{low:.4f}, {high:.4f}]".format(**found["balanced_accuracy"])
         + f", mean recall of {len(found['per_class'])} classes",
         *([f"both intervals are over {found['slides']} slides"] if found["slides"] else []),
-        "recall with its 95 % interval, then images by class (row) and answer (column):",
+        "recall with its 95 % interval over images; images by class (row) and answer (column):",
         f"  {'':20} {'recall':22} " + " ".join(f"{name[:7]:>7}" for name in found["columns"]),
     ]
     for row, counts in zip(found["per_class"], found["confusion_matrix"], strict=True):

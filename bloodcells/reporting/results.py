@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.torch import save
 from torch import nn
 
+from bloodcells import ROOT
 from bloodcells.cli.arguments import LEAKS, SYNTHETIC, settings_of, warning
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Dataset, Split
@@ -19,6 +20,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import SavedRun
 from bloodcells.training.record import Run
 from bloodcells.training.session import Session
@@ -64,8 +66,18 @@ def save_results(
     run_folder.write(args.output, fill, last="metrics.json", stale=["weights-seed-*.safetensors"])
     print(table(content))
     print(f"wrote {args.output}")
-    if not args.synthetic:
-        print(f"next: python report.py --compare plots/cnn-paper {shlex.quote(str(args.output))}")
+    if base := same_data(ROOT / "plots" / args.config.stem, args.output, content):
+        print(f"next: python report.py --compare {shlex.join(map(str, (base, args.output)))}")
+
+
+def same_data(base: Path, output: Path, content: dict) -> Path | None:
+    """The folder of the preset's own experiment, if this other one can be compared with it."""
+    try:
+        found = read_json(base / "metrics.json")
+        alike = [(one["dataset"], one["config"]["protocol"]) for one in (found, content)]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # none, or none that could be compared
+    return base if alike[0] == alike[1] and base.resolve() != output.resolve() else None
 
 
 def of_folds(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:

@@ -76,7 +76,7 @@ class CheckpointFolder:
         refuse_without_locks(self.run)
         with self.locks.turn():
             self.refuse_others()
-            if self.known.exists() and not overwrite and (resume or self.has_models()):
+            if self.known.exists() and not (overwrite or self.is_abandoned()):
                 self.go_on(resume)
             elif self.result.exists() and not overwrite:
                 self.leave_finished(resume)
@@ -100,9 +100,9 @@ class CheckpointFolder:
                 "is not of this project; pass another folder"
             )
 
-    def has_models(self) -> bool:
-        """Whether there is anything to lose: a model, or a checkpoint of one in training."""
-        return any(self.folder.glob("*.pt"))
+    def is_abandoned(self) -> bool:
+        """Whether the experiment ended before its first checkpoint: there is nothing to resume."""
+        return not any(self.folder.glob("*.pt")) and not self.locks.busy()
 
     def go_on(self, resume: bool) -> None:
         """Take an unfinished experiment."""

@@ -68,6 +68,16 @@ class ModelLocks:
         for name in self.names:
             write_whole(self.folder / f"{name}.owner", text.encode())
 
+    def busy(self) -> bool:
+        """Whether a process holds any model of the folder."""
+        for path in self.folder.glob("*.lock"):
+            try:
+                with filelock.FileLock(path, timeout=0):
+                    pass
+            except filelock.Timeout:
+                return True
+        return False
+
     def owner(self, name: str) -> str:
         """Who trains a model, in words; nothing if that cannot be read."""
         try:

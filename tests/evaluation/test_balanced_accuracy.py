@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bloodcells.evaluation.balanced_accuracy import over_images, over_slides
+from bloodcells.evaluation import balanced_accuracy
+from bloodcells.evaluation.balanced_accuracy import gain_over_slides, over_images, over_slides
 from bloodcells.evaluation.metrics import wilson_interval
 
 
@@ -50,11 +51,35 @@ def test_where_slides_differ_the_interval_over_them_is_wider_and_holds_the_truth
 
 
 def test_a_gain_is_resampled_by_pairs():
-    """What both get right or wrong alike leaves no doubt about their difference."""
-    slides = np.arange(40) // 4
-    right = slides % 3 > 0
-    gain = over_slides(np.zeros(40), right.astype(int) - right, slides)
-    assert gain == {"mean": 0, "low": 0, "high": 0}
+    """Slides of which one is read and another not, by both alike: the gain is much surer."""
+    slides = np.arange(400) // 20
+    labels, before = slides % 2, slides % 3 > 0
+    after = before | (np.arange(400) % 20 == 0)
+    gain = gain_over_slides(labels, before, after, slides)
+    first, second = (over_slides(labels, right, slides) for right in (before, after))
+    assert gain["mean"] == pytest.approx(second["mean"] - first["mean"])
+    assert 0 < gain["low"] < gain["mean"] < gain["high"]
+    assert gain["high"] - gain["low"] < 0.1 * (first["high"] - first["low"])
+
+
+def test_the_interval_over_slides_has_a_width_where_all_is_right():
+    labels, slides = np.arange(100) % 2, np.arange(100) // 20
+    found = over_slides(labels, np.ones(100), slides)
+    assert found == over_images(np.array([50, 50]), np.array([50, 50]))
+    assert found["low"] < 0.98
+
+
+@pytest.mark.parametrize(("count", "least"), [(4, 0.85), (10, 0.9), (20, 0.9)])
+def test_how_often_the_interval_over_few_slides_holds_the_truth(count, least, monkeypatch):
+    monkeypatch.setattr(balanced_accuracy, "RESAMPLES", 1000)
+    rng = np.random.default_rng(0)
+    slides = np.repeat(np.arange(count), 30)
+    held = 0
+    for _ in range(200):
+        right = rng.random(len(slides)) < rng.beta(6, 2, size=count)[slides]
+        found = over_slides(np.zeros(len(slides)), right, slides)
+        held += found["low"] <= 0.75 <= found["high"]
+    assert held / 200 > least
 
 
 def test_single_images_as_slides_give_the_interval_over_images():

@@ -69,12 +69,25 @@ def test_resuming_with_other_code_or_data(fails, stopped, tmp_path):
 
 
 def test_what_failed_before_the_first_checkpoint_is_not_in_the_way(run, whole, tmp_path):
+    failed = json.dumps({"code": {"model_cnn.py": "with a mistake"}})
+    for number, flags in enumerate(((), ("--resume",), ("--only-seed", 0))):
+        folder = tmp_path / str(number) / "checkpoint"
+        folder.mkdir(parents=True)
+        (folder / "identity.json").write_text(failed)
+        (folder / "seed-0.lock").touch()
+        assert run("model_cnn.py", *SMALL, "--output", folder.parent, *flags).code == 0
+    same(whole, tmp_path / "0")
+
+
+def test_a_process_before_its_first_checkpoint_is_left_alone(fails, tmp_path):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    (folder / "identity.json").write_text(json.dumps({"code": {"model_cnn.py": "with a mistake"}}))
-    (folder / "seed-0.lock").touch()
-    assert run("model_cnn.py", *SMALL, "--output", tmp_path).code == 0
-    same(whole, tmp_path)
+    (folder / "identity.json").write_text(json.dumps({"code": {"model_cnn.py": "other"}}))
+    with filelock.FileLock(folder / "seed-1.lock"):
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
+        assert "another process is at work there" in line
+        line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 0)
+        assert "holds another experiment (different code: " in line
 
 
 def test_a_finished_experiment_of_other_code(fails, whole, tmp_path):

@@ -22,6 +22,7 @@ from bloodcells.reporting.tables.common import (
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
+NOT_HELD_OUT = ("as-published", "train-and-validation")
 TOGETHER = ("the models of all folds",)
 SPLITS = {"val": "held-out images, for choosing", "test": "test images, for reporting"}
 LONG = 24  # characters of a name that is written in full
@@ -107,9 +108,7 @@ def paired(first: SavedRun, other: SavedRun, names: tuple[str, str]) -> list[str
     """`paired_tests` as text, of each split that both have."""
     lines = []
     if "val" not in splits(first, other):
-        lacking = [run.folder.name for run in (first, other) if run.held_out is None]
-        why = f"{' and '.join(lacking)} kept no answers" if lacking else "they are not the same"
-        lines.append(f"held-out images, for choosing, cannot be paired: {why}")
+        lines.append(f"held-out images, for choosing, cannot be paired: {why_not(first, other)}")
     for split in splits(first, other):
         of, tests, gained = paired_tests(first, other, split)
         lines.append(f"on the same {SPLITS[split]}, {of}")
@@ -126,6 +125,19 @@ def splits(first: SavedRun, other: SavedRun) -> list[str]:
     one, two = first.held_out, other.held_out
     shared = one is not None and two is not None and np.array_equal(one[0], two[0])
     return ["val"] * shared + ["test"]
+
+
+def why_not(first: SavedRun, other: SavedRun) -> str:
+    """Why two experiments cannot be paired on held-out images."""
+    protocols = [run.metrics["config"].get("protocol") for run in (first, other)]
+    if protocols[0] != protocols[1]:
+        return f"the protocols are {' and '.join(map(str, protocols))}"
+    if protocols[0] in NOT_HELD_OUT:
+        return f"--protocol {protocols[0]} leaves none that all models hold out"
+    older = [run.folder.name for run in (first, other) if run.held_out is None]
+    if older:
+        return f"{' and '.join(older)} is older and lacks the predictions on them: run it again"
+    return "they are other images, or in other folds"
 
 
 def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict], Gain]:

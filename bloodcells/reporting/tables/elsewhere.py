@@ -84,7 +84,7 @@ def elsewhere(plots: Path) -> str:
         [
             table(["", *found], lines),
             f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
-            f"{sampled(first)}]. `{where}`: "
+            f"{sampled(*there.values())}]. `{where}`: "
             f"{first['images']} images ({counted(first['counts'])}), eight views; always "
             f"predicting one class has a balanced accuracy of {1 / present:.2f}. As frequent as in "
             f"normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} images, the same "
@@ -115,9 +115,10 @@ def answered(there: dict) -> str:
     return table((f"class of `{there['name']}`", "images", "recall", "taken for"), lines)
 
 
-def sampled(there: dict) -> str:
-    """What the interval of `sampling` is over."""
-    return f"{there['slides']} slides" if there.get("slides") else "images"
+def sampled(*there: dict) -> str:
+    """What the intervals of `sampling` are over."""
+    of = [f"{one['slides']} slides" if one.get("slides") else "images" for one in there]
+    return ", or ".join(dict.fromkeys(of))
 
 
 def fine_tuned(plots: Path) -> str:
