@@ -18,64 +18,61 @@ if __name__ == "__main__":
     run_script(parse_hub, __file__)  # answers --help and wrong flags before torch loads
 
 import contextlib
-import importlib
 import json
 import re
 import shutil
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from bloodcells.data import preparation, user_images
+from bloodcells.errors import UserError
+from bloodcells.tracking import run_folder
+from bloodcells.training.device import choose_device
+
 dependencies = [  # torch.hub checks that they are there
     *("torch", "numpy", "PIL", "safetensors", "scipy", "skimage", "tqdm", "joblib", "filelock"),
 ]
 FOLDER = Path(__file__).resolve().parent
 RELEASED = "cnn-robust"  # the name of the weights
-LOCK = threading.RLock()
 Images = Sequence[Image.Image] | np.ndarray | Tensor
 
 
 @contextlib.contextmanager
 def _own_modules() -> Iterator[None]:
-    """Within the block, `import` finds this project's modules first; one thread at a time.
+    """Within the block, `import` finds this project's `models`, not another program's.
 
     Afterwards the process has its own module `models` again, and its own `sys.path`.
     """
-    with LOCK:
-        others = sys.modules.get("models")
-        ours = getattr(others, "__file__", None) == str(FOLDER / "models.py")
+    others = sys.modules.get("models")
+    ours = getattr(others, "__file__", None) == str(FOLDER / "models.py")
+    if not ours:
+        sys.modules.pop("models", None)
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(FOLDER))
         if not ours:
             sys.modules.pop("models", None)
-        sys.path.insert(0, str(FOLDER))
-        try:
-            yield
-        finally:
-            sys.path.remove(str(FOLDER))
-            if not ours:
-                sys.modules.pop("models", None)
-            if others is not None:
-                sys.modules["models"] = others
+        if others is not None:
+            sys.modules["models"] = others
 
 
-def _own(name: str) -> ModuleType:
-    """One of this project's modules, by its full name."""
-    with _own_modules():
-        return importlib.import_module(name)
+with _own_modules():
+    from bloodcells.inference.classifier import Released, load_classifier
 
 
 class ReleasedNetwork(nn.Module):
     """A released network, with normalisation, calibration and test-time augmentation inside."""
 
-    def __init__(self, model: Any):
-        """`model` is what `bloodcells.inference.classifier.load_classifier` returns."""
+    def __init__(self, model: Released):
+        """`model` is what `load_classifier` returns."""
         super().__init__()
         self.classifier = model.classifier
         self.model, self.classes, self.size = model, tuple(model.classes), model.size
@@ -128,8 +125,6 @@ class ReleasedNetwork(nn.Module):
         """The images' pixels, uint8 (N, size, size, 3), and which are foreign, bool (N,)."""
         if not isinstance(images, Sequence):
             raise ValueError("images are neither a list nor an array")
-        preparation = _own("bloodcells.data.preparation")
-        user_images = _own("bloodcells.data.user_images")
         pixels, foreign = np.empty((len(images), self.size, self.size, 3), np.uint8), []
         for number, image in enumerate(images):
             if not isinstance(image, Image.Image):
@@ -150,8 +145,6 @@ def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> Rel
     `views` is 1, or 8 for test-time augmentation. Raises `ValueError` for other arguments and for
     damaged weights.
     """
-    classifier, errors = _own("bloodcells.inference.classifier"), _own("bloodcells.errors")
-    devices = _own("bloodcells.training.device")
     if views not in (1, 8):
         raise ValueError(f"views is {views}, not 1 or 8")
     if device not in ("auto", "cpu", "cuda", "mps"):
@@ -159,8 +152,8 @@ def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> Rel
     path = FOLDER / "weights" / f"{weights}.safetensors"
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     try:
-        model = classifier.load_classifier(path, views, devices.choose_device(device), "weights")
-    except errors.UserError as error:
+        model = load_classifier(path, views, choose_device(device), "weights")
+    except UserError as error:
         raise ValueError(str(error)) from error
     finally:  # both are the program's own
         torch.set_num_threads(threads)
@@ -235,19 +228,18 @@ def export_for_hub(folder: Path) -> None:
 
     Raises `UserError` if it cannot be written.
     """
-    run_folder = _own("bloodcells.tracking.run_folder")
-    errors, source = _own("bloodcells.errors"), FOLDER / "weights" / f"{RELEASED}.safetensors"
+    from bloodcells.reporting.tables.release import read_release  # needs more packages
+
+    source = FOLDER / "weights" / f"{RELEASED}.safetensors"
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     there = {name for name in there if not name.startswith(".")}  # of a killed process
     if there - EXPORTED or (there and not _is_exported(folder / "config.json")):
-        raise errors.UserError(
+        raise UserError(
             f"{folder}: it holds other files, or an unfinished export; pass a new folder"
         )
-    classifier = _own("bloodcells.inference.classifier")
-    classifier.load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
+    load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
     card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
-    release = _own("bloodcells.reporting.tables.release").read_release(FOLDER / "plots")
-    accuracy = release["released"]["accuracy"]
+    accuracy = read_release(FOLDER / "plots")["released"]["accuracy"]
     metadata = METADATA.format(name=RELEASED, one=accuracy["1"], eight=accuracy["8"])
     text = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     config = {
