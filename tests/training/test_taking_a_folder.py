@@ -70,7 +70,7 @@ def test_resuming_with_other_code_or_data(fails, stopped, tmp_path):
 
 def test_what_failed_before_the_first_checkpoint_is_not_in_the_way(run, whole, tmp_path):
     failed = json.dumps({"code": {"model_cnn.py": "with a mistake"}})
-    for number, flags in enumerate(((), ("--resume",), ("--only-seed", 0))):
+    for number, flags in enumerate(((), ("--only-seed", 0))):
         folder = tmp_path / str(number) / "checkpoint"
         folder.mkdir(parents=True)
         (folder / "identity.json").write_text(failed)
