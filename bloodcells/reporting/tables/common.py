@@ -67,6 +67,12 @@ def median_seconds(metrics: dict) -> float:
     return float(np.median([run["train_seconds"] for run in metrics["runs"]]))
 
 
+def median_gflops(metrics: dict) -> float | None:
+    """The machine's median speed in float32 matrix products during training; None if unknown."""
+    rates = [rate for run in metrics["runs"] if (rate := run.get("machine_gflops"))]
+    return float(np.median(rates)) if rates else None
+
+
 def label_of(name: str, metrics: dict) -> str:
     """An experiment's name, with a warning if its models were trained on test images."""
     return name + " (trained on test images)" * metrics["leaks_test_images"]

@@ -11,6 +11,7 @@ from bloodcells.reporting.tables.common import (
     interval,
     machine,
     mark,
+    median_gflops,
     median_seconds,
     read_run,
     table,
@@ -28,7 +29,7 @@ RECIPES = {
 }
 HEADS = (
     *("recipe", "parameters", "test accuracy"),
-    *("corrupted", "another laboratory", "training, s"),
+    *("corrupted", "another laboratory", "training, s (GFLOP/s)"),
 )
 
 
@@ -39,7 +40,7 @@ def headline(plots: Path) -> str:
     lines = []
     for name, run in runs.items():
         metrics, elsewhere, corrupted = run.metrics, "", ""
-        seconds = median_seconds(metrics)
+        seconds, gflops = median_seconds(metrics), median_gflops(metrics)
         if name in releases:
             scores = releases[name]["elsewhere"]["views"][VIEWS]
             elsewhere = deviation(scores["balanced_accuracy"], 2)
@@ -53,7 +54,8 @@ def headline(plots: Path) -> str:
             cell(metrics["test"]["accuracy"], 4),
             corrupted,
             elsewhere,
-            f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}",
+            (f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}")
+            + (f" ({gflops:.0f})" if gflops else ""),
         ]
         lines.append(cells)
     machines = {machine(run.metrics).rpartition(", ")[::2] for run in runs.values()}
@@ -77,7 +79,8 @@ def headline(plots: Path) -> str:
         f"{present} classes of `{there['name']}`, {there['images']} images of white cells, all "
         f"eight possible{over_slides(there)}. Neither is a clean test: recipes were chosen on "
         "images corrupted in these ways, and on that laboratory's. Training: median seconds per "
-        f"model, on {where}, {precisions}.{mark(robust, *releases.values())}"
+        f"model, on {where}, {precisions}; in round brackets the machine's speed in float32 matrix "
+        f"products.{mark(robust, *releases.values())}"
     )
     return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])
 

@@ -17,6 +17,7 @@ from bloodcells.reporting.tables.common import (
     comparison,
     machine,
     mark,
+    median_gflops,
     median_seconds,
     one_view,
     percent,
@@ -149,7 +150,7 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> list[str]:
     single = one_view(metrics)["accuracy"]
     eight = cell(metrics["test"]["accuracy"], 4) if metrics["config"]["views"] > 1 else ""
     together = metrics.get("test_ensemble")
-    gflops = [rate for row in metrics["runs"] if (rate := row.get("machine_gflops"))]
+    gflops = median_gflops(metrics)
     command = metrics.get("command_seconds")
     return [
         name + mark(metrics),
@@ -158,7 +159,7 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> list[str]:
         eight,
         cell(together["accuracy"], 4) if together else "",
         f"{median_seconds(metrics):.0f}" + (f" ({machine(metrics)})" if name_machine else ""),
-        f"{np.median(gflops):.0f}" if gflops else "",
+        f"{gflops:.0f}" if gflops else "",
         f"{command:.0f} s for {len(metrics['runs'])} models" if command else "",
     ]
 
