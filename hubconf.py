@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from bloodcells.data import preparation, user_images
 from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.files import read_entry
 from bloodcells.training.device import choose_device
 
 dependencies = [  # torch.hub checks that they are there
@@ -263,10 +264,7 @@ def export_for_hub(folder: Path) -> None:
 
 def _is_exported(path: Path) -> bool:
     """Whether a file is the config.json of a folder that `export_for_hub` wrote."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["model_type"] == MODEL_TYPE
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
+    return read_entry(path, "model_type") == MODEL_TYPE
 
 
 def _without_links(text: str) -> str:

@@ -1,33 +1,18 @@
-"""What all scripts share on the command line: flags, one-line errors, exit codes.
+"""What all scripts share on the command line: flags, the run folder's name, recorded settings.
 
-Only the standard library is imported here, so that `--help` and wrong flags are answered at once.
+Nothing slow is imported here, so that `--help` and wrong flags are answered at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from io import TextIOWrapper
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from bloodcells import ROOT
-from bloodcells.cli import signals
-from bloodcells.cli.endings import (
-    MENDABLE,
-    end,
-    fail,
-    flush_output,
-    out_of_memory,
-    place_of,
-    printable,
-    stored_traceback,
-)
+from bloodcells.cli.endings import run_script as run_script  # for the scripts
 from bloodcells.cli.parser import Parser
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
@@ -128,7 +113,8 @@ def add_figure_flag(group: argparse._ActionsContainer) -> None:
 def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line, which overrides the preset's defaults.
 
-    An attribute is added: `code`, the script's `provenance.Code`. Raises `UserError` for an unknown
+    `config` becomes the preset's path, `output` the default run folder if it is not given. An
+    attribute is added: `code`, the script's `provenance.Code`. Raises `UserError` for an unknown
     flag, value, preset file or preset key, and for a flag that the protocol ignores.
     """
     first = Parser(add_help=False)
@@ -181,7 +167,7 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
     parts += [protocol] * (protocol != usual or protocol == "as-published")
     parts += ["photographs"] * (args.photographs is not None)
     parts += ["synthetic"] * args.synthetic
-    return args.code.named("-".join(parts))
+    return args.code.folder_name("-".join(parts))
 
 
 def short(value: object) -> str:
@@ -212,47 +198,3 @@ def settings_of(args: argparse.Namespace) -> dict:
         for key, value in sorted(vars(args).items())
         if key not in NOT_RECORDED
     }
-
-
-def run_script(main: Callable[..., object], *args: object) -> None:
-    """Call a script's main function; if it fails, exit with one line and a code.
-
-    Exit codes: 2, a user's mistake; 70, a defect of the script, whose traceback is stored; 128 and
-    the signal's number, an interruption (130: Ctrl-C); 141, the reader of standard output closed
-    it. With BLOODCELLS_DEBUG=1, a defect ends in its traceback.
-    """
-    signals.end_in_one_line()
-    # medmnist's, where the home folder cannot be written; we say where the data file is looked for
-    warnings.filterwarnings("ignore", "Failed to setup default root")
-    if sys.stderr is None:  # closed by `2>&-`; messages would go among the results
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, ends with the process
-    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may be no text
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            main(*args)
-        except SystemExit:
-            flush_output()
-            raise
-        flush_output()
-    except UserError as error:
-        fail(f"error: {error}", 2)
-    except KeyboardInterrupt as stop:
-        with suppress(OSError):  # the terminal may be gone
-            text = printable(str(stop)) or "interrupted"
-            print(f"\n{text}", file=sys.stderr)
-        end(signals.exit_code())
-    except BrokenPipeError:  # the reader of our output, such as `head`, closed it
-        end(141)
-    except Exception as error:
-        if advice := out_of_memory(error):
-            fail(f"error: {advice}", 2)
-        if isinstance(error, OSError) and error.errno in MENDABLE:
-            what = f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
-            fail(f"error: {what}; {MENDABLE[error.errno]}", 2)
-        if os.environ.get("BLOODCELLS_DEBUG"):
-            raise
-        if isinstance(error, ModuleNotFoundError):  # of a package that few commands need
-            fail(f"error: {signals.advice(error)}", 2)
-        reason = f"{type(error).__name__}: {error}"[:300]
-        fail(f"defect: {reason}{place_of(error)}; {stored_traceback()}", 70)

@@ -1,4 +1,4 @@
-"""How a script ends: one line, its exit code, and the trace of a defect."""
+"""Run a script to its end: errors in one line, exit codes, and the traceback of a defect."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 from bloodcells import ROOT
-from bloodcells.errors import without_passwords
+from bloodcells.cli import signals
+from bloodcells.errors import UserError, without_passwords
 
 MENDABLE = {  # by the user: what is wrong with a disk, a permission or a name
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
@@ -21,6 +26,91 @@ MENDABLE = {  # by the user: what is wrong with a disk, a permission or a name
     **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions"),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR), "name another file"),
 }
+# how torch says so on Linux and Windows; with CUDA, cuBLAS and on a Mac
+PROCESSOR_LACKS = ("can't allocate memory", "not enough memory")
+DEVICE_LACKS = ("out of memory", "ALLOC_FAILED")
+
+
+def run_script(main: Callable[..., object], *args: object) -> None:
+    """Call a script's main function; if it fails, exit with one line and a code.
+
+    Exit codes: 2, a user's mistake; 70, a defect of the script, whose traceback is stored; 128 and
+    the signal's number, an interruption (130: Ctrl-C); 141, the reader of standard output closed
+    it. With BLOODCELLS_DEBUG=1, a defect ends in its traceback.
+    """
+    end_in_one_line()
+    # medmnist's, where the home folder cannot be written; we say where the data file is looked for
+    warnings.filterwarnings("ignore", "Failed to setup default root")
+    if sys.stderr is None:  # closed by `2>&-`; messages would go among the results
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, ends with the process
+    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            main(*args)
+        except SystemExit:
+            flush_output()
+            raise
+        flush_output()
+    except (Exception, KeyboardInterrupt) as error:
+        end_after(error)
+
+
+def end_in_one_line() -> None:
+    """From here on, interruptions and missing packages end the script in one line.
+
+    That holds also while modules are still imported.
+    """
+    sys.excepthook = report_uncaught
+    signals.act_like_ctrl_c()
+
+
+def report_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Report an interruption or a missing package in one line; anything else as Python does."""
+    if isinstance(error, ModuleNotFoundError) and not os.environ.get("BLOODCELLS_DEBUG"):
+        print(f"{Path(sys.argv[0]).name}: error: {missing_package(error)}", file=sys.stderr)
+        os._exit(2)
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print("\ninterrupted: no result was written", file=sys.stderr, flush=True)
+    os._exit(signals.exit_code())
+
+
+def end_after(error: BaseException) -> NoReturn:
+    """End the script with the line and the code of an error that is being handled.
+
+    Raises it again if it is a defect and BLOODCELLS_DEBUG is set.
+    """
+    if isinstance(error, UserError):
+        fail(f"error: {error}", 2)
+    if isinstance(error, KeyboardInterrupt):
+        with suppress(OSError):  # the terminal may be gone
+            print(f"\n{printable(str(error)) or 'interrupted'}", file=sys.stderr)
+        end(signals.exit_code())
+    if isinstance(error, BrokenPipeError):  # the reader of our output, such as `head`, closed it
+        end(141)
+    if advice := out_of_memory(error):
+        fail(f"error: {advice}", 2)
+    if isinstance(error, OSError) and error.errno in MENDABLE:
+        what = f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
+        fail(f"error: {what}; {MENDABLE[error.errno]}", 2)
+    if os.environ.get("BLOODCELLS_DEBUG"):
+        raise error
+    if is_of_the_device(error):
+        reason = str(error).partition("\n")[0]
+        fail(f"error: the GPU cannot be used: {reason}; update its driver, or pass --device cpu", 2)
+    if isinstance(error, ModuleNotFoundError):  # of a package that few commands need
+        fail(f"error: {missing_package(error)}", 2)
+    reason = f"{type(error).__name__}: {error}"[:300]
+    fail(f"defect: {reason}{place_of(error)}; {stored_traceback()}", 70)
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """What is missing, and what to do."""
+    return f"{error}; run make setup, and use its Python"
 
 
 def stored_traceback() -> str:
@@ -48,13 +138,19 @@ def place_of(error: Exception) -> str:
     return ""
 
 
-def out_of_memory(error: Exception) -> str | None:
+def out_of_memory(error: BaseException) -> str | None:
     """What to do if the error is a lack of memory. Does not load torch to know its errors."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's on a CPU
+    text = str(error) if isinstance(error, RuntimeError) else ""  # as all of torch's are
+    if isinstance(error, MemoryError) or any(words in text for words in PROCESSOR_LACKS):
         return "out of memory; close other programs, or lower --batch-size if there is one"
-    if type(error).__name__ == "OutOfMemoryError":  # of a GPU
+    if any(words in text for words in DEVICE_LACKS) or type(error).__name__ == "OutOfMemoryError":
         return "the device is out of memory; lower --batch-size if there is one"
     return None
+
+
+def is_of_the_device(error: BaseException) -> bool:
+    """Whether a GPU failed, such as one too old or too new for this build of torch."""
+    return type(error).__name__ == "AcceleratorError"
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -216,7 +216,7 @@ def parse_release(script: str) -> Namespace:
     settings = args.false_alarms, args.seed, find(args.run).resolve().parent
     usual = settings == (FALSE_ALARMS, 0, ROOT / "plots")
     # neither edited code nor other settings or runs replace the released weights
-    name = args.code.named(args.run.name) if usual else run_name(parser, args)
+    name = args.code.folder_name(args.run.name) if usual else run_name(parser, args)
     if args.weights is None:
         try:
             args.weights = weights_to_write(str(ROOT / "weights" / f"{name}.safetensors"))

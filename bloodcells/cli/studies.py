@@ -18,6 +18,7 @@ from bloodcells.cli.flags import (
 from bloodcells.cli.scripts import add_elsewhere_flag, keep_scores
 from bloodcells.cli.types import location, whole_number
 from bloodcells.errors import UserError
+from bloodcells.tracking.files import CHECKPOINTS
 
 
 def training_parser(script: str, preset: str, unkept: str) -> Parser:
@@ -51,7 +52,7 @@ def parse_ablation(script: str) -> Namespace:
         raise UserError("--elsewhere does nothing without --domain-randomisation")
     if args.elsewhere and args.labels != "classes":
         raise UserError("--elsewhere: its folders name classes; not allowed with --labels stages")
-    if args.overwrite or (args.output / "checkpoint").is_dir():  # it is going to be replaced
+    if args.overwrite or (args.output / CHECKPOINTS).is_dir():  # it is going to be replaced
         keep_scores(args.output / "ablation.json", args.elsewhere)
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")

@@ -91,6 +91,6 @@ def parse_architecture(script: str) -> Namespace:
     args = parser.parse_args()
     args.code = code_of(Path(script))
     departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
-    name = args.code.named("-".join(["architecture", *departs]))
+    name = args.code.folder_name("-".join(["architecture", *departs]))
     args.output = args.output or ROOT / "plots" / name
     return args

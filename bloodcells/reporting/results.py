@@ -20,7 +20,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
 from bloodcells.tracking import run_folder
-from bloodcells.tracking.files import read_json
+from bloodcells.tracking.files import read_entry
 from bloodcells.tracking.run_folder import SavedRun
 from bloodcells.training.record import Run
 from bloodcells.training.session import Session
@@ -72,12 +72,10 @@ def save_results(
 
 def same_data(base: Path, output: Path, content: dict) -> Path | None:
     """The folder of the preset's own experiment, if this other one can be compared with it."""
-    try:
-        found = read_json(base / "metrics.json")
-        alike = [(one["dataset"], one["config"]["protocol"]) for one in (found, content)]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None  # none, or none that could be compared
-    return base if alike[0] == alike[1] and base.resolve() != output.resolve() else None
+    path = base / "metrics.json"
+    theirs = read_entry(path, "dataset"), read_entry(path, "config", "protocol")
+    alike = theirs == (content["dataset"], content["config"]["protocol"])
+    return base if alike and base.resolve() != output.resolve() else None
 
 
 def of_folds(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Finding run folders, and reading files that those of others may hold, whatever they are."""
+"""Find run folders, and read JSON files that may be damaged."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bloodcells import ROOT
+
+CHECKPOINTS = "checkpoint"  # in a run folder: what an unfinished experiment is resumed from
+IDENTITY = f"{CHECKPOINTS}/identity.json"  # what that experiment is
 
 
 def regular(path: Path) -> Path:
@@ -40,6 +43,26 @@ def read_json(path: Path) -> Any:
         return json.loads(text, parse_int=whole, parse_float=finite, parse_constant=finite)
     except RecursionError as error:
         raise ValueError(f"{path.name} is nested too deeply") from error
+
+
+def read_entry(path: Path, *keys: str) -> Any:
+    """The value under `keys` of a JSON file; None if the file or an entry cannot be read."""
+    try:
+        value = read_json(path)
+        for key in keys:
+            value = value[key]
+        return value
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file from the one that replaces it; None if there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def finite(text: str) -> float:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from bloodcells import ROOT
 from bloodcells.tracking.code_hash import combined, different, digest, file_hash, hashes
-from bloodcells.tracking.files import read_json
+from bloodcells.tracking.files import IDENTITY, read_entry
 
 RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # results files
 ENTRY = {"script": str, "edited": list, "files": dict}  # what `recorded` checks
@@ -62,10 +62,11 @@ class Code:
             "files": self.files,
         }
 
-    def named(self, name: str) -> str:
+    def folder_name(self, name: str) -> str:
         """The name of a folder for results of this code; edited code gets one of its own."""
-        mark = combined(self.files | self.others)[:6]
-        return f"{name}-edited-{mark}" if self.edited else name
+        if not self.edited:
+            return name
+        return f"{name}-edited-{combined(self.files | self.others)[:6]}"
 
     def made_of(self, runs: dict[str, dict | None]) -> Code:
         """This code, for a study of `runs`: it counts as edited if the code of any of them was.
@@ -98,9 +99,9 @@ def edited_presets(paths: tuple[Path, ...]) -> dict[str, str]:
     for path in map(relative, paths):  # elsewhere, a committed one's name is that of a copy
         preset = Path(path).name
         kept = committed_preset(path) or committed_preset(f".config/{preset}")
-        mark = settings_hash(on_disk(path))
-        if kept not in (None, mark):
-            edited[preset if Path(path).is_absolute() else path] = mark
+        found = settings_hash(on_disk(path))
+        if kept not in (None, found):
+            edited[preset if Path(path).is_absolute() else path] = found
     return edited
 
 
@@ -176,27 +177,19 @@ def settings_hash(content: bytes | None) -> str:
 
 def listed(name: str) -> Any:
     """What the list has of a script or a preset; None if it has nothing, or is no list."""
-    try:
-        return read_json(ROOT / "plots" / LIST)[name]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    return read_entry(ROOT / "plots" / LIST, name)
 
 
 def recorded(folder: Path) -> dict | None:
     """The `code` entry of the results in a folder; None if it is missing or unreadable."""
     for name in RESULTS:
-        try:
-            code = read_json(folder / name)["code"]
-            if all(isinstance(code[key], kind) for key, kind in ENTRY.items()):
-                return code
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
+        code = read_entry(folder / name, "code")
+        if isinstance(code, dict) and all(isinstance(code.get(k), t) for k, t in ENTRY.items()):
+            return code
     return None
 
 
 def begun(folder: Path) -> str | None:
     """The script of the unfinished experiment in a folder; None if there is none, or no name."""
-    try:
-        return str(read_json(folder / "checkpoint" / "identity.json")["script"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    script = read_entry(folder / IDENTITY, "script")
+    return None if script is None else str(script)

@@ -21,8 +21,8 @@ import numpy as np
 from bloodcells.errors import UserError
 from bloodcells.tracking import provenance
 from bloodcells.tracking.atomic import EARLIER, SCRATCH, exchange, scratch_folder
+from bloodcells.tracking.files import IDENTITY, read_json, regular
 from bloodcells.tracking.files import find as find  # for the scripts
-from bloodcells.tracking.files import read_json, regular
 from bloodcells.tracking.provenance import Code
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -30,7 +30,7 @@ KINDS = (  # names of what scripts write; a user's preset, of another name, may 
     *(f"*{suffix}" for suffix in (*FIGURES, ".csv", ".json", ".npz", ".safetensors")),
     *("config.toml", "best.toml"),
 )
-UNFINISHED = ("checkpoint/identity.json", f"{SCRATCH}*", f"{EARLIER}*")  # of stopped scripts
+UNFINISHED = (IDENTITY, f"{SCRATCH}*", f"{EARLIER}*")  # of stopped scripts
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def prepare(
         if script:
             refuse_foreign(folder, script, flag)
         if code and code.edited:
-            protect(folder, code, flag)
+            refuse_replacing_committed(folder, code, flag)
             since = origin(code.commit)
             print(f"edited since {since}: {named(code.edited)}; results go to {folder}")
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def refuse_results(folder: Path, flag: str, but: str) -> None:
             )
 
 
-def protect(folder: Path, code: Code, flag: str) -> None:
+def refuse_replacing_committed(folder: Path, code: Code, flag: str) -> None:
     """Raise `UserError` if the folder holds results of committed code, or of unknown code."""
     kept = provenance.recorded(folder)
     found = any((folder / name).exists() for name in provenance.RESULTS)

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bloodcells.cli.endings import out_of_memory
+from bloodcells.cli.endings import is_of_the_device, out_of_memory
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import EARLIER, SCRATCH, discard, write_whole
 from bloodcells.tracking.code_hash import different
+from bloodcells.tracking.files import CHECKPOINTS, IDENTITY, version_of
 from bloodcells.tracking.run_folder import named
 from bloodcells.training import distributed
 from bloodcells.training.identity import compare, finished_identity, kept_identity
@@ -47,20 +48,22 @@ class CheckpointFolder:
 
     def __init__(
         self,
-        run: Path,
+        run_folder: Path,
         names: list[str],
         identity: dict,
         shared: bool = False,
         result: str = "metrics.json",
     ):
-        self.run, self.folder, self.result = run, run / "checkpoint", run / result
+        self.run_folder, self.result = run_folder, run_folder / result
+        self.path = run_folder / CHECKPOINTS
+        self.result_before = version_of(self.result)  # when this command began
         self.finished = False  # whether an earlier command finished
         self.resumed = False  # set only in the process that writes
         self.names, self.identity, self.shared = names, identity, shared
-        self.known = self.folder / "identity.json"
-        self.locks = ModelLocks(run, self.folder, names, shared)
+        self.identity_file = run_folder / IDENTITY
+        self.locks = ModelLocks(run_folder, self.path, names, shared)
         text = json.dumps(identity, sort_keys=True)
-        self.mark = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        self.experiment = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
     def begin(self, resume: bool, overwrite: bool) -> None:
         """Take the folder, and set `finished`, which says whether nothing is left to resume.
@@ -68,15 +71,15 @@ class CheckpointFolder:
         Raises `UserError` if the folder is in use, if it holds an experiment that is to be neither
         resumed nor overwritten, or if the experiment to be resumed is a different one.
         """
-        with mendable(self.run):  # a disk that is full, or has no locks
+        with mendable(self.run_folder):  # a disk that is full, or has no locks
             self.finished = distributed.from_first(lambda: self.take(resume, overwrite))
 
     def take(self, resume: bool, overwrite: bool) -> bool:
         """`begin`, in the process that writes; returns whether the experiment is finished."""
-        refuse_without_locks(self.run)
+        refuse_without_locks(self.run_folder)
         with self.locks.turn():
             self.refuse_others()
-            if self.known.exists() and not (overwrite or self.is_abandoned()):
+            if self.identity_file.exists() and not (overwrite or self.is_abandoned()):
                 self.go_on(resume)
             elif self.result.exists() and not overwrite:
                 self.leave_finished(resume)
@@ -88,21 +91,21 @@ class CheckpointFolder:
 
     def refuse_others(self) -> None:
         """Raise `UserError` if `checkpoint/` is a link, or holds what is not of a training."""
-        if self.folder.is_symlink():  # what it leads to is not ours to clear
+        if self.path.is_symlink():  # what it leads to is not ours to clear
             raise UserError(
-                f"--output {self.run}: its folder {self.folder.name}/ is a link; remove it, or "
-                "pass another --output"
+                f"--output {self.run_folder}: its folder {self.path.name}/ is a link; remove it, "
+                "or pass another --output"
             )
-        theirs = [path.name for path in self.folder.glob("*") if not is_ours(path)]
+        theirs = [path.name for path in self.path.glob("*") if not is_ours(path)]
         if theirs:
             raise UserError(
-                f"--output {self.run}: its folder {self.folder.name}/ holds {theirs[0]}, which "
-                "is not of this project; pass another folder"
+                f"--output {self.run_folder}: its folder {self.path.name}/ holds {theirs[0]}, "
+                "which is not of this project; pass another folder"
             )
 
     def is_abandoned(self) -> bool:
         """Whether the experiment ended before its first checkpoint: there is nothing to resume."""
-        return not any(self.folder.glob("*.pt")) and not self.locks.busy()
+        return not any(self.path.glob("*.pt")) and not self.locks.busy()
 
     def go_on(self, resume: bool) -> None:
         """Take an unfinished experiment."""
@@ -110,10 +113,10 @@ class CheckpointFolder:
             self.locks.take()  # raises if another process is at work
             self.locks.release()
             raise UserError(
-                f"--output {self.run}: it holds an unfinished experiment; pass --resume to "
+                f"--output {self.run_folder}: it holds an unfinished experiment; pass --resume to "
                 "continue it, or --overwrite to start again"
             )
-        compare(kept_identity(self.known), self.identity, self.run)
+        compare(kept_identity(self.identity_file), self.identity, self.run_folder)
         self.locks.take()
         self.resumed = True
 
@@ -122,29 +125,30 @@ class CheckpointFolder:
         kept = finished_identity(self.result)
         if not resume:
             others = different(kept.get("code", {}), self.identity.get("code", {}))
-            of_others = f" of other code ({named(others)})" if others else ""
+            of_others, both = "", ""
+            if others:
+                of_others = f" of other code ({named(others)})"
+                both = " to keep both, for report.py --compare"
             raise UserError(
-                f"--output {self.run}: it holds a finished experiment{of_others}; pass --overwrite "
-                "to replace it, or another --output"
-                + " to keep both, for report.py --compare"
-                * bool(others)
+                f"--output {self.run_folder}: it holds a finished experiment{of_others}; pass "
+                f"--overwrite to replace it, or another --output{both}"
             )
-        compare(kept, self.identity, self.run)
-        shutil.rmtree(self.folder, ignore_errors=True)  # left if killed at the very end
+        compare(kept, self.identity, self.run_folder)
+        shutil.rmtree(self.path, ignore_errors=True)  # left if killed at the very end
         self.sweep(f"{SCRATCH}*", f"{EARLIER}*")
 
     def start_anew(self) -> None:
         """Begin this experiment; an earlier one's results stay until this one has its own."""
-        self.folder.mkdir(exist_ok=True)
+        self.path.mkdir(exist_ok=True)
         self.locks.take()
         self.clear()
-        write_whole(self.known, json.dumps(self.identity).encode())
+        write_whole(self.identity_file, json.dumps(self.identity).encode())
 
     def sweep(self, *patterns: str) -> None:
         """Delete what a killed process left, unless another may be writing it."""
         if not self.shared:
-            folders = (path for pattern in patterns for path in self.run.glob(pattern))
-            for left in (*folders, *self.folder.glob("*.part")):
+            folders = (path for pattern in patterns for path in self.run_folder.glob(pattern))
+            for left in (*folders, *self.path.glob("*.part")):
                 discard(left)
 
     def __enter__(self) -> CheckpointFolder:
@@ -155,15 +159,15 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Delete the checkpoints, the identity first: without it, the other files are ignored."""
-        self.known.unlink(missing_ok=True)
-        for path in self.folder.iterdir():
+        self.identity_file.unlink(missing_ok=True)
+        for path in self.path.iterdir():
             if path.suffix not in LOCK_FILES:
                 path.unlink()
 
     def record(self, name: str) -> Run | None:
         """The record of a model; None if it is not finished. Raises `UserError`."""
-        path = self.folder / f"finished-{name}.pt"
-        kept = read(path, self.mark)
+        path = self.path / f"finished-{name}.pt"
+        kept = read(path, self.experiment)
         if kept is None:
             return None
         fields: dict[str, Any] = {
@@ -184,19 +188,22 @@ class CheckpointFolder:
             return
         kept = vars(run).items()  # arrays as tensors, which load without executing code
         content = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in kept}
-        write_whole(self.folder / f"finished-{name}.pt", packed(content, self.mark))
+        write_whole(self.path / f"finished-{name}.pt", packed(content, self.experiment))
         with suppress(OSError):  # the record counts, and it goes with the folder
-            (self.folder / f"{name}.pt").unlink(missing_ok=True)
+            (self.path / f"{name}.pt").unlink(missing_ok=True)
 
     def end(self) -> None:
         """Delete the checkpoints once the results are written; call it within a `turn`."""
+        if version_of(self.result) in (None, self.result_before):  # by an edited script
+            print(f"{self.result} was not written, so the trained models stay in {self.path}")
+            return
         try:
             self.sweep(f"{EARLIER}*")
             self.clear()
             self.locks.release()
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.path)
         except OSError as error:  # the results are there
-            print(f"{self.folder} could not be removed: {error.strerror}; it can be deleted")
+            print(f"{self.path} could not be removed: {error.strerror}; it can be deleted")
 
 
 class Checkpoint:
@@ -206,14 +213,14 @@ class Checkpoint:
     the batches, and lists of optimizers and schedulers.
     """
 
-    def __init__(self, path: Path, mark: str, every: int, parts: dict, device: torch.device):
-        self.path, self.mark, self.every = path, mark, every
+    def __init__(self, path: Path, experiment: str, every: int, parts: dict, device: torch.device):
+        self.path, self.experiment, self.every = path, experiment, every
         self.parts, self.device = parts, device
         self.latest: bytes | None = None  # serialised, not yet on disk
 
     def restore(self) -> list[dict]:
         """Restore the parts; returns the history, one row per epoch. Raises `UserError`."""
-        kept = distributed.from_first(lambda: read(self.path, self.mark))
+        kept = distributed.from_first(lambda: read(self.path, self.experiment))
         if kept is None:
             return []
         try:
@@ -226,7 +233,7 @@ class Checkpoint:
                 torch.get_device_module(self.device).set_rng_state(kept["random_device"])
             return kept["history"]
         except Exception as error:  # a state of another shape raises one of many kinds
-            if out_of_memory(error):
+            if out_of_memory(error) or is_of_the_device(error):
                 raise
             raise damaged(self.path, error) from error
 
@@ -241,7 +248,7 @@ class Checkpoint:
         state |= {"random": torch.get_rng_state(), "history": history}
         if self.device.type != "cpu":
             state["random_device"] = torch.get_device_module(self.device).get_rng_state()
-        self.latest = packed(state, self.mark)
+        self.latest = packed(state, self.experiment)
         if len(history) % self.every == 0:
             self.flush()
 
@@ -257,14 +264,14 @@ def is_ours(path: Path) -> bool:
     return path.is_file() and re.fullmatch(OURS, path.name) is not None
 
 
-def packed(content: dict, mark: str) -> bytes:
-    """The bytes of a checkpoint file; `mark` identifies its experiment."""
+def packed(content: dict, experiment: str) -> bytes:
+    """The bytes of a checkpoint file; `experiment` is the digest of its identity."""
     buffer = io.BytesIO()
-    torch.save({**content, "mark": mark}, buffer)
+    torch.save({**content, "experiment": experiment}, buffer)
     return buffer.getvalue()
 
 
-def read(path: Path, mark: str) -> dict | None:
+def read(path: Path, experiment: str) -> dict | None:
     """A file's content; None if there is no file. Executes no code. Raises `UserError`."""
     try:
         file = io.BytesIO(path.read_bytes())
@@ -274,7 +281,7 @@ def read(path: Path, mark: str) -> dict | None:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        if content.pop("mark") != mark:
+        if content.pop("experiment") != experiment:
             raise ValueError("it is of another run")
         return content
     except Exception as error:  # a damaged file raises one of many kinds

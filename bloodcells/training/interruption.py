@@ -16,6 +16,7 @@ from types import FrameType
 import torch
 
 from bloodcells.cli import signals
+from bloodcells.tracking.files import IDENTITY
 from bloodcells.training import distributed
 
 MESSAGE = b"\nstopping after this batch; again to stop at once\n"
@@ -91,7 +92,7 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
     if args.code.edited and not given_output:  # the default changes with the next edit
         kept += ["--output", str(args.output)]
     # before the experiment has begun, --resume would find the earlier results
-    begun = (args.output / "checkpoint" / "identity.json").exists()
+    begun = (args.output / IDENTITY).exists()
     last = "--overwrite" if "--overwrite" in sys.argv and not begun else "--resume"
     words = ["python", sys.argv[0], *kept, last]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bloodcells.cli.arguments import STARTED, settings_of
+from bloodcells.cli.endings import out_of_memory
 from bloodcells.data.bloodmnist import Dataset
 from bloodcells.data.folds import Fold
 from bloodcells.errors import UserError
@@ -59,11 +60,11 @@ def open_session(
         keep_freed_memory()
         if args.tensorboard:
             tensorboard.writer_class()  # raises without the package, before anything is begun
-        folder = open_folder(args, dataset, folds, network, device, result)
+        checkpoints = open_folder(args, dataset, folds, network, device, result)
         progress = Progress(len(folds), args.epochs, args.quiet)
-        with folder, progress, ExitStack() as stack:
-            session = Session(args, folds, device, folder, progress, record, stack)
-            if not folder.finished:
+        with checkpoints, progress, ExitStack() as stack:
+            session = Session(args, folds, device, checkpoints, progress, record, stack)
+            if not checkpoints.finished:
                 many = f", {distributed.size()} processes" if distributed.size() > 1 else ""
                 name = type(network).__name__
                 print(f"{name} on {device}{many}; data: {dataset.source}")
@@ -76,8 +77,8 @@ def open_session(
             except BaseException:  # such as Ctrl-C, a full disk, or a GPU without memory
                 session.flush()
                 raise
-            if session.runs:  # the results are written
-                folder.end()
+            if session.runs:
+                checkpoints.end()
 
 
 def open_folder(
@@ -114,14 +115,14 @@ class Session:
         args: argparse.Namespace,
         folds: Sequence[Fold],
         device: torch.device,
-        folder: CheckpointFolder,
+        checkpoints: CheckpointFolder,
         progress: Progress,
         environment: dict,
         stack: ExitStack,
     ):
         """`stack` closes with the session's block; `environment` is the entry of `metrics.json`."""
         self.args, self.folds, self.device, self.environment = args, folds, device, environment
-        self.folder, self.progress, self.stack = folder, progress, stack
+        self.checkpoints, self.progress, self.stack = checkpoints, progress, stack
         self.signals = stack.enter_context(ExitStack())
         self.checkpoint: Checkpoint | None = None  # of the model in training
         self.history: list[dict] = []  # one row per epoch of that model
@@ -131,10 +132,10 @@ class Session:
 
     def unfinished(self) -> Iterator[Fold]:
         """The folds, or seeds, whose models this process has to train, in order."""
-        for number, fold in enumerate(() if self.folder.finished else self.folds, start=1):
+        for number, fold in enumerate(() if self.checkpoints.finished else self.folds, start=1):
             self.progress.run = number
-            mine = fold.name in self.folder.names
-            if mine and not distributed.from_first(partial(self.folder.has_record, fold.name)):
+            mine = fold.name in self.checkpoints.names
+            if mine and not distributed.from_first(partial(self.checkpoints.has_record, fold.name)):
                 yield fold
             else:
                 self.progress.skip(self.args.epochs)
@@ -153,9 +154,9 @@ class Session:
         """
         parts = {"network": model, "batches": batches}
         parts |= {"optimizers": list(optimizers), "schedulers": list(schedulers)}
-        path = self.folder.folder / f"{fold.name}.pt"
+        path = self.checkpoints.path / f"{fold.name}.pt"
         every = self.args.checkpoint_every
-        self.checkpoint = Checkpoint(path, self.folder.mark, every, parts, self.device)
+        self.checkpoint = Checkpoint(path, self.checkpoints.experiment, every, parts, self.device)
         self.history = self.checkpoint.restore()
         self.place = {"seed": fold.seed, "fold": fold.fold}
         self.network, self.steps = model, len(batches)
@@ -188,7 +189,7 @@ class Session:
                 f"epoch {epoch}: the row of history.csv has {numbers}; every epoch's needs a "
                 f"number for each of {', '.join(dict.fromkeys(needed))}, in this order"
             )
-        times = dict(zip(TIMES, (numbers.pop("train_seconds"), gflops), strict=True))
+        times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
         self.history.append({**self.place, "epoch": epoch, **numbers, **times})
         cast(Checkpoint, self.checkpoint).save(self.history)
         self.progress.show(self.history[-1], self.steps)
@@ -202,7 +203,7 @@ class Session:
         """
         if not all(torch.isfinite(values).all() for values in predictions.values()):
             raise DivergedError("training diverged: its predictions are not finite; lower --lr")
-        self.folder.finish(fold.name, record_of(fold, model, self.history, predictions))
+        self.checkpoints.finish(fold.name, record_of(fold, model, self.history, predictions))
         self.checkpoint = None
         if self.curves:
             self.curves.close()
@@ -218,11 +219,12 @@ class Session:
         If so, `runs` holds all of them, and no other process writes until the session ends.
         """
         self.signals.close()  # from here on, Ctrl-C stops at once
-        if self.folder.finished or distributed.rank():
+        if self.checkpoints.finished or distributed.rank():
             return False
-        self.stack.enter_context(self.folder.locks.turn())  # if several end at once, one writes
-        runs = [self.folder.record(fold.name) for fold in self.folds]
-        if not self.folder.known.exists() and self.folder.result.exists():
+        checkpoints = self.checkpoints
+        self.stack.enter_context(checkpoints.locks.turn())  # if several end at once, one writes
+        runs = [checkpoints.record(fold.name) for fold in self.folds]
+        if not checkpoints.identity_file.exists() and checkpoints.result.exists():
             print(f"done; another process wrote the results into {self.args.output}")
             return False
         if None in runs:
@@ -235,7 +237,7 @@ class Session:
 
     def seconds(self) -> float | None:
         """Seconds since the command began; None if other commands trained some of the models."""
-        if self.folder.resumed or self.folder.shared:
+        if self.checkpoints.resumed or self.checkpoints.shared:
             return None
         return time.perf_counter() - STARTED
 
@@ -258,7 +260,9 @@ def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"stopped; resume with: {resuming_command(args)}") from error
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
         raise UserError(f"{device} is out of memory; lower --batch-size") from error
 
 
@@ -278,13 +282,12 @@ def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:
 
 def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
     """The names of the models that this process trains. Raises `UserError` if there are none."""
-    wanted = {name: getattr(args, f"only_{name}", None) for name in ("fold", "seed")}
-    for attribute, value in wanted.items():
-        if value is not None and value not in {getattr(fold, attribute) for fold in folds}:
-            there = ", ".join(fold.name for fold in folds)
-            raise UserError(f"--only-{attribute} {value}: no such {attribute} among {there}")
+    number, seed = getattr(args, "only_fold", None), getattr(args, "only_seed", None)
+    there = ", ".join(fold.name for fold in folds)
+    if number is not None and number not in {fold.fold for fold in folds}:
+        raise UserError(f"--only-fold {number}: no such fold among {there}")
+    if seed is not None and seed not in {fold.seed for fold in folds}:
+        raise UserError(f"--only-seed {seed}: no such seed among {there}")
     return [
-        fold.name
-        for fold in folds
-        if all(value in (None, getattr(fold, attribute)) for attribute, value in wanted.items())
+        fold.name for fold in folds if number in (None, fold.fold) and seed in (None, fold.seed)
     ]

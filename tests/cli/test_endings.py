@@ -151,14 +151,41 @@ def test_a_password_is_not_shown(fails):
     assert "postgresql://...@host/db" in line
 
 
-def test_no_memory_of_a_gpu_is_no_defect(capsys):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),  # of a context
+        RuntimeError("MPS backend out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+    ],
+    ids=["cuda", "context", "mps", "cublas"],
+)
+def test_no_memory_of_a_gpu_is_no_defect(capsys, monkeypatch, error):
+    monkeypatch.delenv("BLOODCELLS_DEBUG")
+
     def full():
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     with pytest.raises(SystemExit) as stop:
         arguments.run_script(full)
     assert stop.value.code == 2
     assert "out of memory; lower --batch-size" in capsys.readouterr().err
+
+
+def test_a_gpu_that_torch_has_no_code_for_is_no_defect(capsys, monkeypatch):
+    monkeypatch.delenv("BLOODCELLS_DEBUG")
+
+    def unusable():
+        raise torch.AcceleratorError("CUDA error: no kernel image is available\nCompile with ...")
+
+    with pytest.raises(SystemExit) as stop:
+        arguments.run_script(unusable)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "error: the GPU cannot be used: CUDA error: no kernel image is available; update its "
+        "driver, or pass --device cpu\n"
+    )
 
 
 def test_a_package_that_is_missed_late_is_no_defect(capsys, monkeypatch):

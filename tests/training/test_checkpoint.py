@@ -52,7 +52,7 @@ def test_damaged_and_hostile_checkpoints(fails, stopped, tmp_path):
     torch.save({"network": Hostile(tmp_path / "executed")}, path)
     hostile = path.read_bytes()
     content = torch.load(io.BytesIO(good), weights_only=True)
-    other = checkpoint.packed({**content, "network": {}}, content["mark"])
+    other = checkpoint.packed({**content, "network": {}}, content["experiment"])
     elsewhere = checkpoint.packed(content, "another run's")
     for bad in (good[: len(good) // 2], b"", b"text", hostile, other, elsewhere):
         path.write_bytes(bad)
@@ -70,9 +70,10 @@ def test_damaged_and_hostile_checkpoints(fails, stopped, tmp_path):
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory"),
         MemoryError(),
     ],
-    ids=["gpu", "cpu", "python"],
+    ids=["gpu", "cpu", "mps", "python"],
 )
 def test_no_memory_is_no_damage(fails, stopped, tmp_path, monkeypatch, function, error):
     stopped(tmp_path, 2)
@@ -146,6 +147,7 @@ def test_a_finished_run_whose_checkpoints_cannot_be_deleted(tmp_path, monkeypatc
         raise OSError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.unlink", refused)
+    folder.result.touch()
     folder.end()
     said = capsys.readouterr().out
-    assert said == f"{folder.folder} could not be removed: Permission denied; it can be deleted\n"
+    assert said == f"{folder.path} could not be removed: Permission denied; it can be deleted\n"

@@ -99,6 +99,21 @@ def test_two_that_finish_together(run, whole, tmp_path, monkeypatch):
     same(whole, tmp_path)
 
 
+def test_an_edited_script_that_writes_no_results_keeps_its_models(run, tmp_path, monkeypatch):
+    flags = ("model_cnn.py", *SMALL, "--output", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(model_cnn, "save_results", lambda *_: None)
+        outcome = run(*flags)
+    assert outcome.out.endswith(
+        f"{tmp_path / 'metrics.json'} was not written, so the trained models stay in "
+        f"{tmp_path / 'checkpoint'}\n"
+    ), outcome
+    resumed = run(*flags, "--resume")
+    assert resumed.code == 0, resumed
+    assert " epoch " not in resumed.out
+    assert not (tmp_path / "checkpoint").exists()
+
+
 def test_resumed_with_other_threads(run, stop_after, quick_run, tmp_path):
     before = torch.get_num_threads()
     flags = ("model_baseline.py", *QUICK, "--output", tmp_path)
