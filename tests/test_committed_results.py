@@ -166,9 +166,9 @@ def test_audit_sentences_are_what_the_audit_found():
 def test_suspect_labels_are_as_many_as_the_card_says():
     text = words_of("MODEL_CARD.md")
     found = metrics_of(ROOT / "plots" / "explain")
-    assert f"suspects the {len(found['suspect_labels']['rows'])} below" in text
+    assert f"(cleanlab) suspects {len(found['suspect_labels']['rows'])} of these" in text
     of_test = len(found["suspect_labels_of_test"]["rows"])
-    assert f"{of_test} suspect labels of the test split" in text
+    assert f"{of_test} suspect labels in the test split" in text
 
 
 def test_the_fit_to_a_laboratory_is_of_the_released_weights():

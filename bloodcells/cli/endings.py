@@ -128,7 +128,7 @@ def stored_traceback() -> str:
     return f"unless you edited the code, please report it with the traceback, which is in {path}"
 
 
-def place_of(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
     """Where in the project's own code it was raised, in brackets; empty if nowhere."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).resolve()

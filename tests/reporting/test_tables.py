@@ -95,7 +95,7 @@ def test_errors_by_stage(plots):
     assert "Accuracy on the 4 images from photographs of other sizes than 360 x 363" in lines[-1]
     assert "`cnn-best` 1.000 [0.510, 1.000], against 0.989" in lines[-1]  # 1 of 23 of one class
     assert f"Accuracy {1 - 1 / len(labels):.4f}; " in lines[-1]
-    assert "counted as right: 1.0000" in lines[-1]
+    assert "neighbours in maturation: 1.0000" in lines[-1]
 
 
 def test_scores_elsewhere(plots):
@@ -272,7 +272,7 @@ def test_stages_are_added_up_to_classes(plots):
     class_of = np.array([CLASS_NAMES.index(CLASS_OF[stage]) for stage in STAGES])
     added = run.probabilities @ np.eye(8)[class_of]
     accuracy = (added.argmax(2) == class_of[run.labels]).mean()
-    assert f"Added up to the eight classes: accuracy {accuracy:.4f}, against " in text
+    assert f"Stages summed to classes: accuracy {accuracy:.4f}, against " in text
     assert len(run.labels) < len(best.labels)
     wrong = run.probabilities.argmax(2) != run.labels
     line = [STAGES.index(stage) for stage in stages_tables.MATURATION]

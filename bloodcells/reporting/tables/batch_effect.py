@@ -8,7 +8,7 @@ from bloodcells.reporting.tables.common import (
     cell,
     deviation,
     interval,
-    mark,
+    older_code,
     read_study,
     table,
 )
@@ -25,7 +25,7 @@ COLUMNS = {  # score: what it is of
     "first_batch": "first batch, test",
     "second_batch": "second batch, all",
     "new_without": "second batch, validation + test",
-    "new_with": "the same, with others of it in training",
+    "new_with": "the same images, models trained on both batches",
 }
 HEADS = (*COLUMNS.values(), "gain")
 
@@ -54,17 +54,17 @@ def batch_effect(plots: Path) -> str:
             table(["recipe", *HEADS], rows),
             f"Balanced accuracy over the {len(scores['recalls'])} classes of the second batch, "
             f"mean ± standard deviation over {first['config']['runs']} seeds [95 % bootstrap "
-            "interval over images, resampled within classes; too narrow where a class is all "
-            "right]; the paper's CNN with one view, the others with eight. The first three columns "
-            "are of models trained on the first batch alone. Those of the fourth had as many "
-            "training images, some of them of the second batch, in place of as many of the first "
-            "of the same classes, the same ones for all seeds. "
+            "interval over images, resampled within classes; too narrow where a class has no "
+            "errors]; the paper's CNN with one view, the others with eight. The first three "
+            "columns are of models trained on the first batch alone. For the fourth, some of these "
+            "training images were replaced by as many of the second batch, class by class, the "
+            "same ones for all seeds. "
             f"{images['first']:,} test images of the first batch, {images['second']} of the "
             f"second, of which {images['new']} are in the validation and "
             f"test splits ({rarest['images']['new']} {rarest['class']}s, the fewest of a class). "
             "Gain: the fourth column less the third, in points; on the first batch, the same "
             f"replacement changes the score by {change} points, in the order of the rows."
-            f"{mark(*found.values())}",
+            f"{older_code(*found.values())}",
         ]
     )
 
@@ -79,10 +79,10 @@ def in_brief(plots: Path) -> str:
         for name in BRIEF
     ]
     return (
-        f"A change of batch: balanced accuracy (mean recall) on the {images} images of the data "
-        "set's second batch [95 % interval over images], [left out of training]"
-        "(docs/other-laboratories.md#a-batch-left-out), "
-        f"and in round brackets on test images of the first: {', '.join(losses)}."
+        "A change of batch: models [trained without the data set's second batch]"
+        "(docs/other-laboratories.md#a-batch-left-out). Balanced accuracy (mean recall) on its "
+        f"{images} images [95 % interval over images], in round brackets on test images of the "
+        f"first batch: {'; '.join(losses)}."
     )
 
 

@@ -84,11 +84,16 @@ def class_cells(row: dict) -> list[str]:
     return [row["class"], str(row["support"]), f"{row['precision']:.3f}", recall]
 
 
+def hardware(metrics: dict) -> str:
+    """The processor or device of an experiment, and its threads."""
+    environment = metrics["environment"]
+    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
+    return f"{device}, {environment['threads']} threads"
+
+
 def machine(metrics: dict) -> str:
     """The processor or device, threads and precision of an experiment."""
-    environment, precision = metrics["environment"], metrics["config"]["precision"]
-    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
-    return f"{device}, {environment['threads']} threads, {precision}"
+    return f"{hardware(metrics)}, {metrics['config']['precision']}"
 
 
 def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str:
@@ -107,7 +112,7 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
     return (
         f"{names[0]} against {names[1]} on the same test images: {gained.mean:+.2f} points "
         f"[{gained.low:+.2f}, {gained.high:+.2f}] (mean over {len(tests)} pairs of models, 95 % "
-        f"interval over test images). Images that only the first : only the second has right, "
+        f"interval over test images). Images that only one of them has right (first : second), "
         f"by pair: {pairs} (McNemar's exact test: p {p})."
     )
 
@@ -196,11 +201,11 @@ def older_commit(found: dict) -> str | None:
     config, variants, runs = (found.get(name, {}) for name in ("config", "variants", "runs"))
     configs = [config, *(runs.values() if isinstance(runs, dict) else [])]  # of a study's runs
     varied = {*config.get("space", {}), *(name for row in variants for name in row["changes"])}
-    counts = set(changed) - idle(configs, {name.replace("-", "_") for name in varied})
-    return (code["commit"] or "unknown") if counts else None
+    relevant = set(changed) - idle(configs, {name.replace("-", "_") for name in varied})
+    return (code["commit"] or "unknown") if relevant else None
 
 
-def mark(*results: dict) -> str:
+def older_code(*results: dict) -> str:
     """The note on a row's results from older code; empty if there are none.
 
     For a study, the code of the experiments that it uses counts too. Several commits are listed by
@@ -216,10 +221,12 @@ def mark(*results: dict) -> str:
         if commit := older_commit(found):
             script = (found.get("code") or {}).get("script", "an unknown script")
             commits.setdefault(script, set()).add(commit)
-    parts = {script: ", ".join(sorted(found)) for script, found in sorted(commits.items())}
-    if len(set(parts.values())) < 2:
-        return "".join(f" (code of {found})" for found in set(parts.values()))
-    return f" (code: {'; '.join(f'{script} of {found}' for script, found in parts.items())})"
+    if not commits:
+        return ""
+    of = {script: ", ".join(sorted(found)) for script, found in sorted(commits.items())}
+    if len(set(of.values())) == 1:
+        return f" (code of {next(iter(of.values()))})"
+    return f" (code: {'; '.join(f'{script} of {found}' for script, found in of.items())})"
 
 
 def check_settings(path: Path, config: dict, preset: dict, command: str) -> None:

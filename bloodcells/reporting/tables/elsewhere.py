@@ -15,7 +15,7 @@ from bloodcells.reporting.tables.common import (
     check_origin,
     deviation,
     interval,
-    mark,
+    older_code,
     percent,
     read_study,
     table,
@@ -30,13 +30,25 @@ GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
     "sharpness": ("defocus", "motion", "pixelation"),
     "dirt": ("bubbles", "specks", "noise"),
 }
+THERE = {  # what else is scored on another laboratory's images, and where it is stored
+    "only its classes possible": ("given_classes", "balanced_accuracy"),
+    "all classes possible, with `--adapt`": ("adapted",),
+    "only its classes possible, with `--adapt`": ("adapted_given_classes",),
+    "all classes possible, images as frequent as in normal blood": ("smear",),
+    "as frequent as in normal blood, with `--adapt`": ("smear_adapted",),
+    "calibration error (ECE)": ("ece",),
+    "area under the risk-coverage curve (AURC)": ("aurc",),
+    "coverage of 95 % prediction sets": ("sets", "0.95", "coverage"),
+    "mean number of classes of those sets": ("sets", "0.95", "size"),
+    "share flagged as unlike the training images": ("unlike",),
+}
 FITS = {  # of the last layer: what a class's recall is of
     "released": "as released",
     "fine_tuned": "fitted",
     "without_its_labels": "fitted without labels of this class",
 }
 ABLATION_HEADS = (
-    *("recipe", "held-out", "corrupted", "the group left out"),
+    *("recipe", "held-out", "corrupted", "corruptions like what is left out"),
     *("elsewhere, all classes possible", "only its classes possible"),
 )
 
@@ -49,33 +61,26 @@ def elsewhere(plots: Path) -> str:
     where = next(iter(there.values()))["name"]
     if any(part["name"] != where for part in there.values()):
         raise UserError(f"{', '.join(RELEASES.values())}: scored on different laboratories' images")
+    framed = "official test images framed by the nucleus: balanced accuracy, eight views"
     rows = {
         "official test images: accuracy, one view": column(
             found, "views", "1", "after", "accuracy"
         ),
-        "eight views": column(found, "views", VIEWS, "after", "accuracy"),
-        "calibration error (ECE), eight views": column(found, "views", VIEWS, "after", "ece"),
+        "official test images: accuracy, eight views": column(
+            found, "views", VIEWS, "after", "accuracy"
+        ),
+        "official test images: calibration error (ECE), eight views": column(
+            found, "views", VIEWS, "after", "ece"
+        ),
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
-        "official test images framed by the nucleus: balanced accuracy, eight views": column(
-            found, "framed", "balanced_accuracy"
-        ),
+        framed: column(found, "framed", "balanced_accuracy"),
         f"`{where}`: balanced accuracy, all classes possible": [
-            f"{value} {sampling(part)}"
+            f"{value} {interval_of(part)}"
             for value, part in zip(column(scores, "balanced_accuracy"), there.values(), strict=True)
         ],
-        "only its classes possible": column(scores, "given_classes", "balanced_accuracy"),
-        "all classes possible, with `--adapt`": column(scores, "adapted"),
-        "only its classes possible, with `--adapt`": column(scores, "adapted_given_classes"),
-        "all classes possible, images as frequent as in normal blood": column(scores, "smear"),
-        "the same, with `--adapt`": column(scores, "smear_adapted"),
-        "all classes possible: calibration error (ECE)": column(scores, "ece"),
-        "area under the risk-coverage curve (AURC)": column(scores, "aurc"),
-        "95 % prediction sets: coverage": column(scores, "sets", "0.95", "coverage"),
-        "their mean number of classes": column(scores, "sets", "0.95", "size"),
-        "flagged as unlike the training images": column(scores, "unlike"),
-    }
+    } | {f"`{where}`: {words}": column(scores, *keys) for words, keys in THERE.items()}
     lines = [[words, *cells] for words, cells in rows.items() if set(cells) != {"-"}]
     first = next(iter(there.values()))
     present = sum(number > 0 for number in first["counts"].values())
@@ -84,7 +89,7 @@ def elsewhere(plots: Path) -> str:
         [
             table(["", *found], lines),
             f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
-            f"{sampled(*there.values())}]. `{where}`: "
+            f"{resampled_over(*there.values())}]. `{where}`: "
             f"{first['images']} images ({counted(first['counts'])}), eight views; always "
             f"predicting one class has a balanced accuracy of {1 / present:.2f}. As frequent as in "
             f"normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} images, the same "
@@ -94,15 +99,15 @@ def elsewhere(plots: Path) -> str:
             "labels; ± covers the seeds, not the draws. -: not measured, or refused, as `--adapt` "
             "is where most images seem of one class. With the weights in float16, as "
             "`predict.py` has them, the last digit differs from the tables of the trained models."
-            f"{mark(*found.values(), robust)}",
-            answered(there["cnn-robust"]),
+            f"{older_code(*found.values(), robust)}",
+            recall_table(there["cnn-robust"]),
             "`cnn-robust`, eight views, all classes possible: recall [95 % interval over images], "
             "and the classes that at least one image in twenty is taken for.",
         ]
     )
 
 
-def answered(there: dict) -> str:
+def recall_table(there: dict) -> str:
     """Each class's recall on another laboratory's images, and what they are taken for."""
     lines = []
     for name, shares in there["views"][VIEWS]["answers"].items():
@@ -115,8 +120,8 @@ def answered(there: dict) -> str:
     return table((f"class of `{there['name']}`", "images", "recall", "taken for"), lines)
 
 
-def sampled(*there: dict) -> str:
-    """What the intervals of `sampling` are over."""
+def resampled_over(*there: dict) -> str:
+    """What the intervals of `interval_of` are over."""
     of = [f"{one['slides']} slides" if one.get("slides") else "images" for one in there]
     return ", or ".join(dict.fromkeys(of))
 
@@ -142,24 +147,26 @@ def fine_tuned(plots: Path) -> str:
     ]
     counts = sum(row["images"] for row in found["classes"])
     lines.append(["balanced accuracy", str(counts), *whole, ""])
-    curve = ", ".join(
-        f"{row['images_of_each_class']}: {deviation(row, 3)}" for row in found["curve"]
+    first, *rest = ((row["images_of_each_class"], deviation(row, 3)) for row in found["curve"])
+    curve = f"{first[0]} random images of each class: {first[1]}; " + "; ".join(
+        f"{count}: {score}" for count, score in rest
     )
-    gain = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found["gain"])
-    given = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found["given_classes"])
+    gained, given = (
+        f"{one['mean']:{form}} {interval(one['low'], one['high'], form)}"
+        for one, form in ((found["gain"], "+.3f"), (found["given_classes"], ".3f"))
+    )
     pairs = found["paired"]
     return "\n\n".join(
         [
             table((f"recall of `{found['dataset']['name']}`", "images", *FITS.values()), lines),
-            f"Eight views, all classes of the network possible; one network, the released one. "
+            "Eight views, all classes of the network possible; one network, the released one. "
             f"Cross-validation over {found['slides']} slides [95 % interval over slides]: the gain "
-            f"is {gain}; {pairs['only_second']} images are right only with the fit, "
-            f"{pairs['only_first']} only without. With images held out at random, slides on both "
-            f"sides, the score would be {found['at_random']:.3f}. As released, if only these "
-            f"{len(found['classes'])} classes can occur: {given}. Fitted to at most so many random "
-            "images of each class (mean ± standard deviation over draws of images and folds): "
-            f"{curve}. The one setting, the pull towards the released layer, was chosen on these "
-            f"images.{mark(found)}",
+            f"is {gained}; {pairs['only_second']} images are right only with the fit, "
+            f"{pairs['only_first']} only without. Were images held out at random, so that a slide "
+            f"is on both sides, the score would be {found['at_random']:.3f}. As released, if only "
+            f"these {len(found['classes'])} classes can occur: {given}. Fitted to at most {curve} "
+            "(mean ± standard deviation over draws of images and folds). The one setting, the pull "
+            f"towards the released layer, was chosen on these images.{older_code(found)}",
         ]
     )
 
@@ -169,7 +176,7 @@ def cell_of(share: float | None) -> str:
     return "-" if share is None else f"{share:.2f}"
 
 
-def sampling(there: dict) -> str:
+def interval_of(there: dict) -> str:
     """The balanced accuracy's 95 % interval: over slides if known, else over images."""
     if found := there["views"][VIEWS].get("over_slides"):
         return interval(found["low"], found["high"])
@@ -200,10 +207,10 @@ def corrupted_accuracy(robust: dict, name: str) -> dict[str, float | None]:
 def column(scores: dict[str, dict], *keys: str) -> list[str]:
     """One score of each recipe, a dash where it has none."""
     cells = []
-    for found in scores.values():
+    for value in scores.values():
         for key in keys:
-            found = found.get(key, {})
-        cells.append(deviation(found) if found else "-")
+            value = value.get(key, {})
+        cells.append(deviation(value) if value else "-")
     return cells
 
 
@@ -237,12 +244,12 @@ def ablation(plots: Path) -> str:
             f"standard deviation over {config['replicates']} folds of train + validation; "
             f"{config['epochs']} epochs, widths {config['widths']}. Held-out: accuracy "
             f"with {config['views']} views. Corrupted: with one view, over the 11 corruptions at 5 "
-            f"severities of {found['corrupted_images']} held-out images a fold; the group left "
-            "out: the same over the corruptions like the changes left out, in brackets the whole "
-            f"recipe's accuracy. Elsewhere: balanced accuracy on `{found['elsewhere']}`, "
+            f"severities of {found['corrupted_images']} held-out images a fold; like what is "
+            "left out: over those corruptions alone that resemble it (the whole "
+            f"recipe's accuracy). Elsewhere: balanced accuracy on `{found['elsewhere']}`, "
             f"{config['views']} views, classes taken as equally frequent, without a temperature as "
             "released networks have it; choices were made on it. "
-            f"The test split was not read.{mark(found)}",
+            f"The test split was not read.{older_code(found)}",
         ]
     )
 

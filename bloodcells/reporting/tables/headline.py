@@ -8,11 +8,11 @@ from bloodcells.reporting.tables.batch_effect import in_brief
 from bloodcells.reporting.tables.common import (
     cell,
     deviation,
+    hardware,
     interval,
-    machine,
-    mark,
     median_gflops,
     median_seconds,
+    older_code,
     read_run,
     table,
 )
@@ -49,7 +49,7 @@ def headline(plots: Path) -> str:
         if name in robust["runs"]:
             corrupted = deviation(corrupted_accuracy(robust, name), 3)
         cells = [
-            RECIPES[name] + mark(metrics),
+            RECIPES[name] + older_code(metrics),
             f"{metrics['model']['parameters'] / 1e6:.2f} M",
             cell(metrics["test"]["accuracy"], 4),
             corrupted,
@@ -58,9 +58,8 @@ def headline(plots: Path) -> str:
             + (f" ({gflops:.0f})" if gflops else ""),
         ]
         lines.append(cells)
-    machines = {machine(run.metrics).rpartition(", ")[::2] for run in runs.values()}
-    where = " or ".join(sorted({place for place, _ in machines}))
-    precisions = " or ".join(sorted({precision for _, precision in machines}))
+    where = " or ".join(sorted({hardware(run.metrics) for run in runs.values()}))
+    precisions = " or ".join(sorted({run.metrics["config"]["precision"] for run in runs.values()}))
     there = releases["cnn-robust"]["elsewhere"]
     models = " or ".join(sorted({str(len(run.probabilities)) for run in runs.values()}))
     many = sum(run.metrics["config"].get("views", 1) > 1 for run in runs.values())
@@ -68,19 +67,18 @@ def headline(plots: Path) -> str:
     like = sum(change is not None for change in TRAINED_ON.values())
     words = (
         f"Mean ± standard deviation over {models} models (folds in the first two rows, else seeds) "
-        f"[95 % bootstrap interval over test "
-        f"images]; the last {many} recipes with 8 views of each image (test-time augmentation), "
-        "the last one on stages, not classes. The number in `cnn-fast-15` is the seconds that it "
-        "was designed for, without bfloat16. "
-        f"Corrupted: {robust['images']:,} test images under {len(TRAINED_ON)} corruptions, {like} "
-        "of them like changes that `cnn-robust` is trained on, at 5 severities, one view; ± covers "
-        "the models alone. "
+        f"[95 % bootstrap interval over test images]. The last {many} recipes use 8 views of each "
+        "image (test-time augmentation); the last one names stages, not classes. `cnn-fast-15` was "
+        "designed to train in 15 s without bfloat16. "
+        f"Corrupted: {robust['images']:,} test images under {len(TRAINED_ON)} corruptions at 5 "
+        f"severities, one view; {like} of the {len(TRAINED_ON)} resemble changes that `cnn-robust` "
+        "is trained on; ± covers the models alone. "
         "[Another laboratory](docs/other-laboratories.md): mean recall of the "
-        f"{present} classes of `{there['name']}`, {there['images']} images of white cells, all "
-        f"eight possible{over_slides(there)}. Neither is a clean test: recipes were chosen on "
-        "images corrupted in these ways, and on that laboratory's. Training: median seconds per "
-        f"model, on {where}, {precisions}; in round brackets the machine's speed in float32 matrix "
-        f"products.{mark(robust, *releases.values())}"
+        f"{present} classes of `{there['name']}`, {there['images']} images of white cells; "
+        f"any of the eight classes can be the answer{over_slides(there)}. Neither is a clean test: "
+        "recipes were chosen on such corruptions, and on these images. Training: median seconds "
+        f"per model, on {where}, {precisions}; in round brackets the machine's speed in float32 "
+        f"matrix products.{older_code(robust, *releases.values())}"
     )
     return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])
 

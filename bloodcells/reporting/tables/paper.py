@@ -16,7 +16,7 @@ from bloodcells.reporting.tables.common import (
     gain,
     in_words,
     interval,
-    mark,
+    older_code,
     read_run,
     table,
 )
@@ -51,7 +51,7 @@ def paper_table(plots: Path) -> str:
     honest, leaking = read_runs(plots)
     lines = []
     for name, published in PUBLISHED.items():
-        older = mark(honest[name].metrics, leaking[name].metrics)
+        older = older_code(honest[name].metrics, leaking[name].metrics)
         for metric, value in published.items():
             cells = [
                 f"{name} {ROWS[metric]}{older}",
@@ -70,7 +70,7 @@ def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
     """What the columns are."""
     models = " or ".join(sorted({str(len(run.probabilities)) for run in honest.values()}))
     trained_on, changes, shown = leak(leaking)
-    verdict = "which shows in its accuracy" if shown else "though no effect of that is shown"
+    verdict = "This shows" if shown else "No effect of that is shown"
     reached = " and ".join(
         f"{leaking[name].metrics['test']['accuracy']['mean']:.3f} ({name}; published "
         f"{PUBLISHED[name]['accuracy']})"
@@ -80,11 +80,11 @@ def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
         f"The published protocol, repeated, gave accuracies of {reached}. "
         f"Honest: mean ± standard deviation over the models of {models} folds of train + "
         "validation, none trained on the test split [95 % bootstrap interval over test images]. "
-        "As published: the folds are made from all three splits, so that the one model that is "
-        f"scored was trained on about {trained_on} of these test images, {verdict}, and on "
-        "more images than the honest ones, which may be why the columns differ (its "
-        f"accuracy on those less that on the others, in points: {changes}; "
-        "[details](docs/accuracy.md#the-papers-experiment))."
+        "As published: the folds are made from all three splits, and one model is scored. It was "
+        f"trained on about {trained_on} of the test images. {verdict}: its accuracy on those, less "
+        f"that on the others, in points, is {changes} "
+        "([details](docs/accuracy.md#the-papers-experiment)). It had more training images than the "
+        "honest models, which may be why the columns differ."
     )
 
 
@@ -115,7 +115,7 @@ def paper_details(plots: Path) -> str:
         for metric in more
     ]
     paired = comparison(honest["CNN"], honest["baseline"], ("The CNN", "the baseline"))
-    older = mark(*(run.metrics for run in (*honest.values(), *leaking.values())))
+    older = older_code(*(run.metrics for run in (*honest.values(), *leaking.values())))
     heads = ("metric", "as published (ours)", "honest (ours)")
     return "\n\n".join([table(heads, lines), explanation(honest, leaking) + older, paired])
 
@@ -130,8 +130,8 @@ def explanation(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> st
         "The model that is scored as published was trained on about "
         f"{trained_on} of these test images, and on a quarter more images than the honest "
         f"models. Paired with each of these, it gains {' and '.join(gains)}; it is one model, "
-        "whose fold may be an easy one. On held-out images, on which no model is trained, the "
-        f"models as published have {' and '.join(held_out)} points more, without any leak. "
+        "whose fold may be an easy one. On held-out images, each scored by a model not trained on "
+        f"it, the models as published gain {' and '.join(held_out)} points without a leak. "
         "The accuracy of the scored model on test images that it was trained on, less that on the "
         f"others, in points: {changes}.{verdict}"
     )

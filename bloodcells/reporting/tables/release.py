@@ -17,8 +17,8 @@ from bloodcells.reporting.tables.common import (
     class_cells,
     deviation,
     machine,
-    mark,
     median_seconds,
+    older_code,
     one_view,
     read_run,
     read_study,
@@ -48,6 +48,8 @@ TRUST_ROWS = {
     "aurc": "area under the risk-coverage curve (AURC)",
 }
 
+SET_ROWS = ("coverage", "lowest coverage of a class", "mean number of classes", "empty")
+
 
 def results(plots: Path) -> str:
     """Test results of the released recipe, overall and by class, and its training time."""
@@ -67,7 +69,7 @@ def results(plots: Path) -> str:
         f"images]. Training one model took a median of {median_seconds(run) / 60:.1f} min "
         f"({min(seconds) / 60:.1f} to {max(seconds) / 60:.1f}; {machine(run)}), all of them "
         f"{sum(seconds) / 3600 * run['environment']['threads']:.1f} core hours. Energy was not "
-        f"measured.{mark(run, release)}",
+        f"measured.{older_code(run, release)}",
     ]
     return "\n\n".join(parts)
 
@@ -90,7 +92,7 @@ def robustness(plots: Path) -> str:
     found = read_robustness(plots)
     clean, *corrupted = found["rows"]
     names = list(clean["accuracy"])
-    at_each = [f"{name}, {severity}" for name in names for severity in SHOWN]
+    at_each = [f"{name}, severity {severity}" for name in names for severity in SHOWN]
     lines = []
     for kind in dict.fromkeys(row["corruption"] for row in corrupted):
         at = {row["severity"]: row["accuracy"] for row in corrupted if row["corruption"] == kind}
@@ -105,12 +107,11 @@ def robustness(plots: Path) -> str:
             f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, with one view, mean "
             f"over {models} models each, on a stratified sample of {found['images']:,} test "
             f"images. Uncorrupted: {means([clean], names)}. Mean over all corruptions and "
-            f"severities: {means(corrupted, names)}. *Trained on*: the change of "
-            "[domain randomisation](docs/other-laboratories.md#what-it-does), by its function in "
-            "bloodcells/training/domain_randomisation.py, that is most like it; `cnn-robust` alone "
-            "is trained with these; "
-            f"mean over the severities of {unlike}, which has none: {means(unseen, names)}."
-            + mark(found),
+            f"severities: {means(corrupted, names)}. *Trained on*: the most similar change in "
+            "[domain randomisation](docs/other-laboratories.md#what-it-does), a function of "
+            "bloodcells/training/domain_randomisation.py; only `cnn-robust` is trained with it. "
+            f"None is like {unlike}; mean over its severities: {means(unseen, names)}."
+            + older_code(found),
         ]
     )
 
@@ -135,9 +136,9 @@ def trust(plots: Path) -> str:
             cells = [f"{was:.4f} → {now}" for was, now in zip(before, cells, strict=True)]
         lines.append([name, *cells])
     for level in views["1"]["sets"]:
-        cells = [set_words(v["sets"][level]) for v in views.values()]
-        what = "coverage; that of the class with the least; mean size; share of empty sets"
-        lines.append([f"prediction sets at {float(level):.0%}: {what}", *cells])
+        columns = [set_cells(view["sets"][level]) for view in views.values()]
+        for what, *cells in zip(SET_ROWS, *columns, strict=True):
+            lines.append([f"{float(level):.0%} prediction sets: {what}", *cells])
     unlike = "; ".join(
         f"{kind} {share['released']:.1%} ({share['mean']:.1%} ± {100 * share['std']:.1f})"
         for kind, share in found["called_unlike"].items()
@@ -157,19 +158,21 @@ def trust(plots: Path) -> str:
             "measure of distance was chosen on some of these kinds (noise, blank fields, digits), "
             f"so their shares are optimistic. Storing the weights in float16{besides} changed "
             f"{sum(changed)} of the {len(changed)} x {found['dataset']['counts']['test']:,} "
-            f"predicted test labels with eight views.{mark(found)}",
+            f"predicted test labels with eight views.{older_code(found)}",
         ]
     )
 
 
-def set_words(sets: dict) -> str:
-    """Coverage of prediction sets, overall and of the class with the least; size; empty ones."""
+def set_cells(sets: dict) -> list[str]:
+    """The cells of prediction sets under `SET_ROWS`."""
     classes = sets["coverage_by_class"]["mean"]
     worst = min(range(len(classes)), key=classes.__getitem__)
-    return (
-        f"{deviation(sets['coverage'])}; {CLASS_NAMES[worst]} {classes[worst]:.3f}; "
-        f"{sets['size']['mean']:.2f}; {sets['empty']['mean']:.1%}"
-    )
+    return [
+        deviation(sets["coverage"]),
+        f"{classes[worst]:.3f} ({CLASS_NAMES[worst]})",
+        f"{sets['size']['mean']:.2f}",
+        f"{sets['empty']['mean']:.1%}",
+    ]
 
 
 def read_release(plots: Path, name: str = "release") -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.reporting.tables.commands import COMMANDS
-from bloodcells.reporting.tables.common import deviation, machine, mark, read_study, table
+from bloodcells.reporting.tables.common import deviation, machine, older_code, read_study, table
 
 # Hobelsberger et al.'s held-out accuracies: of the best combination, (batch size, learning
 # rate, epochs), and the range of those with the other two learning rates
@@ -30,8 +30,8 @@ def search(plots: Path) -> str:
         raise UserError(
             f"{plots / 'tuning'}: some combinations are missing; run {COMMANDS['tuning']}"
         )
-    at_most = [f"at most {epochs} epochs" for epochs in lengths]
-    heads = ["learning rate", "batch size", *at_most, "epochs trained", "published"]
+    at_most = [f"accuracy, at most {epochs} epochs" for epochs in lengths]
+    heads = ["learning rate", "batch size", *at_most, "epochs trained, by fold", "published"]
     lines = []
     for (rate, batch), row in sorted(rows.items()):
         trained = row[lengths[-1]]["epochs"]
@@ -79,7 +79,7 @@ def words(found: dict) -> str:
         f"search took {found['seconds'] / 60:.0f} min ({machine(found)}). A full grid, with every "
         "combination trained separately on all folds, would take about "
         f"{found['plain_seconds'] / 60:.0f} min, estimated from the seconds per epoch and the "
-        f"epochs per fold of the trained models.{mark(found)}"
+        f"epochs per fold of the trained models.{older_code(found)}"
     )
 
 
@@ -106,6 +106,6 @@ def to_win(found: dict) -> str:
     if not needed:
         return ""
     return (
-        f"; to win, it would have needed {min(needed):.3f} or more there in the mean, and the best "
-        f"combination reached at most {max(best):.3f} on any fold"
+        f"; to win, it would have needed {min(needed):.3f} or more in the mean on these, and the "
+        f"best combination reached at most {max(best):.3f} on any fold"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodcells.reporting.tables.common import mark, read_run, read_study, table
+from bloodcells.reporting.tables.common import older_code, read_run, read_study, table
 
 ETHERNET = 10e9 / 8  # bytes a second between machines, as assumed for `many_processes`
 LATENCY = 50e-6  # seconds of a message between machines, as assumed there
@@ -34,7 +34,7 @@ def speed(plots: Path) -> str:
     parameters = read_run(plots, "cnn-best").metrics["model"]["parameters"]
     cellnet = next(row for row in found["networks"] if row["name"] == "CellNet")
     growing = many_processes(cellnet, parameters, found["averaging_seconds"])
-    return "\n".join([table(HEADS, lines), "", *words(found), growing + mark(found)])
+    return "\n".join([table(HEADS, lines), "", *words(found), growing + older_code(found)])
 
 
 def fastest(rates: dict[str, float]) -> str:
@@ -64,8 +64,8 @@ def words(found: dict) -> list[str]:
         f"- The paper's protocol runs {protocol['both']['ratio']:.1f} times as fast as with "
         f"PyTorch's DataLoader (the CNN {protocol['ConvNet']['ratio']:.1f} times, the baseline "
         f"{protocol['Baseline']['ratio']:.1f} times).",
-        f"- A search whose trials only sleep takes {search['1']:.1f} s with one worker and "
-        f"{search['8']:.1f} s with eight: what sharing the trials costs.",
+        f"- What sharing a search costs: if its trials only sleep, it takes {search['1']:.1f} s "
+        f"with one worker and {search['8']:.1f} s with eight.",
         f"- Peak memory when training CellNet with the whole data set loaded: {memory}.",
         f"- An epoch of the smallest CellNet over {mapped['images']:,} images of a mapped file "
         f"takes {mapped['seconds']:.0f} s, and {f'{above:,}' if above else 'an unknown number of'} "
@@ -88,12 +88,13 @@ def many_processes(row: dict, parameters: int, averaging: float) -> str:
         compute = images / rates[str(images)]
         exchange = messages * (size / processes / ETHERNET + LATENCY)
         steps.append(
-            f"{processes} of them {compute * 1e3:.1f} + {exchange * 1e3:.1f} ms, "
+            f"{processes} machines {compute * 1e3:.1f} + {exchange * 1e3:.1f} ms, "
             f"{alone / (compute + exchange):.1f} times as fast"
         )
     return (
         f"- Under torchrun, two processes of this machine average {row['name']}'s gradients "
-        f"({size / 1e6:.1f} MB) in {averaging * 1e3:.1f} ms. Estimated for machines like this one, "
-        f"joined by 10 Gbit/s and {LATENCY * 1e6:.0f} µs a message, a step of {batch} images "
-        f"({alone * 1e3:.1f} ms alone, by the images per second) would take: {'; '.join(steps)}."
+        f"({size / 1e6:.1f} MB) in {averaging * 1e3:.1f} ms. Estimate for machines like this one, "
+        f"joined by 10 Gbit/s and {LATENCY * 1e6:.0f} µs a message, of a step of {batch} images "
+        f"({alone * 1e3:.1f} ms alone, by the images per second), computing + exchange: "
+        f"{'; '.join(steps)}."
     )

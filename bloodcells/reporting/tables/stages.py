@@ -20,7 +20,7 @@ from bloodcells.reporting.tables.common import (
     gain,
     in_words,
     interval,
-    mark,
+    older_code,
     one_view,
     read_run,
     read_study,
@@ -39,11 +39,11 @@ NEIGHBOURS = {  # the stages on both sides of a class's border, and the class be
 }
 ERROR_HEADS = (
     *("stage", "test images", "error rate [95 % interval]", "share of all errors"),
-    "taken for, images a model",
+    "taken for (images per model)",
 )
 STAGE_HEADS = (
     *("stage", "test images", "precision", "recall [95 % interval]"),
-    "taken for, images a model",
+    "taken for (images per model)",
 )
 
 
@@ -98,12 +98,12 @@ def errors(plots: Path) -> str:
         [
             table(ERROR_HEADS, lines),
             f"`{RUN}`, eight views, mean over {models} models [Wilson interval over the stage's "
-            f"images]. Accuracy {1 - wrong.mean():.4f}; if metamyelocytes taken for neutrophils "
-            "and band neutrophils taken for immature granulocytes, neighbours on one line of "
-            f"maturation, counted as right: {1 - (wrong.sum() - across) / wrong.size:.4f}. The "
+            f"images]. Accuracy {1 - wrong.mean():.4f}; counting as right metamyelocytes taken for "
+            "neutrophils and band neutrophils taken for immature granulocytes, neighbours in "
+            f"maturation: {1 - (wrong.sum() - across) / wrong.size:.4f}. The "
             f"{suspect.sum()} test images with suspect labels make {share(wrong, suspect)} of "
             f"the errors, the {twins.sum()} whose photograph is in the collection twice "
-            f"{share(wrong, twins)}.{of_other_sizes(plots)}{mark(run.metrics, explained)}",
+            f"{share(wrong, twins)}.{of_other_sizes(plots)}{older_code(run.metrics, explained)}",
         ]
     )
 
@@ -179,7 +179,7 @@ def stages(plots: Path) -> str:
             f"{without['test']} test images. {one_stage_off(run.labels, predicted):.0%} of the "
             "errors are one stage off on the line from promyelocyte to segmented neutrophil. "
             f"{collapsed(run, best)}"
-            f"{mark(metrics, best.metrics)}",
+            f"{older_code(metrics, best.metrics)}",
         ]
     )
 
@@ -208,6 +208,6 @@ def collapsed(run: SavedRun, best: SavedRun) -> str:
     accuracy, best_accuracy = ((part.argmax(2) == labels).mean() for part in (ours, theirs))
     found = gain(labels, theirs.argmax(2), ours.argmax(2))
     return (
-        f"Added up to the eight classes: accuracy {accuracy:.4f}, against {best_accuracy:.4f} of "
+        f"Stages summed to classes: accuracy {accuracy:.4f}, against {best_accuracy:.4f} of "
         f"`{RUN}` on the same images: {in_words(found)}."
     )
