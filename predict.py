@@ -19,13 +19,11 @@ from bloodcells.cli.own_images import parse_predict
 if __name__ == "__main__":
     run_script(parse_predict, __file__)  # answers --help and wrong flags before torch loads
 
-import os
 import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -42,7 +40,6 @@ from bloodcells.inference.classifier import Released, load_classifier, md5_of
 from bloodcells.inference.fine_tuning import is_fine_tuned
 from bloodcells.inference.output import Prediction
 from bloodcells.tracking import run_folder
-from bloodcells.tracking.atomic import write_whole
 from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device
 
@@ -51,11 +48,11 @@ from bloodcells.training.device import choose_device
 class Tally:
     """What is reported at the end."""
 
-    images: int = 0
-    unlike: int = 0
-    foreign: int = 0
-    by_size: int = 0
-    refused: int = 0
+    images: int = 0  # classified; with --detect, cells
+    unlike: int = 0  # of these, unlike the training images
+    foreign: int = 0  # of these, taken as another laboratory's
+    by_size: int = 0  # images taken for the data set's by their size
+    unusable: int = 0
     adaptation: Adaptation | None = None
     counts: Counter[str] = field(default_factory=Counter)  # of the labels given
     kept: list[Prediction] = field(default_factory=list)  # those to be scored or counted
@@ -70,22 +67,17 @@ def main() -> None:
         raise UserError("--adapt: these weights are fitted to a laboratory already")
     names = class_names.Names(model.classes, args.names)
     if args.classes:
-        model = only(model, names, args.classes)
+        model = restrict_to_classes(model, names, args.classes)
     labels = labels_of(args.paths, files, names, model) if args.labelled else {}
     if args.slide:
         slides_of([file for file, label in labels.items() if label], args.slide)  # or raises
-    if args.output is not None:
-        refuse_own_folder("--output", args.output, args.paths, files)
-        run_folder.prepare(args.output, script=args.code.script)
-    if args.save_crops is not None:
-        refuse_own_folder("--save-crops", args.save_crops, args.paths, files)
-        run_folder.refuse_results(args.save_crops, "--save-crops", "perhaps of an earlier command")
-        run_folder.prepare(args.save_crops, flag="--save-crops")
+    prepare_outputs(args, files)
     tally = Tally()
+    # lazy: an image is read and classified when `output.write` asks for its prediction
     images: Iterable[UserImage] = usable(user_images.read(files, model.size, args.frame), tally)
     if args.adapt:
         images = list(images)
-        model = adapted(model, images, tally, args.batch_size)
+        model = adapt_to_images(model, images, tally, args.batch_size)
     if args.export is not None:
         checked = list(images)
         if files and not checked:
@@ -96,27 +88,23 @@ def main() -> None:
             images, model, labels, args.batch_size, args.sets, args.abstain_below
         )
         if args.save_crops is not None:
-            predictions = saved(predictions, args.save_crops)
-        output.write(watched(predictions, tally), args.format)
+            predictions = output.save_crops(predictions, args.save_crops)
+        output.write(count(predictions, tally), args.format)
         report(tally, labels, model, args)
-    if tally.refused:
-        tell(f"{tally.refused} image{'s' * (tally.refused > 1)} could not be used")
+    if tally.unusable:
+        note(f"{tally.unusable} image{'s' * (tally.unusable > 1)} could not be used")
         sys.exit(1)
 
 
-def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str]) -> None:
-    """Raise `UserError` for an output folder that has, or would add to, the images to classify."""
-    whole = os.path.realpath(folder)
-    mine = [os.path.abspath(file) for file in files if file != "-"]
-    folders = {os.path.dirname(file) for file in (*mine, *map(os.path.realpath, mine))}
-    if any(os.path.realpath(one) == whole for one in folders):
-        raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
-    there = [name for path in paths for name in user_images.named(path)]
-    for path in filter(os.path.isdir, there):
-        if os.path.join(whole, "").startswith(os.path.join(os.path.realpath(path), "")):
-            raise UserError(
-                f"{flag} {folder}: within {path}, whose images are classified; pass another folder"
-            )
+def prepare_outputs(args: Namespace, files: list[str]) -> None:
+    """Create the folders to write to. Raises `UserError` for one that is not to be written to."""
+    if args.output is not None:
+        output.refuse_own_folder("--output", args.output, args.paths, files)
+        run_folder.prepare(args.output, script=args.code.script)
+    if args.save_crops is not None:
+        output.refuse_own_folder("--save-crops", args.save_crops, args.paths, files)
+        run_folder.refuse_results(args.save_crops, "--save-crops", "perhaps of an earlier command")
+        run_folder.prepare(args.save_crops, flag="--save-crops")
 
 
 def labels_of(
@@ -133,14 +121,14 @@ def labels_of(
     return labels
 
 
-def only(model: Released, names: class_names.Names, wanted: list[str]) -> Released:
+def restrict_to_classes(model: Released, names: class_names.Names, wanted: list[str]) -> Released:
     """The model restricted to the classes in `wanted`. Raises `UserError`."""
     if wanted == ["normal-differential"]:
         wanted = class_names.normal_differential(model.classes)
         if not wanted:
             raise UserError("--classes normal-differential: none is a class of these weights")
     model = model.among(names.meanings("--classes", wanted))
-    tell(f"the probability is shared among these classes only: {', '.join(model.classes)}")
+    note(f"the probability is shared among these classes only: {', '.join(model.classes)}")
     return model
 
 
@@ -148,16 +136,18 @@ def usable(images: Iterable[UserImage], tally: Tally) -> Iterator[UserImage]:
     """The images that have pixels; reports notes and unusable images as they are read."""
     for image in images:
         if text := image.problem or image.note:
-            advice = "; --frame none takes the whole image" * (text == NO_CELL)
-            tell(f"{printable(image.name)}: {text}{advice}")
+            advice = "; --frame none takes the whole image" if text == NO_CELL else ""
+            note(f"{printable(image.name)}: {text}{advice}")
         if image.problem:
-            tally.refused += 1
+            tally.unusable += 1
         else:
             tally.by_size += image.by_size
             yield image
 
 
-def adapted(model: Released, images: list[UserImage], tally: Tally, batch_size: int) -> Released:
+def adapt_to_images(
+    model: Released, images: list[UserImage], tally: Tally, batch_size: int
+) -> Released:
     """The model adapted to these images, and what it was adapted by in the tally.
 
     Raises `UserError` if that cannot be done.
@@ -172,80 +162,87 @@ def adapted(model: Released, images: list[UserImage], tally: Tally, batch_size: 
         raise UserError("--adapt: none of the images can be used")
     model, tally.adaptation = adapt(model, pixels_of(images), batch_size)
     seen = ", ".join(f"{name} {share:.0%}" for name, share in tally.adaptation.shares.items())
-    tell(f"adapted to {len(images)} images, which before were: {seen}")
+    note(f"adapted to {len(images)} images, which before were: {seen}")
     return model
 
 
-def saved(predictions: Iterable[Prediction], folder: Path) -> Iterator[Prediction]:
-    """The predictions, whose images are saved as they pass, as the network saw them."""
-    for number, one in enumerate(predictions, start=1):
-        stem = os.fsencode(Path(one.path).stem)[:60].decode(errors="ignore")
-        # not durable: there may be many
-        write_whole(folder / f"{number:06}-{stem}.png", output.png(one.pixels), durable=False)
-        yield one
-
-
-def watched(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Prediction]:
+def count(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Prediction]:
     """The predictions, counted as they pass; shows the progress unless they fill the terminal."""
-    hidden = True if sys.stdout is not None and sys.stdout.isatty() else None
-    for one in tqdm(predictions, unit=" images", disable=hidden):
+    fills_the_terminal = sys.stdout is not None and sys.stdout.isatty()
+    # None: shown only if standard error is a terminal
+    for one in tqdm(predictions, unit=" images", disable=fills_the_terminal or None):
         tally.images += 1
         tally.unlike += one.unlike_training
         tally.foreign += one.foreign
         tally.counts[one.label] += 1
-        if one.truth or one.square:
+        if one.is_scored or one.square:
             tally.kept.append(one)
         yield one
 
 
 def report(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> None:
     """Report on all images together: scores and counts, then what limits the trust in them."""
-    content: dict = {}  # the imports take a second, which others need not wait for
-    if args.differential and tally.images:
-        from bloodcells.evaluation import differential
+    content = score(tally, labels, model, args) if labels or args.differential else {}
+    if args.output is not None:
+        save(content, tally, model, args)
+    for line in class_names.unknown_folders(labels):
+        note(line)
+    note_limits(tally, args)
 
+
+def score(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> dict:
+    """Print the differential count and the scores that were asked for; returns them by name."""
+    from bloodcells.evaluation import differential, labelled  # a second, which others save
+
+    content: dict = {}
+    if args.differential and tally.images:
         content["differential"] = differential.differential(tally.counts, model.classes)
         print(differential.report(content["differential"]), file=sys.stderr)
     if labels and tally.kept:
-        from bloodcells.evaluation import labelled
-
         files = [one.file for one in tally.kept]
         slides = slides_of(files, args.slide) if args.slide else None
         content["scores"] = labelled.score(tally.kept, model.classes, slides)
         print(labelled.report(content["scores"]), file=sys.stderr)
-    if args.output is not None and not tally.kept:
-        known = "" if args.detect else " whose class is known"
-        tell(f"{args.output}: nothing written, since no image{known} could be used")
-    elif args.output is not None:
-        from bloodcells.reporting import classified
+    return content
 
-        save = classified.save_fields if args.detect else classified.save_scores
-        save(args.output, described(tally, model, args) | content, tally.kept)
-        tell(f"wrote {args.output}")
-    for line in class_names.unknown_folders(labels):
-        tell(line)
+
+def save(content: dict, tally: Tally, model: Released, args: Namespace) -> None:
+    """Write the run folder, if there is an image for it."""
+    from bloodcells.reporting import classified  # loads matplotlib
+
+    if not tally.kept:
+        known = "" if args.detect else " whose class is known"
+        note(f"{args.output}: nothing written, since no image{known} could be used")
+        return
+    write = classified.save_fields if args.detect else classified.save_scores
+    write(args.output, description(tally, model, args) | content, tally.kept)
+    note(f"wrote {args.output}")
+
+
+def note_limits(tally: Tally, args: Namespace) -> None:
+    """Print what limits the trust in the answers."""
     ones = "cells" if args.detect else "images"
     if tally.foreign:
-        tell(
+        fitted = is_fine_tuned(args.weights)
+        note(
             f"{tally.foreign} of {tally.images} {ones} are not of the data set's kind: their "
             "classes are taken as equally frequent, and calibration and sets promise nothing "
-            + ("but for the laboratory fitted to" if is_fine_tuned(args.weights) else "there")
+            + ("but for the laboratory fitted to" if fitted else "there")
         )
     if tally.by_size:
-        tell(
+        note(
             f"{tally.by_size} of {tally.images} images have a size of the data set's photographs, "
             "or of MedMNIST's, so they were not framed; if they are of another laboratory, try "
             "--frame cell"
         )
     if tally.unlike:
-        tell(
-            f"{tally.unlike} of {tally.images} {ones} are unlike the "
-            "training images (? in the table, unlike_training elsewhere): do not rely on their "
-            "classes"
+        note(
+            f"{tally.unlike} of {tally.images} {ones} are unlike the training images (? in the "
+            "table, unlike_training elsewhere): do not rely on their classes"
         )
 
 
-def described(tally: Tally, model: Released, args: Namespace) -> dict:
+def description(tally: Tally, model: Released, args: Namespace) -> dict:
     """What was classified, and how: for the run folder."""
     return {
         "dataset": {"name": "the user's images", "paths": list(args.paths)},
@@ -261,7 +258,7 @@ def described(tally: Tally, model: Released, args: Namespace) -> dict:
         },
         "images": {
             "classified": tally.images,
-            "unusable": tally.refused,
+            "unusable": tally.unusable,
             "foreign": tally.foreign,
             "unlike_training": tally.unlike,
         },
@@ -271,7 +268,7 @@ def described(tally: Tally, model: Released, args: Namespace) -> dict:
     }
 
 
-def tell(message: str) -> None:
+def note(message: str) -> None:
     """Print a line on standard error, above the progress bar if there is one."""
     tqdm.write(f"predict.py: {message}", file=sys.stderr)
 

@@ -75,7 +75,7 @@ def main() -> None:
         return
     if args.draw:
         for path in args.draw:
-            with sound(f"--draw {path}"):
+            with damage_reported(f"--draw {path}"):
                 redraw(run_folder.find(path), args.figure_format, args.data_root)
         return
     made = {  # once for the page and its document
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 @contextmanager
-def sound(what: str) -> Iterator[None]:
+def damage_reported(what: str) -> Iterator[None]:
     """Within the block, results that are not as their scripts write them are a `UserError`."""
     try:
         yield
@@ -129,11 +129,11 @@ def compare(args: Namespace) -> None:
     """Print experiments side by side, and write them as a page."""
     runs = [run_folder.read(run_folder.find(path)) for path in args.compare]
     page = args.plots / "comparison.html"
-    with sound("--compare"):
+    with damage_reported("--compare"):
         refuse_equal_names(runs)
         text = compare_runs(runs)
     print(printable(text, kept="\n"))
-    with sound("--compare"):
+    with damage_reported("--compare"):
         missing = write_comparison(runs, page, args.data_root)
     if missing:
         print(f"{page} has no picture of the images: {missing}")
@@ -168,16 +168,17 @@ def draw(
     """
     try:
         rows = rows_of(plots)
-    except UNFIT:  # the table of these results gives the reason
+    except UNFIT as error:
+        print(f"left out {plots / name}: {printable(reason(error))}")
         return
-    with sound(f"{plots}: {name}"):
+    with damage_reported(f"{plots}: {name}"):
         run_folder.write(plots, lambda folder: figure(folder / name, rows), last=name)
 
 
 def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:
     """A document's text with its blocks regenerated. Raises `UserError` if that fails."""
     for name, make in blocks.items():
-        with sound(f"{plots}: the {name} table"):
+        with damage_reported(f"{plots}: the {name} table"):
             block = make(plots)
         text = replace_block(text, name, block, document)
     return text

@@ -46,7 +46,7 @@ def test_an_error_leaves_json_that_can_be_read(predict, twelve, monkeypatch, tmp
         if len(calls) == 2:
             raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("predict.write_whole", full)
+    monkeypatch.setattr("bloodcells.inference.output.write_whole", full)
     flags = ("--format", "json", "--batch-size", 1, "--save-crops", tmp_path / "crops")
     outcome = predict(one, other, *flags)
     assert outcome.code == 2

@@ -164,9 +164,12 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
         parts.append(f"{key.replace('_', '-')}-{text}")
     # these two invalidate the results, so they show even if the preset itself sets them
     protocol, usual = getattr(args, "protocol", None), parser.get_default("protocol")
-    parts += [protocol] * (protocol != usual or protocol == "as-published")
-    parts += ["photographs"] * (args.photographs is not None)
-    parts += ["synthetic"] * args.synthetic
+    if protocol != usual or protocol == "as-published":
+        parts.append(protocol)
+    if args.photographs is not None:
+        parts.append("photographs")
+    if args.synthetic:
+        parts.append("synthetic")
     return args.code.folder_name("-".join(parts))
 
 
@@ -180,8 +183,11 @@ def short(value: object) -> str:
 
 def warning(args: argparse.Namespace) -> str | None:
     """The warning that every figure must show so as not to be taken for a result, if any."""
-    parts = [SYNTHETIC] * args.synthetic
-    parts += [LEAKS] * (getattr(args, "protocol", None) == "as-published")
+    parts = []
+    if args.synthetic:
+        parts.append(SYNTHETIC)
+    if getattr(args, "protocol", None) == "as-published":
+        parts.append(LEAKS)
     return "; ".join(parts) or None
 
 

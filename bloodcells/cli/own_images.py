@@ -12,7 +12,7 @@ from pathlib import Path
 from bloodcells import ROOT
 from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag, refuse_idle
 from bloodcells.cli.scripts import add_slide_flag
-from bloodcells.cli.types import fraction, integer, location, name, whole_number
+from bloodcells.cli.types import fraction, integer, location, non_empty, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -247,7 +247,7 @@ def parse_finetune(script: str) -> Namespace:
 def parse_demo(script: str) -> Namespace:
     """The command line of demo.py."""
     parser = Parser(script)
-    parser.add_argument("--host", type=name, default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--host", type=non_empty, default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=whole_number(1, 65535), default=7860, help="port")
     parser.add_argument(
         "--weights",

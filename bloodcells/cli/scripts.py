@@ -22,10 +22,10 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.cli.types import (
     fraction,
     location,
-    name,
     named_folder,
-    pattern,
+    non_empty,
     positive,
+    regex,
     up_to,
     weights_to_write,
     whole_number,
@@ -104,7 +104,7 @@ def search_parser(script: str, preset: str = "tuning") -> Parser:
     )
     group.add_argument(
         "--storage",
-        type=name,
+        type=non_empty,
         metavar="URL",
         help="database of the study, shared by all workers (default: study.db in --output)",
     )
@@ -252,7 +252,7 @@ def add_slide_flag(group: argparse._ActionsContainer, what: str) -> None:
     """Add the flag that says which images are of one slide; `what`: what it does."""
     group.add_argument(
         "--slide",
-        type=pattern,
+        type=regex,
         metavar="REGEX",
         help="what of the beginning of a file's name tells the slide or person, as a regular "
         f"expression, or its first group: {what}",

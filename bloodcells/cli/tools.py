@@ -90,7 +90,10 @@ def parse_architecture(script: str) -> Namespace:
     add_figure_flag(parser)
     args = parser.parse_args()
     args.code = code_of(Path(script))
-    departs = [args.model] * (args.model is not None) + [f"{args.size}-px"] * (args.size != 28)
-    name = args.code.folder_name("-".join(["architecture", *departs]))
-    args.output = args.output or ROOT / "plots" / name
+    parts = ["architecture"]
+    if args.model is not None:
+        parts.append(args.model)
+    if args.size != 28:
+        parts.append(f"{args.size}-px")
+    args.output = args.output or ROOT / "plots" / args.code.folder_name("-".join(parts))
     return args

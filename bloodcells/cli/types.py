@@ -12,7 +12,7 @@ from pathlib import Path
 from bloodcells.tracking.files import read_json
 
 
-def name(text: str) -> str:
+def non_empty(text: str) -> str:
     """An argparse type: a name that is not empty, and that the system can have."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty name; perhaps a shell variable is not set")
@@ -23,7 +23,7 @@ def name(text: str) -> str:
 
 def location(text: str) -> Path:
     """An argparse type: a file or folder, by a name that is not empty."""
-    return Path(name(text))
+    return Path(non_empty(text))
 
 
 def named_folder(text: str) -> Path:
@@ -51,10 +51,10 @@ def is_card(path: Path) -> bool:
         return False
 
 
-def pattern(text: str) -> str:
+def regex(text: str) -> str:
     """An argparse type: a regular expression that does not match the empty string."""
     try:
-        empty = re.match(name(text), "")
+        empty = re.match(non_empty(text), "")
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
     if empty:

@@ -86,15 +86,10 @@ def verify(path: Path, size: int) -> None:
     """
     try:
         status = path.stat()
-        mark: list[int | str] = [
-            status.st_size,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-            status.st_ino,
-        ]
-        mark.append(official("MD5", size))
+        times = [status.st_mtime_ns, status.st_ctime_ns]
+        fingerprint = [status.st_size, *times, status.st_ino, official("MD5", size)]
         # Windows has no change time that programs cannot reset
-        if os.name != "nt" and read_checks().get(str(path.resolve())) == mark:
+        if os.name != "nt" and read_checks().get(str(path.resolve())) == fingerprint:
             return
         wrong = difference(path, size)
     except OSError as error:
@@ -104,7 +99,7 @@ def verify(path: Path, size: int) -> None:
             f"{path}: {wrong}; move it away to download it again, or pass another folder with "
             "--data-root DIR"
         )
-    remember_check(path, mark)
+    remember_check(path, fingerprint)
 
 
 def difference(path: Path, size: int) -> str | None:
@@ -158,9 +153,9 @@ def read_checks() -> dict[str, list]:
     return checks if isinstance(checks, dict) else {}
 
 
-def remember_check(path: Path, mark: list) -> None:
+def remember_check(path: Path, fingerprint: list) -> None:
     """Remember a passed check, if the cache can be written."""
-    checks = {**read_checks(), str(path.resolve()): mark}
+    checks = {**read_checks(), str(path.resolve()): fingerprint}
     try:
         file = checks_file()
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -35,12 +35,13 @@ def classify(
     waiting = iter(images)
     while batch := list(itertools.islice(waiting, batch_size)):
         foreign = np.array([image.foreign for image in batch])
-        results = model.predict(pixels_of(batch), foreign, batch_size)
-        if not np.isfinite(results[0]).all():
+        rows, distances = model.predict(pixels_of(batch), foreign, batch_size)
+        if not np.isfinite(rows).all():
             raise UserError("--weights: they give no probabilities; use others")
-        for image, values, distance in zip(batch, *results, strict=True):
-            probabilities = dict(zip(model.classes, values.tolist(), strict=True))
-            label, probability = max(probabilities.items(), key=lambda item: item[1])
+        for image, row, distance in zip(batch, rows, distances, strict=True):
+            probabilities = dict(zip(model.classes, row.tolist(), strict=True))
+            label = max(probabilities, key=probabilities.__getitem__)
+            probability = probabilities[label]
             members = None
             if level is not None:
                 members = [name for name, p in probabilities.items() if p >= model.sets[level]]

@@ -1,4 +1,4 @@
-"""Predictions as text: a table, CSV, JSON or an HTML page."""
+"""What predict.py writes: a table, CSV, JSON or an HTML page, and the images that it saw."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from jinja2 import Environment
 from PIL import Image
 
 from bloodcells.cli.endings import printable
+from bloodcells.data import user_images
 from bloodcells.data.framing import Square
 from bloodcells.errors import UserError
+from bloodcells.tracking.atomic import write_whole
 
 ABSTAINED = "abstained"
 TEMPLATE = Path(__file__).with_name("predictions.html.j2")
@@ -57,6 +60,11 @@ class Prediction:
         return found if self.truth is None else {**found, "truth": self.truth}
 
     @property
+    def is_scored(self) -> bool:
+        """Whether the image has a label of a known class."""
+        return bool(self.truth)
+
+    @property
     def second(self) -> tuple[str, float]:
         """The runner-up and its probability; a dash where only one class can occur."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
@@ -85,10 +93,10 @@ def as_table(predictions: Iterable[Prediction]) -> Iterator[str]:
     yield f"{'class':20} {'p':>6}  {'second':20} {'p':>6}    path"
     for one in predictions:
         second, p = one.second
-        mark = "?" if one.unlike_training else " "
+        unlike = "?" if one.unlike_training else " "
         sets = "" if one.set is None else f"  {{{', '.join(one.set)}}}"
         yield (
-            f"{one.label:20} {one.probability:6.4f}  {second:20} {p:6.4f}  {mark} "
+            f"{one.label:20} {one.probability:6.4f}  {second:20} {p:6.4f}  {unlike} "
             f"{printable(one.path)}{sets}"
         )
 
@@ -129,10 +137,10 @@ def as_html(predictions: Iterable[Prediction]) -> Iterator[str]:
     yield text.encode(errors="xmlcharrefreplace").decode()
 
 
-AS = {"table": as_table, "csv": as_csv, "json": as_json, "html": as_html}
+FORMATTERS = {"table": as_table, "csv": as_csv, "json": as_json, "html": as_html}
 
 
-def write(predictions: Iterable[Prediction], form: str) -> None:
+def write(predictions: Iterable[Prediction], format_name: str) -> None:
     """Print the predictions; an error or interruption leaves whole lines, and readable JSON.
 
     Raises `UserError` if standard output cannot be written.
@@ -142,14 +150,14 @@ def write(predictions: Iterable[Prediction], form: str) -> None:
     try:
         # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
-        print_lines(AS[form](predictions), form)
+        print_lines(FORMATTERS[format_name](predictions), format_name)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UserError(f"standard output: cannot write: {error.strerror}") from error
 
 
-def print_lines(lines: Iterator[str], form: str) -> None:
+def print_lines(lines: Iterator[str], format_name: str) -> None:
     """Print lines; an error or interruption leaves whole ones, and readable JSON."""
     last, terminal = "", sys.stdout.isatty()
     try:
@@ -157,7 +165,7 @@ def print_lines(lines: Iterator[str], form: str) -> None:
             last = printable(line, kept="\r\n") if terminal else line
             sys.stdout.write(f"{last}\n")  # `print` could be interrupted before the break
     except BaseException as stop:
-        if form == "json" and not last.endswith("]"):
+        if format_name == "json" and not last.endswith("]"):
             sys.stdout.write("]\n" if last else "[]\n")
         if last and isinstance(stop, KeyboardInterrupt):
             done = "stopped; the output holds the images classified so far"
@@ -165,3 +173,27 @@ def print_lines(lines: Iterator[str], form: str) -> None:
         raise
     finally:
         sys.stdout.flush()
+
+
+def save_crops(predictions: Iterable[Prediction], folder: Path) -> Iterator[Prediction]:
+    """The predictions, whose images are saved as they pass, as the network saw them."""
+    for number, one in enumerate(predictions, start=1):
+        # a file's name may have 255 bytes; not durable, as there may be many
+        stem = os.fsencode(Path(one.path).stem)[:60].decode(errors="ignore")
+        write_whole(folder / f"{number:06}-{stem}.png", png(one.pixels), durable=False)
+        yield one
+
+
+def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str]) -> None:
+    """Raise `UserError` for an output folder that has, or would add to, the images to classify."""
+    target = folder.resolve()
+    images = [Path(file) for file in files if file != "-"]
+    # of a link, both the folder that it is in and the one that it leads to
+    if any(target in (one.parent.resolve(), one.resolve().parent) for one in images):
+        raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
+    there = [Path(name) for path in paths for name in user_images.named(path)]
+    for path in there:
+        if path.is_dir() and target.is_relative_to(path.resolve()):
+            raise UserError(
+                f"{flag} {folder}: within {path}, whose images are classified; pass another folder"
+            )

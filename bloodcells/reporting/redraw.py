@@ -45,12 +45,12 @@ def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
         return
     if script not in FIGURES:
         raise UserError(f"{folder}: the figures of {script} need more than its files: run it anew")
-    mark = warning(Namespace(**{"synthetic": False, **found["config"]}))  # of a user's images
+    watermark = warning(Namespace(**{"synthetic": False, **found["config"]}))  # of a user's images
     names = [f"{name}.{suffix}" for name in FIGURES[script]]
 
     def fill(scratch: Path) -> None:
         for name, (figure, keys) in zip(names, FIGURES[script].values(), strict=True):
-            figure(scratch / name, at(found, keys), mark)
+            figure(scratch / name, at(found, keys), watermark)
 
     run_folder.write(folder, fill, last=names[-1])
     print(f"drew the figures of {folder}: {', '.join(names)}")

@@ -105,7 +105,7 @@ def draw(
     def path(name: str) -> Path:
         return folder / f"{name}.{suffix}"
 
-    mark = warning(argparse.Namespace(**content["config"]))
+    watermark = warning(argparse.Namespace(**content["config"]))
     counts = np.array(content["test_confusion_matrix"])
     alone = len(tested) == 1  # the model that is scored as published
     counted = "test images" if alone else f"test images, mean over {len(tested)} models"
@@ -116,15 +116,17 @@ def draw(
         SYNTHETIC if content["dataset"]["synthetic"] else None,
         trained_on(content["config"]),
     )
-    figures.confusion_matrix(path("confusion_matrix"), counts, test.names, mark, counted=counted)
-    figures.class_recall(path("class_recall"), content["test_per_class"], mark)
+    figures.confusion_matrix(
+        path("confusion_matrix"), counts, test.names, watermark, counted=counted
+    )
+    figures.class_recall(path("class_recall"), content["test_per_class"], watermark)
     figures.confident_mistakes(
         path("confident_mistakes"),
         test.images,
         test.labels,
         tested.mean(0),
         test.names,
-        mark,
+        watermark,
         table=table,
     )
 

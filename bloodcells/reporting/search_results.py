@@ -66,21 +66,21 @@ def save_search(
         def path(name: str) -> Path:
             return folder / f"{name}.{args.figure_format}"
 
-        mark = warning(args)
+        watermark = warning(args)
         run_folder.write_csv(folder / "trials.csv", csv_rows(cells, folds))
         run_folder.write_toml(folder / "best.toml", best_settings(args, search, best, by_number))
-        search_figures.history(path("history"), cells, args.objective, mark)
+        search_figures.history(path("history"), cells, args.objective, watermark)
         if importances:
-            search_figures.importances(path("importances"), importances, mark)
+            search_figures.importances(path("importances"), importances, watermark)
         worst = min((c for c in cells if c["accuracy"]), key=lambda cell: cell["score"])
         named = (
             {"best": best, "worst": worst} if worst["trial"] != best["trial"] else {"best": best}
         )
         curves = {f"{name}: {describe(cell)}": folds[cell["trial"]] for name, cell in named.items()}
-        search_figures.learning_curves(path("learning_curves"), curves, mark)
+        search_figures.learning_curves(path("learning_curves"), curves, watermark)
         axes = [name for name, part in search.space.items() if isinstance(part, Choice)]
         if args.search == "grid" and {"batch_size", "lr", "epochs"} == set(axes):
-            search_figures.heat_maps(path("heat_maps"), cells, mark)
+            search_figures.heat_maps(path("heat_maps"), cells, watermark)
         run_folder.write_json(folder / "metrics.json", content)
 
     optional = ["importances", "heat_maps"]
@@ -125,12 +125,19 @@ def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
     figures = ["accuracy", "accuracy_std", "loss", "loss_std"]
     rows = [["trial", *names, *figures, "models", "epochs_trained", "trial_seconds", "state"]]
     for cell in cells:
-        state = "complete" if cell["complete"] else "failed" if cell["failed"] else "pruned"
         values = [cell["settings"].get(name) for name in names]
         values += [*spread(cell["accuracy"]), *spread(cell["loss"]), len(cell["accuracy"])]
+        epochs = " ".join(map(str, cell["epochs"]))
         took = round(seconds(folds[cell["trial"]]), 1)
-        rows.append([cell["trial"], *values, " ".join(map(str, cell["epochs"])), took, state])
+        rows.append([cell["trial"], *values, epochs, took, state_of(cell)])
     return rows
+
+
+def state_of(cell: dict) -> str:
+    """How the trial of a cell ended."""
+    if cell["complete"]:
+        return "complete"
+    return "failed" if cell["failed"] else "pruned"
 
 
 def spread(values: list[float]) -> tuple[float | None, float | None]:

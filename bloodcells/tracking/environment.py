@@ -40,7 +40,7 @@ def environment(device: str, code: Code) -> dict:
         "processor": processor(),
         "device": gpu or device,
         "threads": torch.get_num_threads(),
-        "git_commit": code.commit and code.commit + "+" * bool(code.edited),
+        "git_commit": f"{code.commit}+" if code.commit and code.edited else code.commit,
     }
 
 
@@ -48,13 +48,18 @@ def command(arguments: Sequence[str]) -> str:
     """The command line, without passwords; of one machine's own paths only the last name."""
     words = []
     for argument in map(without_passwords, arguments):
-        flag, equals, value = (
-            argument.partition("=") if argument[:2] == "--" else ("", "", argument)
-        )
-        scheme, mark, place = value.rpartition("://")  # of a database's address
-        last = Path(place).name if Path(place).is_absolute() else place
-        words.append(flag + equals + scheme + mark + last)
+        if argument.startswith("--") and "=" in argument:
+            flag, value = argument.split("=", 1)
+            words.append(f"{flag}={without_folders(value)}")
+        else:
+            words.append(without_folders(argument))
     return shlex.join(["python", Path(words[0]).name, *words[1:]])
+
+
+def without_folders(value: str) -> str:
+    """The last name of an absolute path, also of one in a database's address; else the value."""
+    scheme, separator, place = value.rpartition("://")
+    return scheme + separator + (Path(place).name if Path(place).is_absolute() else place)
 
 
 def processor() -> str:

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -116,6 +117,18 @@ def named(files: Sequence[str]) -> str:
     """File names as text: at most four, and how many more there are."""
     more = f" and {len(files) - 4} more" if len(files) > 4 else ""
     return ", ".join(files[:4]) + more
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Within the block, an `OSError` is a `UserError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--output {folder}: cannot write there: {error.strerror or error}; make room, or pass "
+            "another folder"
+        ) from error
 
 
 def write(folder: Path, fill: Callable[[Path], None], last: str, stale: Sequence[str] = ()) -> None:

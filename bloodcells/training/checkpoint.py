@@ -26,10 +26,10 @@ from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import EARLIER, SCRATCH, discard, write_whole
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.files import CHECKPOINTS, IDENTITY, version_of
-from bloodcells.tracking.run_folder import named
+from bloodcells.tracking.run_folder import named, writing_to
 from bloodcells.training import distributed
 from bloodcells.training.identity import compare, finished_identity, kept_identity
-from bloodcells.training.locks import ModelLocks, mendable, refuse_without_locks
+from bloodcells.training.locks import ModelLocks, refuse_without_locks
 from bloodcells.training.record import Run
 
 LOCK_FILES = (".lock", ".owner")
@@ -71,7 +71,7 @@ class CheckpointFolder:
         Raises `UserError` if the folder is in use, if it holds an experiment that is to be neither
         resumed nor overwritten, or if the experiment to be resumed is a different one.
         """
-        with mendable(self.run_folder):  # a disk that is full, or has no locks
+        with writing_to(self.run_folder):  # a disk that is full, or has no locks
             self.finished = distributed.from_first(lambda: self.take(resume, overwrite))
 
     def take(self, resume: bool, overwrite: bool) -> bool:

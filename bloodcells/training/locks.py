@@ -14,6 +14,7 @@ import filelock
 
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import write_whole
+from bloodcells.tracking.run_folder import writing_to
 
 try:
     import fcntl
@@ -36,7 +37,7 @@ class ModelLocks:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Within the block, no other process checks or changes the folder. Raises `UserError`."""
-        with mendable(self.run):
+        with writing_to(self.run):
             self.checking.acquire()
         try:
             yield
@@ -90,18 +91,6 @@ class ModelLocks:
         for lock in self.held.values():
             with suppress(OSError):  # the process's end releases it, too
                 lock.release()
-
-
-@contextmanager
-def mendable(run: Path) -> Iterator[None]:
-    """Within the block, an `OSError` is a `UserError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"--output {run}: cannot write there: {error.strerror or error}; make room, or pass "
-            "another folder"
-        ) from error
 
 
 def refuse_without_locks(run: Path) -> None:

@@ -54,7 +54,7 @@ def open_session(
     experiment. The first Ctrl-C or SIGTERM stops training after the batch. Raises `UserError` if
     the run folder holds another experiment, is in use, or is finished and not to be overwritten.
     """
-    with distributed.group(device), explained(args, device):
+    with distributed.group(device), interruptions_explained(args, device):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
         run_folder.prepare(args.output, args.code, script=args.code.script)
         keep_freed_memory()
@@ -254,7 +254,7 @@ def is_number(value: object) -> bool:
 
 
 @contextmanager
-def explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
+def interruptions_explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
     """Within the block, an interruption says how to resume, and a lack of memory what to lower."""
     try:
         yield

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bloodcells.errors import UserError
+from bloodcells.tracking.run_folder import writing_to
 from bloodcells.training.augmentation import Batches
 from bloodcells.training.checkpoint import LITTER, MODEL
-from bloodcells.training.locks import mendable
 
 FOLDER = "tensorboard"  # in a run folder
 EXAMPLES = 32  # images of the first batch
@@ -27,14 +27,14 @@ class Curves:
     def __init__(self, folder: Path, epochs_done: int):
         """Write to `folder`; a new model replaces what is there. Raises `UserError`."""
         self.run = folder.parents[1]  # two above: --output
-        with mendable(self.run):
+        with writing_to(self.run):
             if not epochs_done and folder.exists():
                 shutil.rmtree(folder)
             self.writer = writer_class()(str(folder), purge_step=epochs_done + 1)
 
     def show_examples(self, batches: Batches) -> None:
         """Write the images with which an epoch would begin now, augmented. Raises `UserError`."""
-        with mendable(self.run):
+        with writing_to(self.run):
             self.writer.add_images("training images", (examples(batches) + 1) / 2, 0)
 
     def add(self, row: Mapping[str, float], network: nn.Module) -> None:
@@ -46,7 +46,7 @@ class Curves:
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
         values = {k: v for k, v in row.items() if k not in ("seed", "fold", "epoch")}
         values["gradient_norm_of_last_batch"] = float(nn.utils.get_total_norm(gradients))
-        with mendable(self.run):
+        with writing_to(self.run):
             for name, value in values.items():
                 self.writer.add_scalar(name, value, epoch)
             self.writer.flush()
@@ -70,7 +70,7 @@ def refuse_others(run: Path) -> None:
 def clear(run: Path) -> None:
     """Delete the curves of an earlier experiment. Raises `UserError` if that fails."""
     if (run / FOLDER).exists():
-        with mendable(run):
+        with writing_to(run):
             shutil.rmtree(run / FOLDER)
 
 

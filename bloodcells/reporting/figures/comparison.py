@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import SubFigure
 
 from bloodcells.data.bloodmnist import Split
 from bloodcells.reporting.figures.style import COLOURS, page, short
 from bloodcells.reporting.figures.training import over_models
 
-SHOWN = 24
+SHOWN = 12  # images of each experiment
 
 
 def curves(path: Path, histories: Mapping[str, list[dict]]) -> None:
@@ -45,28 +46,33 @@ def differing(
 
     `probabilities` are each one's, (N, classes), the mean over its models.
     """
-    first, second = (part.argmax(1) == test.labels for part in probabilities)
-    everything = np.arange(len(test))
-    gain = probabilities[1][everything, test.labels] - probabilities[0][everything, test.labels]
-    read = short(test.names)
+    first, second = probabilities
     with page(path, 8, 5.6, None) as figure:
-        rows = np.ravel(np.asarray(figure.subfigures(2, 1)))
-        for part, right, sign, name in zip(
-            rows, (second & ~first, first & ~second), (1, -1), reversed(names), strict=True
-        ):
-            found = np.flatnonzero(right)
-            found = found[np.argsort(-sign * gain[found], kind="stable")]
-            shown = min(len(found), SHOWN // 2)
-            words = (
-                f"{len(found)} images that only {name} reads correctly, its models' mean answer; "
-                f"the clearest {shown}"
-            )
-            part.suptitle(words, size=9, parse_math=False)
-            for axes in part.subplots(2, SHOWN // 4).flat:
-                axes.axis("off")
-            wrong = probabilities[0 if sign == 1 else 1].argmax(1)
-            for axes, index in zip(part.axes, found, strict=False):
-                axes.imshow(test.images[index])
-                axes.set_title(
-                    f"{read[test.labels[index]]}\nelse {read[wrong[index]]}\nno. {index}", size=6.5
-                )
+        upper, lower = np.ravel(np.asarray(figure.subfigures(2, 1)))
+        only_right(upper, test, names[1], second, first)
+        only_right(lower, test, names[0], first, second)
+
+
+def only_right(
+    panel: SubFigure, test: Split, name: str, ours: np.ndarray, theirs: np.ndarray
+) -> None:
+    """The images that the experiment `name` reads correctly and the other does not.
+
+    `ours` and `theirs` are probabilities, (N, classes). Those that differ most come first.
+    """
+    everything, classes = np.arange(len(test)), short(test.names)
+    wrong = theirs.argmax(1)
+    found = np.flatnonzero((ours.argmax(1) == test.labels) & (wrong != test.labels))
+    gain = ours[everything, test.labels] - theirs[everything, test.labels]
+    found = found[np.argsort(-gain[found], kind="stable")]
+    words = (
+        f"{len(found)} images that only {name} reads correctly, its models' mean answer; "
+        f"the clearest {min(len(found), SHOWN)}"
+    )
+    panel.suptitle(words, size=9, parse_math=False)
+    for axes in panel.subplots(2, SHOWN // 2).flat:
+        axes.axis("off")
+    for axes, index in zip(panel.axes, found, strict=False):
+        axes.imshow(test.images[index])
+        label, other = classes[test.labels[index]], classes[wrong[index]]
+        axes.set_title(f"{label}\nelse {other}\nno. {index}", size=6.5)

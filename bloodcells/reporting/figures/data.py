@@ -12,7 +12,7 @@ from matplotlib.figure import FigureBase
 from bloodcells.reporting.figures.style import BLUE, GREEN, ORANGE, page, short
 
 
-def montage(path: Path, images: np.ndarray, side: int, mark: str | None = None) -> None:
+def montage(path: Path, images: np.ndarray, side: int, watermark: str | None = None) -> None:
     """The first `side` x `side` of `images`, uint8 (N, H, W, 3), with white lines between."""
     tiles = np.pad(images[: side**2], ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
     missing = side**2 - len(tiles)
@@ -20,7 +20,7 @@ def montage(path: Path, images: np.ndarray, side: int, mark: str | None = None) 
     _, height, width, channels = tiles.shape
     grid = tiles.reshape(side, side, height, width, channels).swapaxes(1, 2)
     inches = min(2 + 0.2 * side, 5.2)
-    with page(path, inches, inches, mark) as figure:
+    with page(path, inches, inches, watermark) as figure:
         show(figure.subplots(), grid.reshape(side * height, side * width, channels))
 
 
@@ -30,10 +30,10 @@ def show(axes: Axes, image: np.ndarray) -> None:
     axes.axis("off")
 
 
-def label_distribution(path: Path, counts: dict[str, int], mark: str | None = None) -> None:
+def label_distribution(path: Path, counts: dict[str, int], watermark: str | None = None) -> None:
     """Training images by class, largest first; `counts` is {class: images}."""
     order = sorted(counts, key=counts.__getitem__)
-    with page(path, 5.2, 2.8, mark) as figure:
+    with page(path, 5.2, 2.8, watermark) as figure:
         axes = figure.subplots()
         bars = axes.barh(short(order), [counts[name] for name in order], color=BLUE)
         total = sum(counts.values())
@@ -43,10 +43,10 @@ def label_distribution(path: Path, counts: dict[str, int], mark: str | None = No
 
 
 def split_distribution(
-    path: Path, shares: dict[str, np.ndarray], names: Sequence[str], mark: str | None = None
+    path: Path, shares: dict[str, np.ndarray], names: Sequence[str], watermark: str | None = None
 ) -> None:
     """Share of each class, (classes,), in each split."""
-    with page(path, 7, 2.8, mark) as figure:
+    with page(path, 7, 2.8, watermark) as figure:
         axes = figure.subplots()
         for place, (split, share) in enumerate(shares.items()):
             at = np.arange(len(names)) + (place - 1) * 0.27
@@ -56,10 +56,10 @@ def split_distribution(
         axes.legend(frameon=False, ncols=3)
 
 
-def class_examples(path: Path, images: dict[str, np.ndarray], mark: str | None = None) -> None:
+def class_examples(path: Path, images: dict[str, np.ndarray], watermark: str | None = None) -> None:
     """One row per class: its first images, {class: uint8 (columns, H, W, 3)}."""
     columns = max(map(len, images.values()))
-    with page(path, 0.62 * columns + 1.3, 0.62 * len(images), mark) as figure:
+    with page(path, 0.62 * columns + 1.3, 0.62 * len(images), watermark) as figure:
         example_rows(figure, images)
 
 
@@ -87,9 +87,9 @@ def example_rows(figure: FigureBase, images: dict[str, np.ndarray]) -> None:
         )
 
 
-def mean_images(path: Path, images: dict[str, np.ndarray], mark: str | None = None) -> None:
+def mean_images(path: Path, images: dict[str, np.ndarray], watermark: str | None = None) -> None:
     """The mean training image of each class, {class: float (H, W, 3) of 0..255}."""
-    with page(path, 7, 1.3, mark) as figure:
+    with page(path, 7, 1.3, watermark) as figure:
         for axes, (name, image) in zip(
             figure.subplots(1, len(images)), images.items(), strict=True
         ):
@@ -98,7 +98,7 @@ def mean_images(path: Path, images: dict[str, np.ndarray], mark: str | None = No
 
 
 def duplicates(
-    path: Path, pairs: list[tuple[np.ndarray, np.ndarray, str]], mark: str | None = None
+    path: Path, pairs: list[tuple[np.ndarray, np.ndarray, str]], watermark: str | None = None
 ) -> None:
     """Pairs of exact or near-duplicate images, each with a caption.
 
@@ -106,7 +106,7 @@ def duplicates(
     """
     columns = 6
     lines = max(1, -(-len(pairs) // columns))
-    with page(path, 8, 1.35 * lines, mark) as figure:
+    with page(path, 8, 1.35 * lines, watermark) as figure:
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")

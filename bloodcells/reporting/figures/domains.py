@@ -12,13 +12,13 @@ from bloodcells.data.bloodmnist import Split
 from bloodcells.reporting.figures.style import page, short
 
 
-def domains(path: Path, rows: Sequence[tuple[str, Split, str]], mark: str | None) -> None:
+def domains(path: Path, rows: Sequence[tuple[str, Split, str]], watermark: str | None) -> None:
     """One row per domain: its name, its images, of which the first of each class is shown, a score.
 
     A class without images there is left blank.
     """
     names = rows[0][1].names
-    with page(path, 1.5 + 0.75 * len(names), 0.8 * len(rows) + 0.3, mark) as figure:
+    with page(path, 1.5 + 0.75 * len(names), 0.8 * len(rows) + 0.3, watermark) as figure:
         panels = figure.subplots(len(rows), len(names), squeeze=False)
         for line, (name, images, score) in zip(panels, rows, strict=True):
             for label, axes in enumerate(line):

@@ -20,10 +20,10 @@ def picture(axes: Axes, image: np.ndarray, title: str, colour: str = "black") ->
     axes.set_axis_off()
 
 
-def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> None:
+def errors(path: Path, rows: list[dict], dataset: Dataset, watermark: str | None) -> None:
     """One row per error: the test image, then the training images nearest to it."""
     columns = 1 + max((len(row["neighbours"]) for row in rows), default=1)
-    with page(path, 1.0 * columns + 0.5, 1.25 * max(len(rows), 1) + 0.3, mark) as figure:
+    with page(path, 1.0 * columns + 0.5, 1.25 * max(len(rows), 1) + 0.3, watermark) as figure:
         panels = figure.subplots(max(len(rows), 1), columns, squeeze=False)
         for axes in panels.flat:
             axes.set_axis_off()
@@ -45,11 +45,11 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> 
         )
 
 
-def suspects(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -> None:
+def suspects(path: Path, rows: list[dict], dataset: Dataset, watermark: str | None) -> None:
     """The images whose labels are least probable."""
     columns = 8
     lines = max(-(-len(rows) // columns), 1)
-    with page(path, 1.0 * columns, 1.3 * lines + 0.3, mark) as figure:
+    with page(path, 1.0 * columns, 1.3 * lines + 0.3, watermark) as figure:
         panels = figure.subplots(lines, columns, squeeze=False)
         for axes in panels.flat:
             axes.set_axis_off()
@@ -64,12 +64,12 @@ def suspects(path: Path, rows: list[dict], dataset: Dataset, mark: str | None) -
         )
 
 
-def maps(path: Path, rows: list[dict], split: Split, mark: str | None) -> None:
+def maps(path: Path, rows: list[dict], split: Split, watermark: str | None) -> None:
     """An image of each class, its activation map, and the map with shuffled weights.
 
     A map's colours go from its greatest value's negative to that value, so that 0 is white.
     """
-    with page(path, 1.0 * len(rows) + 0.4, 3.6, mark) as figure:
+    with page(path, 1.0 * len(rows) + 0.4, 3.6, watermark) as figure:
         panels = figure.subplots(3, len(rows), squeeze=False)
         for column, row in zip(panels.T, rows, strict=True):
             image = split.images[row["index"]]

@@ -14,13 +14,13 @@ from bloodcells.reporting.tables.release import TRAINED_ON
 COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
 
 
-def curves(path: Path, rows: list[dict], mark: str | None) -> None:
+def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
     """Accuracy by severity, one panel per corruption: mean over models, band of their range."""
     clean, *corrupted = rows
     kinds = list(dict.fromkeys(row["corruption"] for row in corrupted))
     columns = 4
     lines = -(-(len(kinds) + 1) // columns)  # the last panel has the legend
-    with page(path, 7.5, 1.6 * lines, mark) as figure:
+    with page(path, 7.5, 1.6 * lines, watermark) as figure:
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
         for axes, kind in zip(panels, kinds, strict=False):
             shown = [clean, *(row for row in corrupted if row["corruption"] == kind)]
@@ -41,16 +41,15 @@ def curves(path: Path, rows: list[dict], mark: str | None) -> None:
         words = f"severity (0: clean); one view; line: mean over {models} models, band: their range"
         if "cnn-robust" in clean["accuracy"]:
             new = " and ".join(kind for kind in kinds if TRAINED_ON.get(kind) is None)
-            words += "\ncnn-robust was trained on changes like these" + f", except {new}" * bool(
-                new
-            )
+            words += "\ncnn-robust was trained on changes like these"
+            words += f", except {new}" if new else ""
         figure.supxlabel(words, size=8)
 
 
-def strips(path: Path, examples: dict[str, list[np.ndarray]], mark: str | None) -> None:
+def strips(path: Path, examples: dict[str, list[np.ndarray]], watermark: str | None) -> None:
     """One image, clean and at each severity, one row per corruption."""
     columns = 1 + len(corruptions.SEVERITIES)
-    with page(path, 5.5, 0.75 * len(examples) + 0.3, mark) as figure:
+    with page(path, 5.5, 0.75 * len(examples) + 0.3, watermark) as figure:
         panels = figure.subplots(len(examples), columns, squeeze=False)
         for row, (kind, images) in zip(panels, examples.items(), strict=True):
             for severity, (axes, image) in enumerate(zip(row, images, strict=True)):

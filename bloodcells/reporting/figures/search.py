@@ -9,13 +9,13 @@ import numpy as np
 from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page
 
 
-def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
+def heat_maps(path: Path, cells: list[dict], watermark: str | None = None) -> None:
     """Accuracy by batch size and learning rate, one map per number of epochs."""
     sizes, rates, lengths = (
         sorted({cell["settings"][name] for cell in cells})
         for name in ("batch_size", "lr", "epochs")
     )
-    with page(path, 3.5 * len(lengths), 2.8, mark) as figure:
+    with page(path, 3.5 * len(lengths), 2.8, watermark) as figure:
         maps = figure.subplots(1, len(lengths), squeeze=False)[0]
         for axes, epochs in zip(maps, lengths, strict=True):
             grid = np.full((len(sizes), len(rates)), np.nan)
@@ -44,7 +44,7 @@ def heat_maps(path: Path, cells: list[dict], mark: str | None = None) -> None:
         figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
 
 
-def history(path: Path, cells: list[dict], objective: str, mark: str | None = None) -> None:
+def history(path: Path, cells: list[dict], objective: str, watermark: str | None = None) -> None:
     """Each trial's score in order, and the best so far."""
     by_trial: dict[int, dict] = {}
     for cell in cells:
@@ -53,7 +53,7 @@ def history(path: Path, cells: list[dict], objective: str, mark: str | None = No
             by_trial[cell["trial"]] = {**cell, "score": best}
     rows = [by_trial[number] for number in sorted(by_trial)]
     sign = 1 if objective == "accuracy" else -1
-    with page(path, 5.2, 2.8, mark) as figure:
+    with page(path, 5.2, 2.8, watermark) as figure:
         axes = figure.subplots()
         for name, complete, colour in (
             ("complete: mean of all models", True, BLUE),
@@ -73,10 +73,10 @@ def history(path: Path, cells: list[dict], objective: str, mark: str | None = No
         axes.legend(frameon=False, fontsize=7.5)
 
 
-def importances(path: Path, values: dict[str, float], mark: str | None = None) -> None:
+def importances(path: Path, values: dict[str, float], watermark: str | None = None) -> None:
     """Each parameter's share of the importance."""
     order = sorted(values, key=values.__getitem__)
-    with page(path, 5.2, 0.8 + 0.28 * len(order), mark) as figure:
+    with page(path, 5.2, 0.8 + 0.28 * len(order), watermark) as figure:
         axes = figure.subplots()
         bars = axes.barh(
             [name.replace("_", " ") for name in order], [values[n] for n in order], color=BLUE
@@ -85,9 +85,11 @@ def importances(path: Path, values: dict[str, float], mark: str | None = None) -
         axes.set(xlabel="share of importance (PED-ANOVA)", xlim=(0, 1.15 * max(values.values())))
 
 
-def learning_curves(path: Path, curves: dict[str, list[dict]], mark: str | None = None) -> None:
+def learning_curves(
+    path: Path, curves: dict[str, list[dict]], watermark: str | None = None
+) -> None:
     """Held-out and training loss of every model of a trial, one panel per trial."""
-    with page(path, 3.5 * len(curves), 2.8, mark) as figure:
+    with page(path, 3.5 * len(curves), 2.8, watermark) as figure:
         for axes, (name, folds) in zip(
             figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
         ):

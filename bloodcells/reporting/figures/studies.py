@@ -1,6 +1,6 @@
 """Figures across experiments: ablation, accuracy against training time, speed.
 
-Drawn from saved rows in the style of `style.py`; a `mark` is printed across the top, as there.
+Drawn from saved rows in the style of `style.py`; a `watermark` is printed across the top, as there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FEW = 30  # with fewer images, a bar is grey
 ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
 
 
-def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
+def ablation(path: Path, rows: list[dict], watermark: str | None = None) -> None:
     """Percentage points gained by each change to a recipe: a dot per run, a bar for their mean.
 
     One panel for each kind of images of which the rows have scores.
@@ -31,7 +31,7 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
         scores["another laboratory"] = [[part["all"] for part in row["elsewhere"]] for row in rows]
     changed = rows[1:] or rows
     places = np.arange(len(changed))[::-1]
-    with page(path, 2.8 + 2.4 * len(scores), 1.3 + 0.28 * len(changed), mark) as figure:
+    with page(path, 2.8 + 2.4 * len(scores), 1.3 + 0.28 * len(changed), watermark) as figure:
         panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
         for axes, (name, values) in zip(panels, scores.items(), strict=True):
             changes = 100 * (np.array(values[-len(changed) :]) - values[0])
@@ -45,14 +45,14 @@ def ablation(path: Path, rows: list[dict], mark: str | None = None) -> None:
         figure.supxlabel(words, size=8)
 
 
-def batch_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
+def batch_recall(path: Path, rows: list[dict], watermark: str | None = None) -> None:
     """Recall of each class: of the first batch, and of the second without and with others of it."""
     shown = {
         "first_batch": ("first batch, test split", GREY, "o"),
         "new_without": ("second batch, left out of training", ORANGE, "D"),
         "new_with": ("second batch, others of it trained on", BLUE, "s"),
     }
-    with page(path, 6, 1.5 + 0.36 * len(rows), mark) as figure:
+    with page(path, 6, 1.5 + 0.36 * len(rows), watermark) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1, None]
         for offset, (key, (words, colour, marker)) in zip(
@@ -107,6 +107,13 @@ def stage_errors(path: Path, rows: list[dict]) -> None:
         )
 
 
+def name_offset(ours: bool, to_the_right: bool) -> tuple[int, int]:
+    """Where a point's name is, from the point, in typographic points."""
+    if not to_the_right:
+        return -5, -3
+    return (5, -3) if ours else (-20, -12)  # below, as other names are beside it
+
+
 def ladder(path: Path, points: list[dict]) -> None:
     """Test error against parameters and against training time, ours and published; best on top."""
     with page(path, 7.5, 3.6, None) as figure:
@@ -128,12 +135,15 @@ def ladder(path: Path, points: list[dict]) -> None:
                     errors = [100 * (1 - share) for share in point["interval"]]
                     axes.plot([at[0]] * 2, errors, color=colour, lw=0.8)
                     axes.plot(at[0], 100 * (1 - point["one_view"]), "_", color=colour, ms=9)
-                small = left and not point["ours"]  # its name goes below, as others' are beside it
                 axes.annotate(
-                    point["name"], at, (-20 if small else 5 if left else -5, -12 if small else -3),
-                    textcoords="offset points", ha="left" if left else "right", color=colour,
+                    point["name"],
+                    at,
+                    name_offset(point["ours"], left),
+                    textcoords="offset points",
+                    ha="left" if left else "right",
+                    color=colour,
                     size=7,
-                )  # fmt: skip
+                )
             axes.set(xscale="log", xlabel=label, yscale="log")
             axes.margins(x=0.17)
         axes.set_yticks(ERRORS, [f"{100 - error:g}" for error in ERRORS])
@@ -148,11 +158,11 @@ def ladder(path: Path, points: list[dict]) -> None:
         )
 
 
-def label_curve(path: Path, found: dict, mark: str | None = None) -> None:
+def label_curve(path: Path, found: dict, watermark: str | None = None) -> None:
     """Balanced accuracy against the labelled images that a last layer is fitted to."""
     rows, fewest = found["curve"], min(row["images"] for row in found["classes"])
     over = "slides" if found["slides"] else "images"
-    with page(path, 4.6, 3.2, mark) as figure:
+    with page(path, 4.6, 3.2, watermark) as figure:
         axes = figure.subplots()
         released = found["released"]
         axes.axhspan(100 * released["low"], 100 * released["high"], color=GREY, alpha=0.2, lw=0)
@@ -175,9 +185,9 @@ def label_curve(path: Path, found: dict, mark: str | None = None) -> None:
         )
 
 
-def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None:
+def network_speed(path: Path, rows: list[dict], watermark: str | None = None) -> None:
     """Share of peak speed by network and pass, and images per second by batch size."""
-    with page(path, 7, 3, mark) as figure:
+    with page(path, 7, 3, watermark) as figure:
         peak, rate = figure.subplots(1, 2)
         for place, part in enumerate(("forward", "backward", "step")):
             at = np.arange(len(rows)) + (place - 1) * 0.27
@@ -199,9 +209,9 @@ def network_speed(path: Path, rows: list[dict], mark: str | None = None) -> None
         rate.set_title("solid: training, dotted: prediction")
 
 
-def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
+def operators(path: Path, rows: list[dict], watermark: str | None = None) -> None:
     """Milliseconds of a training step by torch operator, and at the speed of matrix products."""
-    with page(path, 7, 1.9 * -(-len(rows) // 2), mark) as figure:
+    with page(path, 7, 1.9 * -(-len(rows) // 2), watermark) as figure:
         panels = figure.subplots(-(-len(rows) // 2), 2, squeeze=False).flat
         for axes, row in itertools.zip_longest(panels, rows):
             if row is None:
@@ -225,12 +235,12 @@ def operators(path: Path, rows: list[dict], mark: str | None = None) -> None:
         )
 
 
-def growth(path: Path, found: dict[str, dict], mark: str | None = None) -> None:
+def growth(path: Path, found: dict[str, dict], watermark: str | None = None) -> None:
     """How time grows: one panel per quantity, {name: {setting: seconds}}.
 
     Both axes are logarithmic, with decades of equal length in all panels.
     """
-    with page(path, 8, 3, mark) as figure:
+    with page(path, 8, 3, watermark) as figure:
         for axes, (name, times) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
             what, by = name.replace("_", " ").split(" by ")
             sizes = [sum(map(int, str(key).split("-"))) for key in times]  # of widths, their sum

@@ -1,7 +1,7 @@
 """The style of all figures, which are drawn without a display.
 
-The colours are Okabe and Ito's, distinct under all common forms of colour blindness. A `mark` is
-printed across the top of a figure that must not be taken for a result.
+The colours are Okabe and Ito's, distinct under all common forms of colour blindness. A `watermark`
+is printed across the top of a figure that must not be taken for a result.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ SHORT_NAMES = {
 
 
 @contextmanager
-def page(path: Path, width: float, height: float, mark: str | None) -> Iterator[Figure]:
+def page(path: Path, width: float, height: float, watermark: str | None) -> Iterator[Figure]:
     """A figure of `width` x `height` inches, saved to `path` at the end of the block."""
     with matplotlib.rc_context(cast(Any, STYLE)):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        if mark:
-            figure.suptitle(mark, color=RED, weight="bold", size=9)
+        if watermark:
+            figure.suptitle(watermark, color=RED, weight="bold", size=9)
         figure.savefig(path)
 
 

@@ -22,7 +22,7 @@ LEFT_ENDS = (0.9, 0.5, 0)  # where the axis of recalls may begin
 
 
 def learning_curves(
-    path: Path, history: list[dict], mark: str | None = None, note: str = ""
+    path: Path, history: list[dict], watermark: str | None = None, note: str = ""
 ) -> None:
     """Loss, accuracy, and whatever else the history has, by epoch.
 
@@ -39,7 +39,7 @@ def learning_curves(
         if column not in USUAL_COLUMNS:
             quantities[column.replace("_", " ")] = {"": column}
     quantities = {quantity: columns for quantity, columns in quantities.items() if columns}
-    with page(path, 3.5 * len(quantities), 2.8, mark) as figure:
+    with page(path, 3.5 * len(quantities), 2.8, watermark) as figure:
         panels = figure.subplots(1, len(quantities), squeeze=False)[0]
         for axes, (quantity, columns) in zip(panels, quantities.items(), strict=True):
             curves(axes, history, columns)
@@ -85,7 +85,7 @@ def confusion_matrix(
     path: Path,
     counts: np.ndarray,
     names: Sequence[str],
-    mark: str | None = None,
+    watermark: str | None = None,
     *,
     counted: str,
 ) -> None:
@@ -98,7 +98,7 @@ def confusion_matrix(
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
     side = max(4.6, 0.52 * len(names))
-    with page(path, side + 0.6, side, mark) as figure:
+    with page(path, side + 0.6, side, watermark) as figure:
         axes = figure.subplots()
         axes.set_facecolor("#E6E6E6")  # of the diagonal
         picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=MOST))
@@ -122,9 +122,9 @@ def confusion_matrix(
         figure.supxlabel(f"numbers: {counted}", size=7)
 
 
-def class_recall(path: Path, rows: list[dict], mark: str | None = None) -> None:
+def class_recall(path: Path, rows: list[dict], watermark: str | None = None) -> None:
     """Recall by class with its 95 % interval, from the rows of `metrics.per_class`."""
-    with page(path, 5.2, 0.7 + 0.3 * len(rows), mark) as figure:
+    with page(path, 5.2, 0.7 + 0.3 * len(rows), watermark) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
         recall = np.array([row["recall"] for row in rows], dtype=float)
@@ -147,7 +147,7 @@ def confident_mistakes(
     labels: np.ndarray,
     probabilities: np.ndarray,
     names: Sequence[str],
-    mark: str | None = None,
+    watermark: str | None = None,
     rows: np.ndarray | None = None,
     *,
     table: str,
@@ -161,7 +161,7 @@ def confident_mistakes(
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
-    with page(path, 8, 4.6, mark) as figure:
+    with page(path, 8, 4.6, watermark) as figure:
         axes = figure.subplots()  # one for all images: 24 take seconds to lay out
         axes.axis("off")
         for place, index in enumerate(worst):

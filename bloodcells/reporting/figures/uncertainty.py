@@ -21,7 +21,7 @@ def draw_all(
     suffix: str,
     members: list[dict],
     test: Split,
-    mark: str | None,
+    watermark: str | None,
     there: tuple[np.ndarray, list[np.ndarray]] | None = None,
 ) -> None:
     """All figures of `uncertainty.measure`'s members, one per seed.
@@ -39,7 +39,7 @@ def draw_all(
         when: calibration.reliability(labels, best["probabilities"][when])
         for when in ("before", "after")
     }
-    reliability(path("reliability"), bins, mark)
+    reliability(path("reliability"), bins, watermark)
     curves = {
         f"{views} view{'s' * (views > 1)}": [
             calibration.risk_coverage(labels, m["views"][views]["probabilities"]["after"])
@@ -52,15 +52,15 @@ def draw_all(
         found = [calibration.risk_coverage(there[0], p) for p in there[1]]
         name = f"another laboratory, {len(there[0])} images"
         panels[name] = {f"{max(VIEWS)} views": found}
-    risk_coverage(path("risk_coverage"), panels, mark)
+    risk_coverage(path("risk_coverage"), panels, watermark)
     counts = np.bincount(labels, minlength=len(names))
-    sets(path("sets"), best["set_scores"], names, counts, mark)
-    distances(path("unlike"), members, mark)
+    sets(path("sets"), best["set_scores"], names, counts, watermark)
+    distances(path("unlike"), members, watermark)
 
 
-def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None) -> None:
+def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None = None) -> None:
     """Accuracy against confidence in bins, before and after temperature scaling."""
-    with page(path, 6.4, 3.2, mark) as figure:
+    with page(path, 6.4, 3.2, watermark) as figure:
         for axes, (when, rows) in zip(
             figure.subplots(1, 2, sharey=True), bins.items(), strict=True
         ):
@@ -84,13 +84,13 @@ def reliability(path: Path, bins: dict[str, list[dict]], mark: str | None = None
 def risk_coverage(
     path: Path,
     panels: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]],
-    mark: str | None = None,
+    watermark: str | None = None,
 ) -> None:
     """Error rate among the most confident images against coverage, one thin line per model.
 
     `panels`: by images, and by the number of views. Each panel has a scale of its own.
     """
-    with page(path, 1.6 + 3.2 * len(panels), 3, mark) as figure:
+    with page(path, 1.6 + 3.2 * len(panels), 3, watermark) as figure:
         for axes, (name, curves) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
         ):
@@ -109,13 +109,13 @@ def sets(
     scores: dict[str, dict],
     names: Sequence[str],
     counts: np.ndarray,
-    mark: str | None = None,
+    watermark: str | None = None,
 ) -> None:
     """Coverage and mean size of the prediction sets by class; `scores` by level.
 
     `counts`: the classes' images.
     """
-    with page(path, 7, 3, mark) as figure:
+    with page(path, 7, 3, watermark) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         places = np.arange(len(names))[::-1]
         for (level, score), colour, shift in zip(
@@ -140,13 +140,13 @@ def sets(
         )
 
 
-def distances(path: Path, members: list[dict], mark: str | None = None) -> None:
+def distances(path: Path, members: list[dict], watermark: str | None = None) -> None:
     """The first model's distances to the training images, one box per kind of image.
 
     Beside each, the share that is flagged as unlike them, by that model and by all.
     """
     values, farthest = members[0]["distances"], members[0]["farthest"]
-    with page(path, 7.4, 1.2 + 0.32 * len(values), mark) as figure:
+    with page(path, 7.4, 1.2 + 0.32 * len(values), watermark) as figure:
         axes = figure.subplots()
         places = np.arange(len(values))[::-1]
         axes.boxplot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -23,10 +23,20 @@ from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 
 NOT_HELD_OUT = ("as-published", "train-and-validation")
-TOGETHER = ("the models of all folds",)
 SPLITS = {"val": "held-out images, for choosing", "test": "test images, for reporting"}
 LONG = 24  # characters of a name that is written in full
 HEADS = ["experiment", "held-out accuracy", "test accuracy", "models", "s per model"]
+
+
+class ModelKey(NamedTuple):
+    """What models of two experiments must share to be a pair.
+
+    Folds of different protocols have nothing but their number in common.
+    """
+
+    seed: int
+    fold: int | None
+    protocol: str | None  # of a fold
 
 
 def compare_runs(runs: list[SavedRun]) -> str:
@@ -96,7 +106,8 @@ def differences(runs: list[SavedRun]) -> list[str]:
             lines.append(f"{key}: {' | '.join(map(str, values))}")
     codes = [run.metrics.get("code") or {"files": {}, "edited": []} for run in runs]
     files = {path for code in codes for path in different(codes[0]["files"], code["files"])}
-    lines += [f"code: {named(sorted(files))}"] * bool(files)
+    if files:
+        lines.append(f"code: {named(sorted(files))}")
     for run, code in zip(runs, codes, strict=True):
         if code["edited"]:
             edited = named(code["edited"])
@@ -143,27 +154,28 @@ def why_not(first: SavedRun, other: SavedRun) -> str:
 def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict], Gain]:
     """What is paired, in words, McNemar's exact test of each pair, and what `other` gains."""
     (labels, one), (_, two) = answers(first, split), answers(other, split)
-    pairs, words = pairing(scored(first, split), scored(other, split))
+    if split == "val" and first.metrics["config"]["protocol"] == "cross-validation":
+        pairs, words = [(0, 0)], "each image by the model of the fold that holds it out"
+    else:
+        pairs, words = pairing(scored(first, split), scored(other, split))
     before, after = one[[n for n, _ in pairs]], two[[m for _, m in pairs]]
     tests = [mcnemar(labels, *pair) for pair in zip(before, after, strict=True)]
     return words, tests, gain(labels, before, after)
 
 
-def pairing(ours: list[tuple], theirs: list[tuple]) -> tuple[list[tuple], str]:
+def pairing(ours: list[ModelKey], theirs: list[ModelKey]) -> tuple[list[tuple[int, int]], str]:
     """Which models, by number, are paired with which, and that in words.
 
     Those of the same seed and fold if there are any, as the mean of several would gain by being an
-    ensemble; one model alone with each of the other experiment's. Folds of different protocols have
-    nothing but their number in common.
+    ensemble; one model alone with each of the other experiment's.
     """
-    same = [(n, theirs.index(place)) for n, place in enumerate(ours) if place in theirs]
-    if same and ours[0] == TOGETHER:
-        return same, "each image by the model of the fold that holds it out"
+    same = [(n, theirs.index(key)) for n, key in enumerate(ours) if key in theirs]
     if len(same) == len(ours) == len(theirs):
         return same, "by pair of models"
     if len(same) == 1:
-        seed, fold, _ = ours[same[0][0]]
-        return same, f"the models of seed {seed}" + ("" if fold is None else f", fold {fold}")
+        key = ours[same[0][0]]
+        of_fold = "" if key.fold is None else f", fold {key.fold}"
+        return same, f"the models of seed {key.seed}{of_fold}"
     if same:
         return same, f"by the {len(same)} pairs of models with the same seed and fold"
     few = min(len(ours), len(theirs))
@@ -182,16 +194,11 @@ def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
     return labels, probabilities.argmax(2)
 
 
-def scored(run: SavedRun, split: str = "test") -> list[tuple]:
-    """Seed and fold, with its protocol, of the models that were scored on a split.
-
-    The models of all folds together have one prediction for each held-out image: `TOGETHER`.
-    """
+def scored(run: SavedRun, split: str = "test") -> list[ModelKey]:
+    """The models that were scored on a split."""
     protocol = run.metrics["config"].get("protocol")
-    if split == "val" and protocol == "cross-validation":
-        return [TOGETHER]
     return [
-        (row["seed"], row["fold"], row["fold"] is not None and protocol)
+        ModelKey(row["seed"], row["fold"], None if row["fold"] is None else protocol)
         for row in run.metrics["runs"]
         if row[split] is not None
     ]
@@ -205,8 +212,9 @@ def by_class(first: SavedRun, other: SavedRun, names: tuple[str, str]) -> list[s
         for name, before, after in rows
         if round(before, 3) != round(after, 3)
     ]
-    change = f"{names[0]} -> {names[1]}"
-    return [f"recall by class on test images, {change}"] * bool(lines) + lines
+    if lines:
+        lines.insert(0, f"recall by class on test images, {names[0]} -> {names[1]}")
+    return lines
 
 
 def recalls(first: SavedRun, other: SavedRun) -> list[tuple[str, float, float]]:
