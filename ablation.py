@@ -105,19 +105,17 @@ def main() -> None:
                 session.save(epoch, row)
             session.finish(fold, model, final_predictions(model, held_out, None, recipe))
         if session.complete():
-            of_variant = {
+            runs = {
                 name: [r for r, f in zip(session.runs, folds, strict=True) if f.variant == name]
                 for name in variants
             }
-            rows = [
-                {"changes": changes[name], **variant_row(name, of_variant)} for name in variants
-            ]
+            rows = [{"changes": changes[name], **variant_row(name, runs)} for name in variants]
             if args.domain_randomisation:
-                firsts = folds[:: len(variants)]
+                firsts = [fold for fold in folds if fold.variant == WHOLE]
                 parts = [images.choose(cast(np.ndarray, fold.held_out)) for fold in firsts]
                 frequencies = dataset.train.class_counts() / len(dataset.train)
                 for row, (name, changed) in zip(rows, variants.items(), strict=True):
-                    networks = [trained(changed, run, device) for run in of_variant[name]]
+                    networks = [trained(changed, run, device) for run in runs[name]]
                     row |= unseen_scores(
                         networks, parts, foreign, dataset.classes, frequencies, args
                     )

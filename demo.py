@@ -46,9 +46,10 @@ from bloodcells.training.device import choose_device
 
 MOST_IMAGES = 200  # at once
 MOST_BYTES = 4 * MOST_PIXELS  # of one file; with a bigger one, Gradio takes none of a drop
-RECEIVED = 60.0  # seconds after which an empty file is not one that is being received
-BATCH, SETS = 128, "0.95"  # images at a time; level of the prediction sets
-COUNTED_FROM = 10  # images; fewer make no differential count
+UPLOAD_SECONDS = 60.0  # after which an empty file is not one that is being received
+BATCH_SIZE = 128
+SET_LEVEL = "0.95"  # of the prediction sets
+FEWEST_COUNTED = 10  # images; fewer make no differential count
 EXAMPLES = ROOT / "docs" / "examples"
 EVERYWHERE = "0.0.0.0"
 TEMPLATE = ROOT / "bloodcells" / "inference" / "demo.html.j2"
@@ -153,7 +154,7 @@ def answer(names: Sequence[str], model: Released, uploads: Path) -> str:
     finally:
         delete(names, uploads)
     usable = [image for image in images if image.problem is None]
-    found = list(classify(usable, model, {}, BATCH, SETS, abstain_below=0.0))
+    found = list(classify(usable, model, {}, BATCH_SIZE, SET_LEVEL, abstain_below=0.0))
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     counts = Counter(one.label for one in found)
     return page.render(
@@ -161,7 +162,7 @@ def answer(names: Sequence[str], model: Released, uploads: Path) -> str:
         problems=[image for image in images if image.problem],
         notes=[image for image in images if image.note],
         too_many=len(names) - len(chosen),
-        counts=differential(counts, model.classes) if len(found) >= COUNTED_FROM else [],
+        counts=differential(counts, model.classes) if len(found) >= FEWEST_COUNTED else [],
         table=base64.b64encode("\r\n".join(as_csv(found)).encode()).decode() if found else None,
     )
 
@@ -181,7 +182,7 @@ def delete(names: Sequence[str], uploads: Path) -> None:
     for path in uploads.glob("tmp*"):
         with suppress(OSError):  # another request may have been faster
             found = path.stat()
-            if not found.st_size and time.time() - found.st_mtime > RECEIVED:
+            if not found.st_size and time.time() - found.st_mtime > UPLOAD_SECONDS:
                 path.unlink()
 
 

@@ -54,7 +54,9 @@ def main() -> None:
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe.of(args)
     path = run_folder.find(args.released)
-    released, md5 = load_classifier(path, 1, device, flag="--released"), md5_of(path.read_bytes())
+    # on the processor until it is needed: under torchrun, by the first process alone
+    released = load_classifier(path, 1, torch.device("cpu"), flag="--released")
+    md5 = md5_of(path.read_bytes())
     if released.size != args.size:
         raise UserError(f"--size {args.size}: the weights {path} are for {released.size} px")
     if tuple(released.classes) != bloodmnist.CLASS_NAMES:
@@ -78,7 +80,7 @@ def main() -> None:
         if session.complete():
             probabilities = held_out_probabilities(pool, folds, session.runs)
             suspects = suspect_labels({"train": dataset.train, "val": dataset.val}, probabilities)
-            classifier, record = released.classifier, session.environment
+            classifier, record = released.classifier.to(device), session.environment
             save(args, dataset, classifier, md5, suspects, record, device)
 
 

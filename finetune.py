@@ -55,27 +55,10 @@ def main() -> None:
     images = read(args, model)
     scores, held_out = study(model, images, args.seed)
     layer = fine_tuning.fit_last_layer(model, images.features, images.labels)
-    content = {
-        "dataset": {
-            "name": ", ".join(Path(path).name or path for path in args.paths),
-            "counts": counts_of(model, images),
-        },
-        "slides": None if images.slides is None else int(images.slides.max()) + 1,
-        "config": {
-            "weights": args.weights.name,
-            "frame": args.frame,
-            "slide": args.slide,
-            "seed": args.seed,
-        },
-        "weights_md5": md5_of(args.weights.read_bytes()),
-        "code": args.code.describe(),
-        "environment": record,
-        **scores,
-    }
+    content = {**description(args, model, images), "environment": record, **scores}
     tensors, card = fine_tuning.fine_tuned(
         args.weights, layer, entries(model, images, held_out, content)
     )
-
     found = held_out[max(VIEWS)]
 
     def fill(folder: Path) -> None:
@@ -126,6 +109,26 @@ def read(args: Namespace, model: Released) -> LaboratoryImages:
     return LaboratoryImages(files, labels, slides, released, features, distances)
 
 
+def description(args: Namespace, model: Released, images: LaboratoryImages) -> dict:
+    """What was fitted, to what, and how."""
+    counts = np.bincount(images.labels, minlength=len(model.classes)).tolist()
+    return {
+        "dataset": {
+            "name": ", ".join(Path(path).name or path for path in args.paths),
+            "counts": dict(zip(model.classes, counts, strict=True)),
+        },
+        "slides": None if images.slides is None else int(images.slides.max()) + 1,
+        "config": {
+            "weights": args.weights.name,
+            "frame": args.frame,
+            "slide": args.slide,
+            "seed": args.seed,
+        },
+        "weights_md5": md5_of(args.weights.read_bytes()),
+        "code": args.code.describe(),
+    }
+
+
 def entries(
     model: Released, images: LaboratoryImages, held_out: dict[int, np.ndarray], content: dict
 ) -> dict:
@@ -142,12 +145,6 @@ def entries(
     origin = {key: content[key] for key in ("dataset", "config", "weights_md5", "code")}
     farthest = max(model.farthest, float(np.quantile(images.distances, 0.99)))
     return {"calibration": calibrations, "farthest": farthest, fine_tuning.ENTRY: origin}
-
-
-def counts_of(model: Released, images: LaboratoryImages) -> dict[str, int]:
-    """The number of labelled images of each class."""
-    counts = np.bincount(images.labels, minlength=len(model.classes))
-    return dict(zip(model.classes, counts.tolist(), strict=True))
 
 
 def table_of(model: Released, images: LaboratoryImages, probabilities: np.ndarray) -> list[tuple]:
@@ -172,10 +169,12 @@ def lines(content: dict) -> list[str]:
         ("as released, if only these occur", "given_classes"),
         ("fitted, on what was held out", "fine_tuned"),
     ):
-        score = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**content[key])
-        text.append(f"  {name:33} {score}")
-    gain = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**content["gain"])
-    text.append(f"  {'gain of the fit':32} {gain}")
+        score = content[key]
+        ends = f"[{score['low']:.3f}, {score['high']:.3f}]"
+        text.append(f"  {name:33} {score['mean']:.3f} {ends}")
+    gain = content["gain"]
+    ends = f"[{gain['low']:+.3f}, {gain['high']:+.3f}]"
+    text.append(f"  {'gain of the fit':32} {gain['mean']:+.3f} {ends}")
     if content["slides"] is None:
         text.append("images of one slide may be on both sides: expect less on a new one (--slide)")
     else:
@@ -187,7 +186,7 @@ def lines(content: dict) -> list[str]:
         recalls = "     ".join("  -  " if share is None else f"{share:.3f}" for share in shares)
         text.append(f"  {row['class']:28} {row['images']:5}   {recalls}")
     for row in content["curve"]:
-        score = "{mean:.3f} ± {std:.3f}".format(**row)
+        score = f"{row['mean']:.3f} ± {row['std']:.3f}"
         text.append(f"fitted to {row['images_of_each_class']:2} images of each class: {score}")
     return text
 

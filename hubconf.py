@@ -18,9 +18,6 @@ if __name__ == "__main__":
     run_script(parse_hub, __file__)  # answers --help and wrong flags before torch loads
 
 import contextlib
-import json
-import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,8 +29,6 @@ from torch import Tensor, nn
 
 from bloodcells.data import preparation, user_images
 from bloodcells.errors import UserError
-from bloodcells.tracking import run_folder
-from bloodcells.tracking.files import read_entry
 from bloodcells.training.device import choose_device
 
 dependencies = [  # torch.hub checks that they are there
@@ -162,121 +157,17 @@ def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> Rel
     return ReleasedNetwork(model)
 
 
-MODEL_TYPE = "cellnet"  # in config.json
-EXPORTED = {"README.md", "config.json", "model.safetensors", "models.py"}
-METADATA = """---
-license: mit
-library_name: pytorch
-pipeline_tag: image-classification
-tags:
-- pytorch
-- safetensors
-- biology
-- medical
-- microscopy
-- blood-cells
-model-index:
-- name: {name}
-  results:
-  - task:
-      type: image-classification
-    dataset:
-      name: BloodMNIST, 28 pixels
-      type: medmnist-v2
-      config: bloodmnist
-      split: test
-    metrics:
-    - type: accuracy
-      name: accuracy, one view
-      value: {one}
-    - type: accuracy
-      name: accuracy, eight views
-      value: {eight}
----
-"""
-USE = """
-## Use this folder
-
-Beside `models.py`, with torch and safetensors:
-
-```python
-import json
-
-import torch
-from safetensors.torch import load_file
-
-import models
-
-with open("config.json") as file:
-    card = json.load(file)
-network = models.build(card["model"], card["size"], card["widths"]).eval()
-state = load_file("model.safetensors")
-prefix = "network."
-network.load_state_dict(
-    {k.removeprefix(prefix): w.float() for k, w in state.items() if k.startswith(prefix)}
-)
-images = torch.zeros(1, 3, 28, 28)  # pixels from 0 to 255
-with torch.inference_mode():
-    logits = network(images / 127.5 - 1)
-probabilities = (logits.log_softmax(1) / card["calibration"]["1"]["temperature"]).softmax(1)
-print(dict(zip(card["classes"], probabilities[0].tolist())))
-```
-"""
-
-
-def export_for_hub(folder: Path) -> None:
-    """Write the released network as a folder that the Hugging Face hub's conventions accept.
-
-    Raises `UserError` if it cannot be written.
-    """
-    from bloodcells.reporting.tables.release import read_release  # needs more packages
-
-    source = FOLDER / "weights" / f"{RELEASED}.safetensors"
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    there = {name for name in there if not name.startswith(".")}  # of a killed process
-    if there - EXPORTED or (there and not _is_exported(folder / "config.json")):
-        raise UserError(
-            f"{folder}: it holds other files, or an unfinished export; pass a new folder"
-        )
-    load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
-    card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
-    accuracy = read_release(FOLDER / "plots")["released"]["accuracy"]
-    metadata = METADATA.format(name=RELEASED, one=accuracy["1"], eight=accuracy["8"])
-    text = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
-    config = {
-        "architectures": [card["model"]],
-        "model_type": MODEL_TYPE,
-        "id2label": {str(number): name for number, name in enumerate(card["classes"])},
-        "label2id": {name: number for number, name in enumerate(card["classes"])},
-        **card,
-    }
-
-    def fill(scratch: Path) -> None:
-        shutil.copyfile(source, scratch / "model.safetensors")
-        shutil.copyfile(FOLDER / "models.py", scratch / "models.py")
-        readme = metadata + _without_links(text) + USE
-        (scratch / "README.md").write_text(readme, encoding="utf-8")
-        run_folder.write_json(scratch / "config.json", config)
-
-    run_folder.prepare(folder, flag="FOLDER")
-    run_folder.write(folder, fill, last="config.json")
-
-
-def _is_exported(path: Path) -> bool:
-    """Whether a file is the config.json of a folder that `export_for_hub` wrote."""
-    return read_entry(path, "model_type") == MODEL_TYPE
-
-
-def _without_links(text: str) -> str:
-    """Markdown without images, and without links to files that only the repository has."""
-    text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
-    return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)
+def __dir__() -> list[str]:
+    """What `torch.hub.list` shows: the entry points."""
+    return ["cellnet", "dependencies"]
 
 
 def main() -> None:
     """Write the folder that the command line names."""
     args = parse_hub(__file__)
-    export_for_hub(args.folder)
+    from bloodcells.reporting.hub_export import export_for_hub  # needs more packages
+
+    export_for_hub(args.folder, RELEASED)
     print(f"wrote {args.folder}")
 
 

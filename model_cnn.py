@@ -11,7 +11,7 @@ official test split, at the end (as published: only the last fold's model). Writ
 history.csv, predictions.npz, config.toml and figures into plots/<preset>/, or into a folder named
 after other settings. The first command reaches a test accuracy of 0.887 and takes 70 to 270 seconds
 on two cores of an AMD EPYC. Ctrl-C stops after the current batch and prints the command that
-resumes. docs/experiments.md shows five edits of this script.
+resumes. docs/experiments.md shows six edits of this script.
 """
 
 from bloodcells.cli.arguments import run_script

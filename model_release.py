@@ -19,7 +19,6 @@ from bloodcells.cli.scripts import parse_release
 if __name__ == "__main__":
     run_script(parse_release, __file__)  # answers --help and wrong flags before torch loads
 
-import json
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,7 @@ from bloodcells.reporting.figures.domains import corrupted_examples, domains
 from bloodcells.reporting.figures.uncertainty import draw_all
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
+from bloodcells.tracking.files import read_entry
 from bloodcells.tracking.provenance import Code
 from bloodcells.tracking.run_folder import SavedRun, named
 from bloodcells.training.device import choose_device, keep_freed_memory
@@ -68,10 +68,10 @@ def main() -> None:
     if args.elsewhere and labels != "classes":
         raise UserError(f"--elsewhere: not allowed with a model of {labels}; it needs classes")
     dataset = bloodmnist.load(**data_settings(args), labels=labels)
-    check(run, dataset.describe())
+    refuse_unreleasable(run, dataset.describe())
     run_folder.prepare(args.output, args.code, script=args.code.script)
     run_folder.prepare(args.weights.parent, flag="--weights")
-    protect_weights(args.weights, args.code)
+    refuse_replacing_committed(args.weights, args.code)
     keep_freed_memory()
     there = elsewhere.read(args.elsewhere, args.size, args.slide) if args.elsewhere else None
     foreign = there.images if there else None
@@ -167,7 +167,7 @@ def draw_domains(
     domains(path, rows, warning(args))
 
 
-def check(run: SavedRun, dataset: dict) -> None:
+def refuse_unreleasable(run: SavedRun, dataset: dict) -> None:
     """Raise `UserError` if the models of a run folder cannot be released."""
     metrics, flag = run.metrics, f"--run {run.folder}"
     network = models.MODELS.get(metrics["model"]["name"], Tensor)
@@ -182,16 +182,12 @@ def check(run: SavedRun, dataset: dict) -> None:
     refuse_unfit(run, dataset, flag)
 
 
-def protect_weights(path: Path, code: Code) -> None:
+def refuse_replacing_committed(path: Path, code: Code) -> None:
     """Raise `UserError` if edited code would replace weights that edited code did not make."""
     card = path.with_suffix(".json")
     if not code.edited or not card.exists():
         return
-    try:
-        made = json.loads(card.read_text(encoding="utf-8"))["code"]["edited"]
-    except (OSError, ValueError, LookupError, TypeError):
-        made = []  # not a readable card: do not replace it either
-    if not made:
+    if not read_entry(card, "code", "edited"):  # or the card is unreadable: do not replace it
         raise UserError(
             f"--weights {path}: edited code did not make it, and these files are edited: "
             f"{named(code.edited)}; pass another file, or omit the flag"

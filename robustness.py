@@ -6,7 +6,8 @@
 Reads the weights in the run folders. Those of cnn-paper and cnn-robust are not in the repository:
 train them first. Every model classifies the same test images, with each corruption at five
 severities. No choice depends on these results; cnn-robust was chosen on validation images with the
-same corruptions. Writes metrics.json and two figures into plots/robustness/.
+same corruptions. Writes metrics.json, two figures and the predicted classes (predictions.npz) into
+plots/robustness/.
 """
 
 from bloodcells.cli.arguments import run_script
@@ -16,6 +17,7 @@ if __name__ == "__main__":
     run_script(parse_robustness, __file__)  # answers --help and wrong flags before torch loads
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ import torch
 from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.data import bloodmnist, corruptions
 from bloodcells.errors import UserError
-from bloodcells.evaluation.unseen import accuracy
+from bloodcells.evaluation.unseen import predicted_classes
 from bloodcells.inference.networks import load_networks
 from bloodcells.reporting.figures import robustness as figures
 from bloodcells.tracking import run_folder
@@ -55,10 +57,13 @@ def main() -> None:
     test = dataset.test.sample(args.images, args.seed)
 
     rows = []
+    answers: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for kind, severity, images in corruptions.versions(test.images, kinds, args.seed):
         row: dict = {"corruption": kind, "severity": severity, "accuracy": {}}
         for name, networks in models.items():
-            row["accuracy"][name] = [accuracy(network, images, test.labels) for network in networks]
+            found = np.stack([predicted_classes(network, images) for network in networks])
+            row["accuracy"][name] = (found == test.labels).mean(1).tolist()
+            answers[name].append(found.astype(np.uint8))
         rows.append(row)
         print(line(row), flush=True)
     content = {
@@ -82,6 +87,8 @@ def main() -> None:
         suffix, mark = args.figure_format, warning(args)
         figures.curves(folder / f"accuracy.{suffix}", rows, mark)
         figures.strips(folder / f"examples.{suffix}", examples, mark)
+        arrays: dict[str, Any] = {f"answers_{k}": np.stack(v) for k, v in answers.items()}
+        np.savez_compressed(folder / "predictions.npz", labels=test.labels, **arrays)
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json")

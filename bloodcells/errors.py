@@ -12,5 +12,6 @@ class UserError(Exception):
 def without_passwords(text: str) -> str:
     """Text with the user and password of each address, as in postgresql://..., left out."""
     text = re.sub(r"(https?)://[^@/\s]*@", r"\1://...@", text)
-    text = re.sub(r"(?<!http)(?<!https)://[^@\n]*@", "://...@", text)  # databases: all but an @
+    # of a database, up to the last @: a password may itself hold one
+    text = re.sub(r"(?<!http)(?<!https)://[^@\n]*@", "://...@", text)
     return re.sub(r"password=[^&\s]*", "password=...", text)

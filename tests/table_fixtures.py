@@ -12,9 +12,9 @@ import report
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES, Photograph
-from bloodcells.reporting.tables import batch_effect, common, studies
+from bloodcells.reporting.tables import batch_effect, reading, studies
 from bloodcells.reporting.tables import stages as stages_tables
-from bloodcells.reporting.tables.common import PAPER
+from bloodcells.reporting.tables.reading import PAPER
 from bloodcells.tracking import run_folder
 
 
@@ -39,7 +39,7 @@ def quick_stages(tmp_path_factory, run_once):
 @pytest.fixture
 def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
     """The folders of all tables, made of generated runs relabelled as real and of today's code."""
-    monkeypatch.setattr(common, "older_commit", lambda found: None)
+    monkeypatch.setattr(reading, "older_commit", lambda found: None)
     runs = [(preset, None) for preset in (*PAPER.values(), *studies.LADDER)]
     runs += [(preset, "as-published") for preset in PAPER.values()]
     runs += [(name, None) for name in ("cnn-robust", "cnn-stages", "cnn-distilled")]
@@ -53,7 +53,7 @@ def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
         change(folder, dataset={"synthetic": False, "name": "BloodMNIST"}, config=config)
     studies_there = ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust")
     studies_there += ("finetune",)
-    for name in (*studies_there, *batch_effect.STUDIES):
+    for name in (*studies_there, *batch_effect.RECIPES):
         shutil.copytree(ROOT / "plots" / name, tmp_path / "plots" / name)
     (tmp_path / "plots" / "explain").mkdir()
     suspects = (

@@ -17,8 +17,8 @@ from bloodcells.data import corruptions
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import STAGES
 from bloodcells.inference.classifier import md5_of
-from bloodcells.reporting.tables import common, studies
 from bloodcells.reporting.tables import elsewhere as elsewhere_tables
+from bloodcells.reporting.tables import reading, studies
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.provenance import RESULTS
@@ -83,7 +83,7 @@ def test_committed_results_are_of_committed_code():
     for path in [path for name in RESULTS for path in (ROOT / "plots").glob(f"*/{name}")]:
         found = json.loads(path.read_text())
         assert not found.get("code", {}).get("edited"), path
-        if common.older_commit(found):
+        if reading.older_commit(found):
             older.add(f"{path.parent.name}/{path.name}")
     assert older == OLDER
 

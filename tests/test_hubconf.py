@@ -56,6 +56,12 @@ def test_in_a_program_with_modules_of_the_same_names(tmp_path):
     assert set(names) <= {"bloodcells", "hubconf"}
 
 
+def test_the_entry_points_are_listed():
+    """As `torch.hub.list` finds them."""
+    shown = [name for name in dir(hubconf) if callable(getattr(hubconf, name))]
+    assert shown == ["cellnet"]
+
+
 def test_arrays_of_another_laboratory_and_what_is_unlike():
     network = hubconf.cellnet()
     cells = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 3), np.uint8)
@@ -165,7 +171,7 @@ def test_folders_that_are_not_written(run, fails, tmp_path, monkeypatch):
     assert run("hubconf.py", tmp_path / "exported").code == 0
     copy = tmp_path / "project"
     shutil.copytree(ROOT / "weights", copy / "weights")
-    monkeypatch.setattr("hubconf.FOLDER", copy)
+    monkeypatch.setattr("bloodcells.reporting.hub_export.ROOT", copy)
     assert "metrics.json: cannot be read; run python model_release.py" in fails(
         "hubconf.py", tmp_path / "new"
     )

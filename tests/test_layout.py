@@ -19,7 +19,7 @@ DEFERRED = {  # imports inside a function or a try
     ("onnx_export.py", "onnxruntime"),  # half a second, as each below, that most runs do not need
     ("models.py", "torchvision.models.resnet"),
     ("hubconf.py", "bloodcells.inference.classifier"),  # not another program's `models`
-    ("hubconf.py", "bloodcells.reporting.tables.release"),  # needs more than `dependencies`
+    ("hubconf.py", "bloodcells.reporting.hub_export"),  # needs more than `dependencies`
     ("predict.py", "bloodcells.evaluation"),
     ("predict.py", "bloodcells.reporting"),
 }

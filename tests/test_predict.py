@@ -236,9 +236,12 @@ def test_mistakes_are_one_line(fails, weights, twelve, tmp_path):
     assert "no such file" in fails("predict.py", tmp_path / "none.png")
     (tmp_path / "empty").mkdir()
     assert "no images there" in fails("predict.py", tmp_path / "empty")
-    assert "--crop" in fails("predict.py", twelve, "--crop", "all")
-    assert "--abstain-below" in fails("predict.py", twelve, "--abstain-below", "2")
-    assert "--sets" in fails("predict.py", twelve, "--sets", "0.9")
+    line = fails("predict.py", twelve, "--crop", "all")
+    assert "argument --crop: 'all' is not an integer" in line
+    line = fails("predict.py", twelve, "--abstain-below", "2")
+    assert "argument --abstain-below: '2' is not a number" in line
+    line = fails("predict.py", twelve, "--sets", "0.9")
+    assert "argument --sets: invalid choice: '0.9'" in line
     line = fails("predict.py", twelve, "--names", tmp_path / "names.toml")
     assert "--names does nothing without --labelled or --classes" in line
     given = ("--weights", weights)

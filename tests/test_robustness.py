@@ -35,8 +35,13 @@ def test_every_corruption_and_severity(run, trained, tmp_path):
     ]
     assert all(len(row["accuracy"]["linear"]) == 2 for row in rows)  # a fold a value
     assert any(row["accuracy"] != clean["accuracy"] for row in rows)
+    with np.load(tmp_path / "predictions.npz", allow_pickle=False) as saved:
+        right = saved["answers_linear"] == saved["labels"]  # (rows, models, images)
+    assert right.shape == (1 + len(rows), 2, 64)
+    accuracies = [row["accuracy"]["linear"] for row in (clean, *rows)]
+    np.testing.assert_allclose(right.mean(2), accuracies)
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("metrics.json", "accuracy.png", "examples.png"),
+        *("metrics.json", "predictions.npz", "accuracy.png", "examples.png"),
     }
 
 

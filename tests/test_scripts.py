@@ -132,7 +132,8 @@ def test_best_recipe_on_larger_images(run, tmp_path):
     assert run("model_cnn.py", *flags).code == 0
     metrics = metrics_of(tmp_path)
     assert metrics["dataset"]["size"] == 64
-    assert metrics["test"]["accuracy"]["mean"] > 0
+    assert metrics["config"]["widths"] == [4, 8, 8]
+    assert 0 < metrics["test"]["accuracy"]["mean"] <= 1
 
 
 @pytest.mark.usefixtures("drawn_figures")

@@ -10,7 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import Parser, add_device_flag, add_figure_flag, refuse_idle
+from bloodcells.cli.arguments import add_device_flag, add_figure_flag, refuse_idle
+from bloodcells.cli.parser import Parser
 from bloodcells.cli.scripts import add_slide_flag
 from bloodcells.cli.types import fraction, integer, location, non_empty, whole_number
 from bloodcells.errors import UserError

@@ -1,4 +1,7 @@
-"""Parsers for the command line of each script; `script` is always the script's own file.
+"""The command lines of most scripts; `script` is always the script's own file.
+
+Those of predict.py, finetune.py and demo.py are in `own_images`, of ablation.py, batch_effect.py
+and explain.py in `studies`, of report.py, architecture.py and hubconf.py in `tools`.
 
 Nothing slow is imported here, so that a script answers `--help` and reports mistakes before it
 loads torch. All raise `UserError`.
@@ -11,13 +14,14 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import Parser, make_parser, parse, refuse_idle, run_name
+from bloodcells.cli.arguments import make_parser, parse, refuse_idle, run_name
 from bloodcells.cli.flags import (
     add_network_flags,
     add_recipe_flags,
     add_training_flags,
     add_work_flags,
 )
+from bloodcells.cli.parser import Parser
 from bloodcells.cli.recipe import Recipe
 from bloodcells.cli.types import (
     fraction,

@@ -8,13 +8,14 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from bloodcells.cli.arguments import Parser, make_parser, parse
+from bloodcells.cli.arguments import make_parser, parse
 from bloodcells.cli.flags import (
     add_network_flags,
     add_recipe_flags,
     add_training_flags,
     add_work_flags,
 )
+from bloodcells.cli.parser import Parser
 from bloodcells.cli.scripts import add_elsewhere_flag, keep_scores
 from bloodcells.cli.types import location, whole_number
 from bloodcells.errors import UserError

@@ -19,7 +19,7 @@ from bloodcells.inference.classifier import Released
 
 BATCH_SIZE = 128
 RENAME = "rename the folder"
-SMEARS = 5
+SMEARS = 20  # random draws
 NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
     "neutrophil": 100,
     "lymphocyte": 50,
@@ -195,14 +195,16 @@ def without_arrays(found: dict) -> dict:
 
 def deviations(parts: list[dict]) -> dict:
     """The mean, standard deviation and values of each number that all nested dictionaries have."""
-    return {
-        key: deviations([part[key] for part in parts])
-        if isinstance(value, dict)
-        else metrics.mean_and_deviation([part[key] for part in parts])
-        | {"values": [part[key] for part in parts]}
-        for key, value in parts[0].items()
-        if all(key in part for part in parts)
-    }
+    found = {}
+    for key in parts[0]:
+        if not all(key in part for part in parts):
+            continue
+        values = [part[key] for part in parts]
+        if isinstance(values[0], dict):
+            found[key] = deviations(values)
+        else:
+            found[key] = metrics.mean_and_deviation(values) | {"values": values}
+    return found
 
 
 def line(found: dict[int, dict]) -> str:

@@ -14,10 +14,10 @@ from bloodcells.training.record import Run
 
 
 def gather_predictions(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:
-    """The arrays of `predictions.npz`: test probabilities, (runs, N, classes), of the scored runs.
+    """Arrays of `predictions.npz`: test probabilities, (runs, N, classes), of the scored runs.
 
     With several views also those of one view; under "official" also the validation probabilities
-    and labels.
+    and labels. (`results.of_folds` adds those of cross-validation.)
     """
     scored = [run for run in runs if run.test_probabilities is not None]
     arrays = {

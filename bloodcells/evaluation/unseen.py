@@ -13,8 +13,12 @@ from bloodcells.evaluation.prediction import predict
 
 def accuracy(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy on uint8 images (N, H, W, 3), with one view."""
-    probabilities = predict(network, on_device_of(network, images))
-    return float((probabilities.argmax(1).numpy() == labels).mean())
+    return float((predicted_classes(network, images) == labels).mean())
+
+
+def predicted_classes(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """The classes, int64 (N,), predicted of uint8 images (N, H, W, 3), with one view."""
+    return predict(network, on_device_of(network, images)).argmax(1).numpy()
 
 
 def on_device_of(network: nn.Module, images: np.ndarray) -> torch.Tensor:

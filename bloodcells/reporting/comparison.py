@@ -11,7 +11,6 @@ from bloodcells.errors import UserError
 from bloodcells.reporting import html
 from bloodcells.reporting.figures import comparison as figures
 from bloodcells.reporting.results import dataset_of
-from bloodcells.reporting.tables.common import in_words
 from bloodcells.reporting.tables.compare import (
     HEADS,
     SPLITS,
@@ -21,6 +20,7 @@ from bloodcells.reporting.tables.compare import (
     recalls,
     splits,
 )
+from bloodcells.reporting.tables.paired import in_words
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.run_folder import SavedRun
 

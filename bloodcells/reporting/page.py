@@ -11,9 +11,9 @@ from pathlib import Path
 from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
-from bloodcells.reporting.tables.batch_effect import STUDIES as BATCH_EFFECT
-from bloodcells.reporting.tables.commands import COMMANDS, result_of
-from bloodcells.reporting.tables.common import cell, label_of, median_seconds, unfit
+from bloodcells.reporting.studies import STUDIES, Study
+from bloodcells.reporting.tables.cells import cell, label_of, median_seconds
+from bloodcells.reporting.tables.reading import unfit
 from bloodcells.tracking import provenance
 from bloodcells.tracking.files import read_json
 
@@ -41,32 +41,6 @@ TITLES = {  # of the tables
     "results": "The released recipe, class by class",
     "robustness": "Accuracy on corrupted images",
 }
-HELD_OUT = "held-out images of train + validation"
-STUDIES = {  # folder: title, the data of its figures
-    "data": ("The data", "all three splits"),
-    "architecture": ("The networks", "none"),
-    "ablation": ("What each part contributes", HELD_OUT),
-    "ablation-robust": (
-        "What each part of cnn-robust contributes",
-        f"{HELD_OUT}, and another laboratory's",
-    ),
-    **{
-        name: (
-            f"A batch left out of training: {title.replace('`', '')}",
-            "test split, and the second batch",
-        )
-        for name, title in BATCH_EFFECT.items()
-    },
-    "tuning-best": ("Search around the best recipe", HELD_OUT),
-    "tuning": ("Hyper-parameter search", HELD_OUT),
-    "release": ("How far to trust a probability", "test split"),
-    "release-best": ("The same, of cnn-best", "test split"),
-    "release-stages": ("The same, of cnn-stages", "test split"),
-    "finetune": ("Fitted to another laboratory", "another laboratory's images"),
-    "robustness": ("Corrupted images", "test split"),
-    "explain": ("Errors, labels, maps", f"test split; {HELD_OUT}"),
-    "bench": ("Speed", "timing only"),
-}
 HEADS = ("experiment", "network", "parameters", "models scored")
 UNFIT = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 Block = Callable[[Path], str]
@@ -92,8 +66,8 @@ def write_page(plots: Path, blocks: Mapping[str, Block], path: Path) -> list[str
         if not (plots / name).is_dir():
             continue
         try:
-            read_result(plots / name / result_of(name))
-            studies.append(study(plots / name, *about))
+            read_result(plots / name / about.result)
+            studies.append(study(plots / name, about))
         except UNFIT as error:
             left_out.append(f"{name}: {reason(error)}")
     html.write(
@@ -194,11 +168,15 @@ def run_section(folder: Path, metrics: dict) -> dict:
     }
 
 
-def study(folder: Path, title: str, split: str) -> dict:
+def study(folder: Path, about: Study) -> dict:
     """A study: its title, command, data and figures."""
-    command = COMMANDS[folder.name]
-    about = {"id": anchor(folder), "title": title, "command": command, "split": split}
-    return about | {"figures": html.figures(folder, split)}
+    return {
+        "id": anchor(folder),
+        "title": about.title,
+        "command": about.command,
+        "split": about.images,
+        "figures": html.figures(folder, about.images),
+    }
 
 
 def markdown(text: str, title: str) -> list[dict]:

@@ -17,12 +17,12 @@ from bloodcells.search.space import Choice
 from bloodcells.search.trials import Search, best_cell, models_of, plain_seconds, seconds
 from bloodcells.tracking import run_folder
 
-# settings of the machine, and those of the search, which model_cnn.py does not have
+# settings that are not recorded, and those of the search, which model_cnn.py does not have
 MACHINE = {*PLACES, "code", "device", "threads", "storage"}
 SEARCH = {
     *("search", "trials", "objective", "patience", "threshold", "prune", "prune_margin", "space")
 }
-FEWEST = 4  # complete trials; with fewer, importances mean nothing
+FEWEST_TRIALS = 4  # complete trials; with fewer, importances mean nothing
 
 
 def save_search(
@@ -107,7 +107,7 @@ def best_settings(
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """PED-ANOVA importance of each parameter; empty if the trials are too few or too alike."""
-    if len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])) < FEWEST:
+    if len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])) < FEWEST_TRIALS:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:

@@ -53,7 +53,8 @@ def test_export_to_nowhere(fails, weights, tmp_path):
         ".",
         "a.png",
     ):
-        assert "--export" in fails("predict.py", "--export", path, "--weights", weights)
+        line = fails("predict.py", "--export", path, "--weights", weights)
+        assert f"--export {path}: not a name ending in .onnx in an existing folder" in line
 
 
 def test_export_checked_on_nothing(predict, tmp_path):

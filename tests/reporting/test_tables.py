@@ -14,13 +14,13 @@ from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.data.photographs import CLASS_OF, STAGES
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import wilson_interval
-from bloodcells.reporting.tables import batch_effect, common, studies
+from bloodcells.reporting.tables import batch_effect, reading, studies
 from bloodcells.reporting.tables import elsewhere as elsewhere_tables
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
 from bloodcells.reporting.tables import stages as stages_tables
-from bloodcells.reporting.tables.common import older_commit
 from bloodcells.reporting.tables.paper import paper_details, paper_table
+from bloodcells.reporting.tables.reading import older_commit
 from bloodcells.reporting.tables.speed import speed
 from bloodcells.tracking import provenance, run_folder
 
@@ -213,7 +213,7 @@ def test_trust_table_shows_what_was_measured(plots):
 
 
 def test_rows_of_older_code_are_marked(plots, monkeypatch):
-    monkeypatch.setattr(common, "older_commit", older_commit)  # `plots` takes all for today's
+    monkeypatch.setattr(reading, "older_commit", older_commit)  # `plots` takes all for today's
     for path in plots.glob("*/*.json"):
         found = json.loads(path.read_text())
         if "code" in found:

@@ -12,7 +12,7 @@ from shared import QUICK, ROOT, git
 from written import metrics_of
 
 from bloodcells.cli import arguments, presets, scripts, studies
-from bloodcells.reporting.tables.common import older_commit
+from bloodcells.reporting.tables.reading import older_commit
 from bloodcells.tracking import code_hash, provenance
 
 DEFAULTS = """

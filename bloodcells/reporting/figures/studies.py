@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, ORANGE, error_bars, page
 
-FEW = 30  # with fewer images, a bar is grey
+FEW_IMAGES = 30  # with fewer images, a bar is grey
 ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
 
 
@@ -89,7 +89,7 @@ def stage_errors(path: Path, rows: list[dict]) -> None:
             places,
             100 * np.array(rates),
             xerr=100 * error_bars(rates, [row["images"] for row in rows]),
-            color=[BLUE if row["images"] >= FEW else GREY for row in rows],
+            color=[BLUE if row["images"] >= FEW_IMAGES else GREY for row in rows],
             alpha=0.6,
             error_kw={"lw": 0.8, "ecolor": GREY},
         )
@@ -102,7 +102,7 @@ def stage_errors(path: Path, rows: list[dict]) -> None:
         axes.set(xlabel="error rate, %", xlim=(0, 1.3 * axes.get_xlim()[1]))
         figure.supxlabel(
             "cnn-best, eight views, mean over its models; line: 95 % interval over images; in "
-            f"brackets: test images (grey: fewer than {FEW})",
+            f"brackets: test images (grey: fewer than {FEW_IMAGES})",
             size=7,
         )
 

@@ -17,8 +17,8 @@ USUAL_COLUMNS = (  # of a history, which get no panel of their own
 )
 
 
-MOST = 30  # errors in % of a class: the end of the confusion matrix's scale, the same for all
-LEFT_ENDS = (0.9, 0.5, 0)  # where the axis of recalls may begin
+SCALE_END = 30  # % of a class: where the colours of all confusion matrices end
+RECALL_AXIS_STARTS = (0.9, 0.5, 0)
 
 
 def learning_curves(
@@ -101,7 +101,7 @@ def confusion_matrix(
     with page(path, side + 0.6, side, watermark) as figure:
         axes = figure.subplots()
         axes.set_facecolor("#E6E6E6")  # of the diagonal
-        picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=MOST))
+        picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=SCALE_END))
         ticks = range(len(names))
         axes.set_xticks(ticks, short(names), rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(ticks, short(names))
@@ -109,7 +109,7 @@ def confusion_matrix(
         for row, column in np.argwhere(counts > 0):
             number = counts[row, column]
             text = f"{number:.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
-            dark = row != column and share[row, column] > 0.6 * MOST
+            dark = row != column and share[row, column] > 0.6 * SCALE_END
             axes.text(
                 column, row, text, ha="center", va="center", color="white" if dark else "black",
                 size=7.5, weight="bold" if row == column else "normal",
@@ -117,7 +117,7 @@ def confusion_matrix(
         bar = figure.colorbar(
             picture, ax=axes, shrink=0.8, label="errors, % of the true class", extend="max"
         )
-        bar.set_ticks([0, 1, 3, 10, MOST])
+        bar.set_ticks([0, 1, 3, 10, SCALE_END])
         bar.ax.yaxis.set_major_formatter("{x:g}")
         figure.supxlabel(f"numbers: {counted}", size=7)
 
@@ -136,7 +136,7 @@ def class_recall(path: Path, rows: list[dict], watermark: str | None = None) -> 
         labels = [f"{s} ({row['support']})" for s, row in zip(
             short([row["class"] for row in rows]), rows, strict=True)]  # fmt: skip
         axes.set_yticks(places, labels)
-        axes.set_xlim(next((end for end in LEFT_ENDS if ends.min() >= end), 0), 1.005)
+        axes.set_xlim(next((end for end in RECALL_AXIS_STARTS if ends.min() >= end), 0), 1.005)
         axes.set_xlabel("recall on the test images (in brackets), with 95 % interval", size=8)
         axes.margins(y=0.09)
 

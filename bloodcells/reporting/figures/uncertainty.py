@@ -13,7 +13,7 @@ from bloodcells.evaluation import calibration
 from bloodcells.inference.cards import VIEWS
 from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, error_bars, page, short
 
-FEW = 20  # a bin of fewer images is drawn hollow
+FEW_IMAGES = 20  # a bin of fewer images is drawn hollow
 
 
 def draw_all(
@@ -67,7 +67,7 @@ def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None =
             x, y, n = (np.array([r[k] for r in rows]) for k in ("confidence", "accuracy", "images"))
             axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
             axes.errorbar(x, y, error_bars(y, n), fmt="none", color=BLUE, lw=0.8)
-            for some, inside in ((n >= FEW, BLUE), (n < FEW, "white")):
+            for some, inside in ((n >= FEW_IMAGES, BLUE), (n < FEW_IMAGES, "white")):
                 axes.plot(x[some], y[some], "o", color=BLUE, mfc=inside, ms=4)
             axes.set(xlabel="probability of the top class", title=f"{when} temperature scaling")
             axes.set(ylim=(-0.03, 1.03))
@@ -76,7 +76,7 @@ def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None =
         figure.axes[0].set_ylabel("accuracy")
         figure.supxlabel(
             f"one model, {max(VIEWS)} views; line: 95 % interval; hollow: a bin of fewer than "
-            f"{FEW} images\nnumber: share of all images that is in the last bin",
+            f"{FEW_IMAGES} images\nnumber: share of all images that is in the last bin",
             size=7,
         )
 

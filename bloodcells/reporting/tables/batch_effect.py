@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodcells.reporting.tables.common import (
-    cell,
-    deviation,
-    interval,
-    older_code,
-    read_study,
-    table,
-)
+from bloodcells.reporting.tables.cells import cell, deviation, interval, table
+from bloodcells.reporting.tables.reading import older_code, read_study
 
-STUDIES = {  # presets of batch_effect.py, and the recipe of each
+RECIPES = {  # presets of batch_effect.py, and the recipe of each
     "batch-effect-paper": "the paper's CNN",
     "batch-effect": "`cnn-fast-60`",
     "batch-effect-robust": "`cnn-robust`, smaller and shorter",
     "batch-effect-robustnet": "`cnn-robust`, smaller, without domain randomisation",
     "batch-effect-randomisation": "`cnn-robust`, smaller, with `CellNet`",
 }
-BRIEF = list(STUDIES)[:3]  # in the README
+BRIEF = list(RECIPES)[:3]  # in the README
 COLUMNS = {  # score: what it is of
     "first_batch": "first batch, test",
     "second_batch": "second batch, all",
@@ -31,9 +25,9 @@ HEADS = (*COLUMNS.values(), "gain")
 
 
 def read_studies(plots: Path) -> dict[str, dict]:
-    """The experiments of `STUDIES`. Raises `UserError` for a missing or unfit one."""
+    """The experiments of `RECIPES`. Raises `UserError` for a missing or unfit one."""
     found = {}
-    for preset in STUDIES:
+    for preset in RECIPES:
         found[preset] = read_study(plots, preset)
     return found
 
@@ -41,7 +35,7 @@ def read_studies(plots: Path) -> dict[str, dict]:
 def batch_effect(plots: Path) -> str:
     """The study's recipes, one row each."""
     found = read_studies(plots)
-    rows = [[STUDIES[name], *row(one["scores"])] for name, one in found.items()]
+    rows = [[RECIPES[name], *row(one["scores"])] for name, one in found.items()]
     first = next(iter(found.values()))
     scores, images = first["scores"], first["scores"]["images"]
     rarest = min(scores["recalls"], key=lambda one: one["images"]["new"])
@@ -75,7 +69,7 @@ def in_brief(plots: Path) -> str:
     images = next(iter(found.values()))["scores"]["images"]["second"]
     losses = [
         "{}: {second_batch[mean]:.2f} [{second_batch[low]:.2f}, {second_batch[high]:.2f}] "
-        "({first_batch[mean]:.2f})".format(STUDIES[name], **found[name]["scores"])
+        "({first_batch[mean]:.2f})".format(RECIPES[name], **found[name]["scores"])
         for name in BRIEF
     ]
     return (

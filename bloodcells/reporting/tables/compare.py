@@ -10,15 +10,8 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
-from bloodcells.reporting.tables.common import (
-    Gain,
-    cell,
-    deviation,
-    gain,
-    in_words,
-    label_of,
-    median_seconds,
-)
+from bloodcells.reporting.tables.cells import cell, deviation, label_of, median_seconds
+from bloodcells.reporting.tables.paired import Gain, gain, in_words
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import SavedRun, named, origin
 

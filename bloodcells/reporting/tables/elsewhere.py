@@ -10,16 +10,9 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation import balanced_accuracy
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
 from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
-from bloodcells.reporting.tables.commands import COMMANDS
-from bloodcells.reporting.tables.common import (
-    check_origin,
-    deviation,
-    interval,
-    older_code,
-    percent,
-    read_study,
-    table,
-)
+from bloodcells.reporting.studies import STUDIES
+from bloodcells.reporting.tables.cells import deviation, interval, percent, table
+from bloodcells.reporting.tables.reading import older_code, read_study, refuse_unfit
 from bloodcells.reporting.tables.release import read_release, read_robustness
 from bloodcells.tracking.files import read_json
 
@@ -129,12 +122,12 @@ def resampled_over(*there: dict) -> str:
 def fine_tuned(plots: Path) -> str:
     """What labelled images of another laboratory gain, on its slides that were held out."""
     path = plots / "finetune" / "metrics.json"
-    command = COMMANDS["finetune"]
+    command = STUDIES["finetune"].command
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read; run {command}") from error
-    check_origin(path, found)
+    refuse_unfit(path, found)
     if not found["slides"]:
         raise UserError(f"{path}: made without --slide; run {command}")
     lines = [
@@ -192,8 +185,9 @@ def read_releases(plots: Path) -> dict[str, dict]:
     found = {name: read_release(plots, study) for name, study in RELEASES.items()}
     for name, study in found.items():
         if "elsewhere" not in study:
+            folder = RELEASES[name]
             raise UserError(
-                f"{plots / RELEASES[name]}: no scores elsewhere; rerun {COMMANDS[RELEASES[name]]}"
+                f"{plots / folder}: no scores elsewhere; rerun {STUDIES[folder].command}"
             )
     return found
 
@@ -224,9 +218,8 @@ def ablation(plots: Path) -> str:
     found = read_study(plots, "ablation-robust")
     config, (whole, *others) = found["config"], found["variants"]
     if not all(row["elsewhere"] for row in found["variants"]):
-        raise UserError(
-            f"{plots}/ablation-robust: no scores elsewhere; rerun {COMMANDS['ablation-robust']}"
-        )
+        command = STUDIES["ablation-robust"].command
+        raise UserError(f"{plots}/ablation-robust: no scores elsewhere; rerun {command}")
     lines = [[whole["name"], *map(percent, scores_of(whole))]]
     lines[0].insert(3, "")
     for row in others:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from bloodcells.reporting.tables.batch_effect import in_brief
-from bloodcells.reporting.tables.common import (
+from bloodcells.reporting.tables.cells import (
     cell,
     deviation,
     hardware,
     interval,
     median_gflops,
     median_seconds,
-    older_code,
-    read_run,
     table,
 )
 from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
+from bloodcells.reporting.tables.reading import older_code, read_run
 from bloodcells.reporting.tables.release import TRAINED_ON, read_robustness
 
 RECIPES = {

@@ -8,18 +8,9 @@ import numpy as np
 
 from bloodcells.data.folds import plain_folds
 from bloodcells.evaluation.metrics import wilson_interval
-from bloodcells.reporting.tables.common import (
-    PAPER,
-    ROWS,
-    cell,
-    comparison,
-    gain,
-    in_words,
-    interval,
-    older_code,
-    read_run,
-    table,
-)
+from bloodcells.reporting.tables.cells import ROWS, cell, interval, table
+from bloodcells.reporting.tables.paired import comparison, gain, in_words
+from bloodcells.reporting.tables.reading import PAPER, older_code, read_run
 from bloodcells.tracking.run_folder import SavedRun
 
 # Hobelsberger et al., "Optimizing Blood Cell Classification with Convolutional Neural Networks"

@@ -9,23 +9,25 @@ import numpy as np
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.errors import UserError
-from bloodcells.reporting.tables.commands import COMMANDS
-from bloodcells.reporting.tables.common import (
+from bloodcells.reporting.studies import STUDIES
+from bloodcells.reporting.tables.cells import (
     ROWS,
     cell,
-    check_settings,
     class_cells,
     deviation,
     machine,
     median_seconds,
-    older_code,
     one_view,
-    read_run,
-    read_study,
     table,
 )
+from bloodcells.reporting.tables.reading import (
+    older_code,
+    read_run,
+    read_study,
+    refuse_other_settings,
+)
 
-RUN = "cnn-robust"
+RELEASED = "cnn-robust"
 TRAINED_ON = {  # for each corruption, the change in domain_randomisation.py that is most like it
     "defocus": "blur",
     "motion": "motion",
@@ -39,7 +41,7 @@ TRAINED_ON = {  # for each corruption, the change in domain_randomisation.py tha
     "specks": "spots",
     "noise": "noise",
 }
-SHOWN = (1, 3, 5)  # severities
+SEVERITIES = (1, 3, 5)  # of five
 TRUST_ROWS = {
     "accuracy": "accuracy",
     "ece": "calibration error (ECE, 15 bins)",
@@ -53,7 +55,7 @@ SET_ROWS = ("coverage", "lowest coverage of a class", "mean number of classes", 
 
 def results(plots: Path) -> str:
     """Test results of the released recipe, overall and by class, and its training time."""
-    run = read_run(plots, RUN).metrics
+    run = read_run(plots, RELEASED).metrics
     metrics = [[words, cell(run["test"][key], 4)] for key, words in ROWS.items()]
     metrics.append(["accuracy, one view", cell(one_view(run)["accuracy"], 4)])
     classes = ("class", "test images", "precision", "recall [95 % interval]")
@@ -78,7 +80,7 @@ def read_robustness(plots: Path) -> dict:
     """Read the study of corruptions. Raises `UserError` if it is missing or unfit."""
     preset = load_preset(PRESETS / "robustness.toml")
     names = [Path(run).name for run in preset["runs"]]
-    command = COMMANDS["robustness"]
+    command = STUDIES["robustness"].command
     found = read_study(plots, "robustness", kinds=None)
     path = plots / "robustness" / "metrics.json"
     if list(found["runs"]) != names:
@@ -92,19 +94,20 @@ def robustness(plots: Path) -> str:
     found = read_robustness(plots)
     clean, *corrupted = found["rows"]
     names = list(clean["accuracy"])
-    at_each = [f"{name}, severity {severity}" for name in names for severity in SHOWN]
+    at_each = [f"{name}, severity {severity}" for name in names for severity in SEVERITIES]
     lines = []
     for kind in dict.fromkeys(row["corruption"] for row in corrupted):
         at = {row["severity"]: row["accuracy"] for row in corrupted if row["corruption"] == kind}
-        cells = [f"{100 * np.mean(at[s][name]):.1f}" for name in names for s in SHOWN]
+        cells = [f"{100 * np.mean(at[s][name]):.1f}" for name in names for s in SEVERITIES]
         lines.append([kind, TRAINED_ON.get(kind) or "", *cells])
     unseen = [row for row in corrupted if TRAINED_ON.get(row["corruption"]) is None]
     unlike = " and ".join(dict.fromkeys(row["corruption"] for row in unseen))
     models = " or ".join(sorted({str(len(values)) for values in clean["accuracy"].values()}))
+    levels = ", ".join(map(str, SEVERITIES))
     return "\n\n".join(
         [
             table(("corruption", "trained on", *at_each), lines),
-            f"Accuracy in % at severities {', '.join(map(str, SHOWN))} of 5, with one view, mean "
+            f"Accuracy in % at severities {levels} of 5, with one view, mean "
             f"over {models} models each, on a stratified sample of {found['images']:,} test "
             f"images. Uncorrupted: {means([clean], names)}. Mean over all corruptions and "
             f"severities: {means(corrupted, names)}. *Trained on*: the most similar change in "
@@ -178,11 +181,11 @@ def set_cells(sets: dict) -> list[str]:
 def read_release(plots: Path, name: str = "release") -> dict:
     """Read a study of model_release.py. Raises `UserError` if it is missing or unfit."""
     found = read_study(plots, name)
-    check_runs(plots / name / "metrics.json", found, COMMANDS[name])
+    check_runs(plots / name / "metrics.json", found, STUDIES[name].command)
     return found
 
 
 def check_runs(path: Path, found: dict, command: str) -> None:
     """Raise `UserError` if a study's experiments do not have the settings of their presets."""
     for name, config in found["runs"].items():
-        check_settings(path, config, load_preset(PRESETS / f"{name}.toml"), command)
+        refuse_other_settings(path, config, load_preset(PRESETS / f"{name}.toml"), command)

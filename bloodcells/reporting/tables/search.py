@@ -8,8 +8,9 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mean_and_deviation
-from bloodcells.reporting.tables.commands import COMMANDS
-from bloodcells.reporting.tables.common import deviation, machine, older_code, read_study, table
+from bloodcells.reporting.studies import STUDIES
+from bloodcells.reporting.tables.cells import deviation, machine, table
+from bloodcells.reporting.tables.reading import older_code, read_study
 
 # Hobelsberger et al.'s held-out accuracies: of the best combination, (batch size, learning
 # rate, epochs), and the range of those with the other two learning rates
@@ -28,7 +29,7 @@ def search(plots: Path) -> str:
     lengths = sorted(found["config"]["space"]["epochs"])
     if any(sorted(row) != lengths for row in rows.values()):
         raise UserError(
-            f"{plots / 'tuning'}: some combinations are missing; run {COMMANDS['tuning']}"
+            f"{plots / 'tuning'}: some combinations are missing; run {STUDIES['tuning'].command}"
         )
     at_most = [f"accuracy, at most {epochs} epochs" for epochs in lengths]
     heads = ["learning rate", "batch size", *at_most, "epochs trained, by fold", "published"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodcells.reporting.tables.common import older_code, read_run, read_study, table
+from bloodcells.reporting.tables.cells import table
+from bloodcells.reporting.tables.reading import older_code, read_run, read_study
 
 ETHERNET = 10e9 / 8  # bytes a second between machines, as assumed for `many_processes`
 LATENCY = 50e-6  # seconds of a message between machines, as assumed there

@@ -12,23 +12,13 @@ from bloodcells.data.photographs import CLASS_OF, STAGES, read_table
 from bloodcells.errors import UserError
 from bloodcells.evaluation.batch_effect import USUAL_SIZE
 from bloodcells.evaluation.metrics import wilson_interval
-from bloodcells.reporting.tables.commands import COMMANDS
-from bloodcells.reporting.tables.common import (
-    PAPER,
-    cell,
-    class_cells,
-    gain,
-    in_words,
-    interval,
-    older_code,
-    one_view,
-    read_run,
-    read_study,
-    table,
-)
+from bloodcells.reporting.studies import STUDIES
+from bloodcells.reporting.tables.cells import cell, class_cells, interval, one_view, table
+from bloodcells.reporting.tables.paired import gain, in_words
+from bloodcells.reporting.tables.reading import PAPER, older_code, read_run, read_study
 from bloodcells.tracking.run_folder import SavedRun
 
-RUN = "cnn-best"
+BEST = "cnn-best"
 STAGE_RUN = "cnn-stages"
 MATURATION = (  # in this order a granulocyte matures
     *("promyelocyte", "myelocyte", "metamyelocyte", "band neutrophil", "segmented neutrophil"),
@@ -49,7 +39,7 @@ STAGE_HEADS = (
 
 def stage_errors(plots: Path) -> list[dict]:
     """For each stage: its test images, their mean error rate, and what they were taken for."""
-    run, sources = read_run(plots, RUN), read_table()["test"]
+    run, sources = read_run(plots, BEST), read_table()["test"]
     if len(sources) != len(run.labels):
         raise UserError(f"{run.folder}: not of the official test images, whose stages are known")
     stages = np.array([one.stage for one in sources])
@@ -77,7 +67,7 @@ def stage_errors(plots: Path) -> list[dict]:
 
 def errors(plots: Path) -> str:
     """The table of `stage_errors`, and what else is known of the errors."""
-    run, rows = read_run(plots, RUN), stage_errors(plots)
+    run, rows = read_run(plots, BEST), stage_errors(plots)
     models, total = len(run.probabilities), sum(row["errors"] for row in rows)
     lines = []
     for row in rows:
@@ -97,7 +87,7 @@ def errors(plots: Path) -> str:
     return "\n\n".join(
         [
             table(ERROR_HEADS, lines),
-            f"`{RUN}`, eight views, mean over {models} models [Wilson interval over the stage's "
+            f"`{BEST}`, eight views, mean over {models} models [Wilson interval over the stage's "
             f"images]. Accuracy {1 - wrong.mean():.4f}; counting as right metamyelocytes taken for "
             "neutrophils and band neutrophils taken for immature granulocytes, neighbours in "
             f"maturation: {1 - (wrong.sum() - across) / wrong.size:.4f}. The "
@@ -116,13 +106,13 @@ def suspects(plots: Path) -> tuple[list[int], dict]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [int(row["index"]) for row in csv.DictReader(file) if row["split"] == "test"]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read; run {COMMANDS['explain']}") from error
+        raise UserError(f"{path}: cannot be read; run {STUDIES['explain'].command}") from error
     return rows, metrics
 
 
 def of_other_sizes(plots: Path) -> str:
     """Sentences on the images whose photographs are not of the usual size; empty without any."""
-    runs = {f"`{RUN}`": read_run(plots, RUN), "the paper's CNN": read_run(plots, PAPER["CNN"])}
+    runs = {f"`{BEST}`": read_run(plots, BEST), "the paper's CNN": read_run(plots, PAPER["CNN"])}
     other = np.array([one.size != USUAL_SIZE for one in read_table()["test"]])
     if not other.any():
         return ""
@@ -148,7 +138,7 @@ def share(wrong: np.ndarray, images: np.ndarray) -> str:
 
 def stages(plots: Path) -> str:
     """The recipe that names stages: accuracy, recall by stage, and what its errors are."""
-    run, best = read_run(plots, STAGE_RUN), read_run(plots, RUN)
+    run, best = read_run(plots, STAGE_RUN), read_run(plots, BEST)
     metrics, predicted = run.metrics, run.probabilities.argmax(2)
     single = one_view(metrics)["accuracy"]
     views, test = metrics["config"]["views"], metrics["test"]
@@ -195,7 +185,7 @@ def one_stage_off(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def collapsed(run: SavedRun, best: SavedRun) -> str:
-    """A sentence that compares the stages' classes with `RUN` on the same test images."""
+    """A sentence that compares the stages' classes with `BEST` on the same test images."""
     class_of = np.array([CLASS_NAMES.index(CLASS_OF[stage]) for stage in STAGES])
     known = np.array([one.stage in STAGES for one in read_table()["test"]])
     labels = class_of[run.labels]
@@ -209,5 +199,5 @@ def collapsed(run: SavedRun, best: SavedRun) -> str:
     found = gain(labels, theirs.argmax(2), ours.argmax(2))
     return (
         f"Stages summed to classes: accuracy {accuracy:.4f}, against {best_accuracy:.4f} of "
-        f"`{RUN}` on the same images: {in_words(found)}."
+        f"`{BEST}` on the same images: {in_words(found)}."
     )

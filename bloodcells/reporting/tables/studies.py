@@ -11,20 +11,18 @@ import numpy as np
 
 from bloodcells.cli.presets import PRESETS, layers
 from bloodcells.data.bloodmnist import CLASS_NAMES
-from bloodcells.reporting.tables.common import (
+from bloodcells.reporting.tables.cells import (
     cell,
     class_cells,
-    comparison,
     machine,
     median_gflops,
     median_seconds,
-    older_code,
     one_view,
     percent,
-    read_run,
-    read_study,
     table,
 )
+from bloodcells.reporting.tables.paired import comparison
+from bloodcells.reporting.tables.reading import older_code, read_run, read_study
 from bloodcells.tracking.run_folder import SavedRun
 
 

@@ -1,0 +1,135 @@
+"""Reading results for tables: only of presets, on real data, by committed code."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from bloodcells.cli.presets import PRESETS, load_preset
+from bloodcells.cli.recipe import Recipe
+from bloodcells.errors import UserError
+from bloodcells.reporting.studies import STUDIES
+from bloodcells.tracking import provenance, run_folder
+from bloodcells.tracking.code_hash import different, idle
+from bloodcells.tracking.files import read_json
+from bloodcells.tracking.run_folder import SavedRun
+
+PAPER = {"CNN": "cnn-paper", "baseline": "baseline"}
+
+
+def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
+    """The finished experiment of a preset, under another protocol if one is named.
+
+    Raises `UserError` if it is missing, on generated images, of edited code or other settings.
+    """
+    settings = load_preset(PRESETS / f"{preset}.toml")
+    script = "model_cnn.py" if "model" in settings else "model_baseline.py"
+    own = preset in PAPER.values()  # the scripts' default presets
+    command = f"python {script} --overwrite" + ("" if own else f" --config {preset}")
+    suffix = ""
+    if protocol is not None:
+        settings["protocol"], suffix = protocol, f"-{protocol}"
+        command += f" --protocol {protocol}"
+    folder = plots / (preset + suffix)
+    if not (folder / "metrics.json").is_file():
+        raise UserError(f"{folder}: no finished experiment; run {command}")
+    run = run_folder.read(folder)
+    refuse_unfit(folder, run.metrics)
+    refuse_other_settings(folder, run.metrics["config"], settings, command)
+    return run
+
+
+def read_study(plots: Path, preset: str, **instead: object) -> dict:
+    """The results of a study, by its preset; `instead` of some of its settings are others.
+
+    Raises `UserError` if they are missing or do not belong in a table.
+    """
+    path, command = plots / preset / STUDIES[preset].result, STUDIES[preset].command
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read; run {command}") from error
+    refuse_unfit(path, found)
+    settings = load_preset(PRESETS / f"{preset}.toml") | instead
+    refuse_other_settings(path, found["config"], settings, command)
+    return found
+
+
+def refuse_unfit(path: Path, found: dict) -> None:
+    """Raise `UserError` for results that do not belong in a table or on the page."""
+    if reason := unfit(found):
+        raise UserError(f"{path}: {reason}")
+
+
+def unfit(found: dict) -> str | None:
+    """Why results belong neither in a table nor on the page; None if they do.
+
+    They are of generated images, of BloodMNIST's made anew from photographs, or of edited code.
+    """
+    data = found.get("dataset", {})
+    if data.get("synthetic"):
+        return "made from generated images: not a result"
+    if "synthetic" in data and data["name"] != "BloodMNIST":  # not of a user's own images
+        return f"not made from the official images: {data['name']}"
+    if edited := found.get("code", {}).get("edited"):
+        return f"made by edited code ({run_folder.named(edited)}): see report.py --compare"
+    return None
+
+
+def refuse_other_settings(path: Path, config: dict, preset: dict, command: str) -> None:
+    """Raise `UserError` if `config` has other settings than the preset.
+
+    Settings that the preset leaves out must have their defaults, and images 28 pixels.
+    """
+    expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
+    expected |= {"labels": "classes", "widths": None, "dropout": None, "teacher": None, "seed": 0}
+    expected |= {"only": None, "objective": "accuracy", "prune": True, "prune_margin": 0.05}
+    expected |= {key.replace("-", "_"): value for key, value in preset.items()}
+    expected.pop("save_weights", None)  # which does not change the results
+    for key in {"run", "released"} & expected.keys():  # of places, the last name is recorded
+        expected[key] = Path(str(expected[key])).name
+    if "precision" not in preset:  # then it depends on the machine
+        del expected["precision"]
+    for key, value in expected.items():
+        if config.get(key, value) != value:
+            raise UserError(f"{path}: {key} is not {value}, as the table requires; rerun {command}")
+
+
+def older_code(*results: dict) -> str:
+    """The note on a row's results from older code; empty if there are none.
+
+    For a study, the code of the experiments that it uses counts too. Several commits are listed by
+    script.
+    """
+    made_of = [
+        {"code": code, "config": found["runs"][name]}
+        for found in results
+        for name, code in found.get("runs_code", {}).items()
+    ]
+    commits: dict[str, set[str]] = {}
+    for found in (*results, *made_of):
+        if commit := older_commit(found):
+            script = (found.get("code") or {}).get("script", "an unknown script")
+            commits.setdefault(script, set()).add(commit)
+    if not commits:
+        return ""
+    of = {script: ", ".join(sorted(found)) for script, found in sorted(commits.items())}
+    if len(set(of.values())) == 1:
+        return f" (code of {next(iter(of.values()))})"
+    return f" (code: {'; '.join(f'{script} of {found}' for script, found in of.items())})"
+
+
+def older_commit(found: dict) -> str | None:
+    """The commit whose code made these results, if that code has changed since; else None.
+
+    Code that does nothing with the results' settings does not count.
+    """
+    code = found.get("code")
+    if code is None:  # from before results recorded their code
+        return found.get("environment", {}).get("git_commit", "unknown")
+    changed = different(provenance.committed_code(code["script"]), code["files"])
+    config, variants, runs = (found.get(name, {}) for name in ("config", "variants", "runs"))
+    configs = [config, *(runs.values() if isinstance(runs, dict) else [])]  # of a study's runs
+    varied = {*config.get("space", {}), *(name for row in variants for name in row["changes"])}
+    relevant = set(changed) - idle(configs, {name.replace("-", "_") for name in varied})
+    return (code["commit"] or "unknown") if relevant else None
