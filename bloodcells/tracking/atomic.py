@@ -18,6 +18,8 @@ from bloodcells.errors import UserError
 SCRATCH = ".writing-"  # begins the names of folders for what is being written
 EARLIER = ".earlier-"  # and of those for earlier results, until the new ones are in place
 DAY = 86400.0  # seconds
+IN_USE = (5, 32)  # Windows: access is denied, a sharing violation
+WAITS = (0.02, 0.1, 0.5, 1.5)  # seconds
 
 
 def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path]) -> None:
@@ -35,14 +37,14 @@ def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path])
     try:
         for source, target in going:
             with suppress(FileNotFoundError):  # another process may be writing the same results
-                source.replace(target)
+                rename(source, target)
         for source, target in coming:
-            source.replace(target)
+            rename(source, target)
     except BaseException as error:
         try:
             for source, target in reversed(going + coming):
                 if os.path.lexists(target) and not os.path.lexists(source):
-                    target.replace(source)
+                    rename(target, source)
             away.rmdir()
         except OSError:
             raise UserError(f"{folder}: {error}; the earlier results are in {away}") from error
@@ -98,7 +100,7 @@ def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        part.replace(path)
+        rename(part, path)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -107,6 +109,22 @@ def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
         ) from error
     if durable:
         keep_names(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file, over one that is there. Raises `OSError`.
+
+    On Windows, a virus scanner or an indexer may have either open for a moment.
+    """
+    for seconds in WAITS:
+        try:
+            source.replace(target)
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in IN_USE:
+                raise
+        time.sleep(seconds)
+    source.replace(target)
 
 
 def keep_names(folder: Path) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,13 @@ KINDS = (  # names of what scripts write; a user's preset, of another name, may 
 UNFINISHED = (IDENTITY, f"{SCRATCH}*", f"{EARLIER}*")  # of stopped scripts
 
 
+class HeldOut(NamedTuple):
+    """The held-out images that all models share; of folds, all, each by its fold's model."""
+
+    labels: np.ndarray  # int64 (N,)
+    probabilities: np.ndarray  # float32 (models, N, classes); of folds, (1, N, classes)
+
+
 @dataclass(frozen=True)
 class SavedRun:
     """A finished experiment, read from its run folder."""
@@ -42,8 +50,7 @@ class SavedRun:
     metrics: dict
     labels: np.ndarray  # int64 (N,)
     probabilities: np.ndarray  # float32 (models, N, classes)
-    # the same, if all models share the held-out images; of folds, as those of one model
-    held_out: tuple[np.ndarray, np.ndarray] | None = None
+    held_out: HeldOut | None = None  # if there are any, and the experiment is not older
 
 
 def prepare(
@@ -209,7 +216,7 @@ def read(folder: Path) -> SavedRun:
         with np.load(regular(folder / "predictions.npz"), allow_pickle=False) as arrays:
             held_out = None
             if "val_probabilities" in arrays:
-                held_out = arrays["val_labels"], arrays["val_probabilities"]
+                held_out = HeldOut(arrays["val_labels"], arrays["val_probabilities"])
             saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"], held_out)
         if saved.probabilities.ndim != 3 or not np.isfinite(saved.probabilities).all():
             raise ValueError("predictions.npz holds no probabilities")

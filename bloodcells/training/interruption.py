@@ -16,6 +16,8 @@ from types import FrameType
 import torch
 
 from bloodcells.cli import signals
+from bloodcells.cli.endings import out_of_memory
+from bloodcells.errors import UserError
 from bloodcells.tracking.files import IDENTITY
 from bloodcells.training import distributed
 
@@ -96,3 +98,16 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
     last = "--overwrite" if "--overwrite" in sys.argv and not begun else "--resume"
     words = ["python", sys.argv[0], *kept, last]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+@contextmanager
+def interruptions_explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
+    """Within the block, an interruption says how to resume, and a lack of memory what to lower."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"stopped; resume with: {resuming_command(args)}") from error
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"{device} is out of memory; lower --batch-size") from error

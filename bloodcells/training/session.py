@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from bloodcells.cli.arguments import STARTED, settings_of
-from bloodcells.cli.endings import out_of_memory
 from bloodcells.data.bloodmnist import Dataset
 from bloodcells.data.folds import Fold
 from bloodcells.errors import UserError
@@ -29,7 +29,11 @@ from bloodcells.training import distributed, identity, tensorboard, threads
 from bloodcells.training.augmentation import Batches
 from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
-from bloodcells.training.interruption import ending_after_the_batch, resuming_command
+from bloodcells.training.interruption import (
+    ending_after_the_batch,
+    interruptions_explained,
+    resuming_command,
+)
 from bloodcells.training.meter import DivergedError, refuse_divergence
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
@@ -107,6 +111,18 @@ def open_folder(
     return folder
 
 
+@dataclass
+class ModelInTraining:
+    """The model that a session trains at present."""
+
+    place: dict  # its seed and fold, for the rows of its history
+    network: nn.Module
+    steps: int  # of an epoch
+    checkpoint: Checkpoint
+    history: list[dict]  # a row for each epoch done
+    curves: Curves | None  # for TensorBoard
+
+
 class Session:
     """The training of one experiment's models; `open_session` creates it."""
 
@@ -124,10 +140,8 @@ class Session:
         self.args, self.folds, self.device, self.environment = args, folds, device, environment
         self.checkpoints, self.progress, self.stack = checkpoints, progress, stack
         self.signals = stack.enter_context(ExitStack())
-        self.checkpoint: Checkpoint | None = None  # of the model in training
-        self.history: list[dict] = []  # one row per epoch of that model
+        self.current: ModelInTraining | None = None
         self.columns: list[str] = []  # of every epoch's row, once there is one
-        self.curves: Curves | None = None  # of that model, for TensorBoard
         self.runs: list[Run] = []  # of all models, once they are complete
 
     def unfinished(self) -> Iterator[Fold]:
@@ -148,7 +162,7 @@ class Session:
         optimizers: Sequence,
         schedulers: Sequence = (),
     ) -> int:
-        """Restore a model from its checkpoint; returns the number of epochs done, 0 if it is new.
+        """Begin with a model: restore its checkpoint, if it has one; returns the epochs done.
 
         The objects passed here are also those that its next checkpoints save.
         """
@@ -156,21 +170,20 @@ class Session:
         parts |= {"optimizers": list(optimizers), "schedulers": list(schedulers)}
         path = self.checkpoints.path / f"{fold.name}.pt"
         every = self.args.checkpoint_every
-        self.checkpoint = Checkpoint(path, self.checkpoints.experiment, every, parts, self.device)
-        self.history = self.checkpoint.restore()
-        self.place = {"seed": fold.seed, "fold": fold.fold}
-        self.network, self.steps = model, len(batches)
-        if self.history:
-            known = {*self.place, "epoch", *TIMES}
-            self.columns = [name for name in self.history[-1] if name not in known]
-        self.progress.skip(len(self.history))
+        checkpoint = Checkpoint(path, self.checkpoints.experiment, every, parts, self.device)
+        history = checkpoint.restore()
+        place = {"seed": fold.seed, "fold": fold.fold}
+        if history:
+            known = {*place, "epoch", *TIMES}
+            self.columns = [name for name in history[-1] if name not in known]
+        self.progress.skip(len(history))
+        curves = None
         if self.args.tensorboard and not distributed.rank():
-            self.curves = Curves(
-                self.args.output / tensorboard.FOLDER / fold.name, len(self.history)
-            )
-            self.stack.callback(self.curves.close)
-            self.curves.show_examples(batches)
-        return len(self.history)
+            curves = Curves(self.args.output, fold.name, len(history))
+            self.stack.callback(curves.close)
+            curves.show_examples(batches)
+        self.current = ModelInTraining(place, model, len(batches), checkpoint, history, curves)
+        return len(history)
 
     def save(self, epoch: int, row: dict) -> None:
         """Add an epoch's row to the history, show it, and save the model's state.
@@ -190,11 +203,13 @@ class Session:
                 f"number for each of {', '.join(dict.fromkeys(needed))}, in this order"
             )
         times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
-        self.history.append({**self.place, "epoch": epoch, **numbers, **times})
-        cast(Checkpoint, self.checkpoint).save(self.history)
-        self.progress.show(self.history[-1], self.steps)
-        if self.curves:
-            self.curves.add(self.history[-1], self.network)
+        model = cast(ModelInTraining, self.current)
+        row = {**model.place, "epoch": epoch, **numbers, **times}
+        model.history.append(row)
+        model.checkpoint.save(model.history)
+        self.progress.show(row, model.steps)
+        if model.curves:
+            model.curves.add(row, model.network)
 
     def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
         """Keep the record of a trained model; `predictions` are fields of `Run`.
@@ -203,15 +218,16 @@ class Session:
         """
         if not all(torch.isfinite(values).all() for values in predictions.values()):
             raise DivergedError("training diverged: its predictions are not finite; lower --lr")
-        self.checkpoints.finish(fold.name, record_of(fold, model, self.history, predictions))
-        self.checkpoint = None
-        if self.curves:
-            self.curves.close()
+        current = cast(ModelInTraining, self.current)
+        self.checkpoints.finish(fold.name, record_of(fold, model, current.history, predictions))
+        if current.curves:
+            current.curves.close()
+        self.current = None
 
     def flush(self) -> None:
         """Write the state of the model in training, if it is not yet on disk."""
-        if self.checkpoint:
-            self.checkpoint.flush()
+        if self.current:
+            self.current.checkpoint.flush()
 
     def complete(self) -> bool:
         """Whether all models are trained and this process has to write the results.
@@ -251,19 +267,6 @@ def plain(value: object) -> object:
 def is_number(value: object) -> bool:
     """Whether a figure can show it."""
     return isinstance(value, int | float)
-
-
-@contextmanager
-def interruptions_explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
-    """Within the block, an interruption says how to resume, and a lack of memory what to lower."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"stopped; resume with: {resuming_command(args)}") from error
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError(f"{device} is out of memory; lower --batch-size") from error
 
 
 def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:

@@ -24,9 +24,12 @@ EXAMPLES = 32  # images of the first batch
 class Curves:
     """What TensorBoard shows of one model's training."""
 
-    def __init__(self, folder: Path, epochs_done: int):
-        """Write to `folder`; a new model replaces what is there. Raises `UserError`."""
-        self.run = folder.parents[1]  # two above: --output
+    def __init__(self, run: Path, name: str, epochs_done: int):
+        """Write into the run folder `run`; a new model replaces an earlier one of that name.
+
+        Raises `UserError` if it cannot be written.
+        """
+        self.run, folder = run, run / FOLDER / name
         with writing_to(self.run):
             if not epochs_done and folder.exists():
                 shutil.rmtree(folder)

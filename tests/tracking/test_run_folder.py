@@ -1,6 +1,7 @@
 """Writing into a run folder."""
 
 import errno
+import itertools
 import json
 import os
 import time
@@ -191,3 +192,29 @@ def test_a_file_that_cannot_be_written_keeps_its_content(folder, monkeypatch):
     with pytest.raises(UserError, match="cannot be written: No space left on device; the previous"):
         atomic.write_whole(folder / "metrics.json", b"{2}")
     assert contents(folder) == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("winerror", "times", "lost"), [(5, 2, False), (32, 99, True), (3, 1, True)]
+)
+def test_a_file_that_is_open_elsewhere_for_a_moment(folder, monkeypatch, winerror, times, lost):
+    """On Windows; elsewhere such an error has no `winerror`."""
+    real, waits, refused = Path.replace, [], itertools.count(1)
+
+    def busy(source, target):
+        if next(refused) <= times:
+            error = OSError(errno.EACCES, "Access is denied")
+            error.winerror = winerror
+            raise error
+        return real(source, target)
+
+    monkeypatch.setattr(Path, "replace", busy)
+    monkeypatch.setattr(atomic.time, "sleep", waits.append)
+    path = folder / "metrics.json"
+    if lost:
+        with pytest.raises(UserError, match="Access is denied; the previous file is unchanged"):
+            atomic.write_whole(path, b"new")
+    else:
+        atomic.write_whole(path, b"new")
+        assert path.read_bytes() == b"new"
+    assert len(waits) == {5: 2, 32: len(atomic.WAITS), 3: 0}[winerror]

@@ -13,7 +13,7 @@ from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
 from bloodcells.reporting.tables.cells import cell, deviation, label_of, median_seconds
 from bloodcells.reporting.tables.paired import Gain, gain, in_words
 from bloodcells.tracking.code_hash import different
-from bloodcells.tracking.run_folder import SavedRun, named, origin
+from bloodcells.tracking.run_folder import HeldOut, SavedRun, named, origin
 
 NOT_HELD_OUT = ("as-published", "train-and-validation")
 SPLITS = {"val": "held-out images, for choosing", "test": "test images, for reporting"}
@@ -127,7 +127,7 @@ def paired(first: SavedRun, other: SavedRun, names: tuple[str, str]) -> list[str
 def splits(first: SavedRun, other: SavedRun) -> list[str]:
     """The splits on which two experiments can be paired: they share the images, and the folds."""
     one, two = first.held_out, other.held_out
-    shared = one is not None and two is not None and np.array_equal(one[0], two[0])
+    shared = one is not None and two is not None and np.array_equal(one.labels, two.labels)
     return ["val"] * shared + ["test"]
 
 
@@ -181,10 +181,8 @@ def pairing(ours: list[ModelKey], theirs: list[ModelKey]) -> tuple[list[tuple[in
 
 def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
     """The labels of a split, (N,), and the classes that the models predict, (models, N)."""
-    labels, probabilities = run.labels, run.probabilities
-    if split == "val":
-        labels, probabilities = cast(tuple[np.ndarray, np.ndarray], run.held_out)
-    return labels, probabilities.argmax(2)
+    part = cast(HeldOut, run.held_out) if split == "val" else run
+    return part.labels, part.probabilities.argmax(2)
 
 
 def scored(run: SavedRun, split: str = "test") -> list[ModelKey]:
