@@ -208,12 +208,12 @@ def score(tally: Tally, labels: dict[str, str | None], model: Released, args: Na
 
 def save(content: dict, tally: Tally, model: Released, args: Namespace) -> None:
     """Write the run folder, if there is an image for it."""
-    from bloodcells.reporting import classified  # loads matplotlib
-
     if not tally.kept:
         known = "" if args.detect else " whose class is known"
         note(f"{args.output}: nothing written, since no image{known} could be used")
         return
+    from bloodcells.reporting import classified  # loads matplotlib
+
     write = classified.save_fields if args.detect else classified.save_scores
     write(args.output, description(tally, model, args) | content, tally.kept)
     note(f"wrote {args.output}")

@@ -118,6 +118,17 @@ def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
     assert (tmp_path / "other" / "field-1.png").read_bytes() == photograph.read_bytes() == before
 
 
+def test_a_link_to_itself_among_the_images(predict, tmp_path):
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    (folder / "a.png").symlink_to(folder / "a.png")
+    field((200, 150), (100, 75, 30)).save(folder / "b.png")
+    outcome = predict(folder, "--save-crops", tmp_path / "crops")
+    assert outcome.code == 1, outcome
+    assert "not a regular file, or gone" in outcome.err
+    assert [path.name for path in (tmp_path / "crops").iterdir()] == ["000001-b.png"]
+
+
 def test_one_folder_for_different_questions(predict, sorted_cells, tmp_path):
     field((200, 150), (100, 75, 30)).save(tmp_path / "field.png")
     assert predict(sorted_cells(8), "--labelled", "--output", tmp_path / "run").code == 0

@@ -29,6 +29,8 @@ MENDABLE = {  # by the user: what is wrong with a disk, a permission or a name
 # how torch says so on Linux and Windows; with CUDA, cuBLAS and on a Mac
 PROCESSOR_LACKS = ("can't allocate memory", "not enough memory")
 DEVICE_LACKS = ("out of memory", "ALLOC_FAILED")
+# and that a GPU is too old or too new for it, or for its driver; other failures are defects
+DEVICE_UNFIT = ("no kernel image", "driver", "device is busy or unavailable", "no CUDA-capable")
 
 
 def run_script(main: Callable[..., object], *args: object) -> None:
@@ -99,7 +101,7 @@ def end_after(error: BaseException) -> NoReturn:
         fail(f"error: {what}; {MENDABLE[error.errno]}", 2)
     if os.environ.get("BLOODCELLS_DEBUG"):
         raise error
-    if is_of_the_device(error):
+    if is_of_the_device(error) and any(words in str(error) for words in DEVICE_UNFIT):
         reason = str(error).partition("\n")[0]
         fail(f"error: the GPU cannot be used: {reason}; update its driver, or pass --device cpu", 2)
     if isinstance(error, ModuleNotFoundError):  # of a package that few commands need
@@ -149,7 +151,7 @@ def out_of_memory(error: BaseException) -> str | None:
 
 
 def is_of_the_device(error: BaseException) -> bool:
-    """Whether a GPU failed, such as one too old or too new for this build of torch."""
+    """Whether a GPU failed."""
     return type(error).__name__ == "AcceleratorError"
 
 

@@ -186,14 +186,20 @@ def save_crops(predictions: Iterable[Prediction], folder: Path) -> Iterator[Pred
 
 def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str]) -> None:
     """Raise `UserError` for an output folder that has, or would add to, the images to classify."""
-    target = folder.resolve()
+    target = real(folder)
     images = [Path(file) for file in files if file != "-"]
+    parents = {real(parent) for parent in {one.parent for one in images}}
     # of a link, both the folder that it is in and the one that it leads to
-    if any(target in (one.parent.resolve(), one.resolve().parent) for one in images):
+    if target in parents or any(real(one).parent == target for one in images):
         raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
     there = [Path(name) for path in paths for name in user_images.named(path)]
     for path in there:
-        if path.is_dir() and target.is_relative_to(path.resolve()):
+        if os.path.isdir(path) and target.is_relative_to(real(path)):
             raise UserError(
                 f"{flag} {folder}: within {path}, whose images are classified; pass another folder"
             )
+
+
+def real(path: Path) -> Path:
+    """The path without links; of a link that leads to itself, as it is."""
+    return Path(os.path.realpath(path))

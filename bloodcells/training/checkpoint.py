@@ -267,7 +267,7 @@ def is_ours(path: Path) -> bool:
 def packed(content: dict, experiment: str) -> bytes:
     """The bytes of a checkpoint file; `experiment` is the digest of its identity."""
     buffer = io.BytesIO()
-    torch.save({**content, "experiment": experiment}, buffer)
+    torch.save({**content, "mark": experiment}, buffer)
     return buffer.getvalue()
 
 
@@ -281,7 +281,7 @@ def read(path: Path, experiment: str) -> dict | None:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        if content.pop("experiment") != experiment:
+        if content.pop("mark") != experiment:
             raise ValueError("it is of another run")
         return content
     except Exception as error:  # a damaged file raises one of many kinds

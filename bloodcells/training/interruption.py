@@ -101,13 +101,13 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
 
 
 @contextmanager
-def interruptions_explained(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
+def interruptions_explained(args: argparse.Namespace) -> Iterator[None]:
     """Within the block, an interruption says how to resume, and a lack of memory what to lower."""
     try:
         yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"stopped; resume with: {resuming_command(args)}") from error
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError(f"{device} is out of memory; lower --batch-size") from error
+    except (RuntimeError, MemoryError) as error:
+        if advice := out_of_memory(error):
+            raise UserError(advice) from error
+        raise

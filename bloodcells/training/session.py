@@ -55,10 +55,11 @@ def open_session(
     """A session for the duration of the block, with the locks of the models that it trains.
 
     `network` has the architecture to be trained; `result` is the file that marks a finished
-    experiment. The first Ctrl-C or SIGTERM stops training after the batch. Raises `UserError` if
-    the run folder holds another experiment, is in use, or is finished and not to be overwritten.
+    experiment, to be written within the block: else the trained models are kept. The first Ctrl-C
+    or SIGTERM stops training after the batch. Raises `UserError` if the run folder holds another
+    experiment, is in use, or is finished and not to be overwritten.
     """
-    with distributed.group(device), interruptions_explained(args, device):
+    with distributed.group(device), interruptions_explained(args):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
         run_folder.prepare(args.output, args.code, script=args.code.script)
         keep_freed_memory()
@@ -220,9 +221,9 @@ class Session:
             raise DivergedError("training diverged: its predictions are not finite; lower --lr")
         current = cast(ModelInTraining, self.current)
         self.checkpoints.finish(fold.name, record_of(fold, model, current.history, predictions))
+        self.current = None
         if current.curves:
             current.curves.close()
-        self.current = None
 
     def flush(self) -> None:
         """Write the state of the model in training, if it is not yet on disk."""

@@ -188,6 +188,20 @@ def test_a_gpu_that_torch_has_no_code_for_is_no_defect(capsys, monkeypatch):
     )
 
 
+def test_another_failure_of_a_gpu_is_a_defect(capsys, monkeypatch):
+    monkeypatch.delenv("BLOODCELLS_DEBUG")
+
+    def out_of_range():
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(SystemExit) as stop:
+        arguments.run_script(out_of_range)
+    assert stop.value.code == 70
+    line = capsys.readouterr().err
+    assert "defect: AcceleratorError: CUDA error: device-side assert triggered" in line
+    Path(line.strip().rpartition("which is in ")[2]).unlink()
+
+
 def test_a_package_that_is_missed_late_is_no_defect(capsys, monkeypatch):
     monkeypatch.delenv("BLOODCELLS_DEBUG")
     with pytest.raises(SystemExit) as stop:

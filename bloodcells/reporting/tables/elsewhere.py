@@ -28,8 +28,8 @@ THERE = {  # what else is scored on another laboratory's images, and where it is
     "all classes possible, with `--adapt`": ("adapted",),
     "only its classes possible, with `--adapt`": ("adapted_given_classes",),
     "all classes possible, images as frequent as in normal blood": ("smear",),
-    "as frequent as in normal blood, with `--adapt`": ("smear_adapted",),
-    "calibration error (ECE)": ("ece",),
+    "all classes possible, as frequent as in normal blood, with `--adapt`": ("smear_adapted",),
+    "all classes possible: calibration error (ECE)": ("ece",),
     "area under the risk-coverage curve (AURC)": ("aurc",),
     "coverage of 95 % prediction sets": ("sets", "0.95", "coverage"),
     "mean number of classes of those sets": ("sets", "0.95", "size"),
@@ -140,10 +140,14 @@ def fine_tuned(plots: Path) -> str:
     ]
     counts = sum(row["images"] for row in found["classes"])
     lines.append(["balanced accuracy", str(counts), *whole, ""])
-    first, *rest = ((row["images_of_each_class"], deviation(row, 3)) for row in found["curve"])
-    curve = f"{first[0]} random images of each class: {first[1]}; " + "; ".join(
-        f"{count}: {score}" for count, score in rest
-    )
+    curve = ""
+    if found["curve"]:
+        first, *rest = ((row["images_of_each_class"], deviation(row, 3)) for row in found["curve"])
+        curve = (
+            f" Fitted to at most {first[0]} random images of each class: {first[1]}; "
+            + "; ".join(f"{count}: {score}" for count, score in rest)
+            + " (mean ± standard deviation over draws of images and folds)."
+        )
     gained, given = (
         f"{one['mean']:{form}} {interval(one['low'], one['high'], form)}"
         for one, form in ((found["gain"], "+.3f"), (found["given_classes"], ".3f"))
@@ -157,9 +161,8 @@ def fine_tuned(plots: Path) -> str:
             f"is {gained}; {pairs['only_second']} images are right only with the fit, "
             f"{pairs['only_first']} only without. Were images held out at random, so that a slide "
             f"is on both sides, the score would be {found['at_random']:.3f}. As released, if only "
-            f"these {len(found['classes'])} classes can occur: {given}. Fitted to at most {curve} "
-            "(mean ± standard deviation over draws of images and folds). The one setting, the pull "
-            f"towards the released layer, was chosen on these images.{older_code(found)}",
+            f"these {len(found['classes'])} classes can occur: {given}.{curve} The one setting, "
+            f"the pull towards the released layer, was chosen on these images.{older_code(found)}",
         ]
     )
 
