@@ -54,7 +54,7 @@ def elsewhere(plots: Path) -> str:
     where = next(iter(there.values()))["name"]
     if any(part["name"] != where for part in there.values()):
         raise UserError(f"{', '.join(RELEASES.values())}: scored on different laboratories' images")
-    framed = "official test images framed by the nucleus: balanced accuracy, eight views"
+    framed = "official test images framed by the nucleus, eight views"
     rows = {
         "official test images: accuracy, one view": column(
             found, "views", "1", "after", "accuracy"
@@ -68,7 +68,9 @@ def elsewhere(plots: Path) -> str:
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
-        framed: column(found, "framed", "balanced_accuracy"),
+        f"{framed}: balanced accuracy": column(found, "framed", "balanced_accuracy"),
+        f"{framed}: recall of erythroblasts": column(found, "framed", "recalls", "erythroblast"),
+        f"{framed}: recall of platelets": column(found, "framed", "recalls", "platelet"),
         f"`{where}`: balanced accuracy, all classes possible": [
             f"{value} {interval_of(part)}"
             for value, part in zip(column(scores, "balanced_accuracy"), there.values(), strict=True)
