@@ -19,7 +19,7 @@ from bloodcells.inference.classifier import Released
 
 BATCH_SIZE = 128
 RENAME = "rename the folder"
-SMEARS = 20  # random draws
+SMEARS = 5  # random draws
 NORMAL_SMEAR = {  # images of each class, about as in a normal adult's blood
     "neutrophil": 100,
     "lymphocyte": 50,
