@@ -126,8 +126,8 @@ def make_page(gradio: Any, model: Released, uploads: Path) -> Any:
         gradio.Markdown(
             f"# {TITLE}\nDrop images of single stained blood cells, at most {MOST_IMAGES} at once. "
             "If an image has none of the sizes of the data set or MedMNIST, the cell is found and "
-            "cut out; platelets and most erythroblasts are then misread, as the size that they "
-            "are known by is lost. **Not for clinical use.**"
+            "cut out, so that it loses its size, by which erythroblasts are known: expect some of "
+            "them to be misread. **Not for clinical use.**"
         )
         files = gradio.File(
             label="Images",

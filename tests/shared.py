@@ -36,12 +36,8 @@ OLDER: set[str] = {
     "bench/bench.json",
     "cnn-best-train-and-validation/metrics.json",
     "cnn-distilled/metrics.json",
-    "cnn-robust/metrics.json",
     "explain/metrics.json",
-    "release-best/metrics.json",
     "release-stages/metrics.json",
-    "release/metrics.json",
-    "robustness/metrics.json",
     "tuning/metrics.json",
 }
 os.environ["BLOODCELLS_DEBUG"] = "1"  # a defect ends a test with its traceback
