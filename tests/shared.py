@@ -36,7 +36,6 @@ OLDER: set[str] = {
     "bench/bench.json",
     "cnn-best-train-and-validation/metrics.json",
     "cnn-distilled/metrics.json",
-    "explain/metrics.json",
     "release-stages/metrics.json",
     "tuning/metrics.json",
 }
