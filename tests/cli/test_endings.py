@@ -19,6 +19,17 @@ from bloodcells.cli import arguments
 SLOW = "print('loading', flush=True)\nimport time\ntime.sleep(60)\n"
 
 
+def end_by(error, capsys):
+    """The exit code and the message of a script that raises an error."""
+
+    def fails():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        arguments.run_script(fails)
+    return stop.value.code, capsys.readouterr().err
+
+
 def test_a_defect_is_one_line_and_its_traceback_a_file(capsys, monkeypatch):
     monkeypatch.delenv("BLOODCELLS_DEBUG")
 
@@ -67,13 +78,9 @@ def test_debugging_shows_the_traceback():
     ],
 )
 def test_what_the_system_refuses_is_no_defect(capsys, error, says):
-    def refused():
-        raise OSError(error, os.strerror(error), "log.txt")
-
-    with pytest.raises(SystemExit) as stop:
-        arguments.run_script(refused)
-    assert stop.value.code == 2
-    assert f"error: log.txt: {says}" in capsys.readouterr().err
+    code, line = end_by(OSError(error, os.strerror(error), "log.txt"), capsys)
+    assert code == 2
+    assert f"error: log.txt: {says}" in line
 
 
 def test_a_missing_package_is_one_line(monkeypatch):
@@ -163,26 +170,17 @@ def test_a_password_is_not_shown(fails):
 )
 def test_no_memory_of_a_gpu_is_no_defect(capsys, monkeypatch, error):
     monkeypatch.delenv("BLOODCELLS_DEBUG")
-
-    def full():
-        raise error
-
-    with pytest.raises(SystemExit) as stop:
-        arguments.run_script(full)
-    assert stop.value.code == 2
-    assert "out of memory; lower --batch-size" in capsys.readouterr().err
+    code, line = end_by(error, capsys)
+    assert code == 2
+    assert "out of memory; lower --batch-size" in line
 
 
 def test_a_gpu_that_torch_has_no_code_for_is_no_defect(capsys, monkeypatch):
     monkeypatch.delenv("BLOODCELLS_DEBUG")
-
-    def unusable():
-        raise torch.AcceleratorError("CUDA error: no kernel image is available\nCompile with ...")
-
-    with pytest.raises(SystemExit) as stop:
-        arguments.run_script(unusable)
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.endswith(
+    error = torch.AcceleratorError("CUDA error: no kernel image is available\nCompile with ...")
+    code, line = end_by(error, capsys)
+    assert code == 2
+    assert line.endswith(
         "error: the GPU cannot be used: CUDA error: no kernel image is available; update its "
         "driver, or pass --device cpu\n"
     )
@@ -190,15 +188,10 @@ def test_a_gpu_that_torch_has_no_code_for_is_no_defect(capsys, monkeypatch):
 
 def test_another_failure_of_a_gpu_is_a_defect(capsys, monkeypatch):
     monkeypatch.delenv("BLOODCELLS_DEBUG")
-
-    def out_of_range():
-        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
-
-    with pytest.raises(SystemExit) as stop:
-        arguments.run_script(out_of_range)
-    assert stop.value.code == 70
-    line = capsys.readouterr().err
-    assert "defect: AcceleratorError: CUDA error: device-side assert triggered" in line
+    error = torch.AcceleratorError("CUDA error: device-side assert triggered")
+    code, line = end_by(error, capsys)
+    assert code == 70
+    assert f"defect: AcceleratorError: {error}" in line
     Path(line.strip().rpartition("which is in ")[2]).unlink()
 
 
