@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[1]
 OLDER: set[str] = {
     "ablation/ablation.json",
     "batch-effect-randomisation/metrics.json",
-    "batch-effect-robust/metrics.json",
     "cnn-best-train-and-validation/metrics.json",
     "cnn-distilled/metrics.json",
     "release-stages/metrics.json",
