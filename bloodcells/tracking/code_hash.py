@@ -20,13 +20,14 @@ LEFT_OUT = (  # files and folders that do not determine the numbers
     *("bloodcells/errors.py", "bloodcells/data/download.py"),  # the download's MD5 is checked
     *("bloodcells/training/checkpoint.py", "bloodcells/training/interruption.py"),
     *("bloodcells/training/locks.py", "bloodcells/training/progress.py"),
-    "bloodcells/training/identity.py",
+    *("bloodcells/training/identity.py", "bloodcells/training/process_group.py"),
     *("bloodcells/training/session.py", "bloodcells/training/tensorboard.py"),
     "bloodcells/training/threads.py",
 )
 COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # of these, the files that do
 ONLY_WITH = {  # files that do nothing where a setting is 0, or there is none
-    "domain_randomisation": "bloodcells/training/domain_randomisation.py"
+    "domain_randomisation": "bloodcells/training/domain_randomisation.py",
+    "torchrun": "bloodcells/training/distributed.py",  # no flag, but whether torchrun was used
 }
 NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree fields that do not count
 TYPING = ("typing", "collections.abc", "__future__")  # imported only for annotations

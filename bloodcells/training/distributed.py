@@ -10,11 +10,7 @@ here has any effect.
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar, cast
 
 import numpy as np
@@ -22,51 +18,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bloodcells.errors import UserError
-
 T = TypeVar("T")
+
+
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
 
 
 def size() -> int:
     """The number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if grouped() else 1
 
 
 def rank() -> int:
     """This process's number; only the first, 0, writes files."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if grouped() else 0
 
 
-@contextmanager
-def group(device: torch.device) -> Iterator[None]:
-    """Within the block, torchrun's processes form one group, of which only the first prints.
-
-    Raises `UserError` for a device that cannot be used and, on CPUs, if another process ends early;
-    with nccl, torchrun then ends the others.
-    """
-    if not dist.is_torchelastic_launched():
-        yield
-        return
-    if device.type == "mps":
-        raise UserError("--device mps: torchrun needs CPUs or CUDA GPUs")
-    if device.type == "cuda":
-        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= gpus:
-            raise UserError(f"--nproc-per-node: at most {gpus} here, one process per GPU")
-        torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    console = sys.stdout
-    try:
-        if rank():
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, ends with it
-        yield
-    except RuntimeError as error:
-        traceback.print_exc()
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"process {rank()} of {size()}: {reason}") from error
-    finally:
-        sys.stdout = console
-        dist.destroy_process_group()
+def grouped() -> bool:
+    """Whether this process is one of a group; some builds of torch, as for Jetsons, know none."""
+    return dist.is_available() and dist.is_initialized()
 
 
 def from_first(make: Callable[[], T]) -> T:

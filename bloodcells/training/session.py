@@ -35,6 +35,7 @@ from bloodcells.training.interruption import (
     resuming_command,
 )
 from bloodcells.training.meter import DivergedError, refuse_divergence
+from bloodcells.training.process_group import process_group
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
 from bloodcells.training.tensorboard import Curves
@@ -59,7 +60,7 @@ def open_session(
     or SIGTERM stops training after the batch. Raises `UserError` if the run folder holds another
     experiment, is in use, or is finished and not to be overwritten.
     """
-    with distributed.group(device), interruptions_explained(args):
+    with process_group(device), interruptions_explained(args):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
         run_folder.prepare(args.output, args.code, script=args.code.script)
         keep_freed_memory()

@@ -12,8 +12,7 @@ from shared import QUICK, ROOT, git
 from written import metrics_of
 
 from bloodcells.cli import arguments, presets, scripts, studies
-from bloodcells.reporting.tables.reading import older_commit
-from bloodcells.tracking import code_hash, provenance
+from bloodcells.tracking import provenance
 
 DEFAULTS = """
 import sys
@@ -278,21 +277,3 @@ def test_weights_of_edited_code_have_a_name_of_their_own(copy):
 def test_a_date_among_the_settings():
     one, other = (provenance.settings_hash(b"lr = [2024-01-0%d]" % day) for day in (1, 2))
     assert one != other
-
-
-@pytest.mark.parametrize(("share", "older"), [(0.0, None), (0.5, "0123456789ab")])
-def test_code_that_a_result_did_not_use_may_change(share, older):
-    files = dict(provenance.committed_code("model_cnn.py"))
-    files[code_hash.ONLY_WITH["domain_randomisation"]] = "0" * 12
-    code = {"script": "model_cnn.py", "commit": "0123456789ab", "files": files}
-    assert older_commit({"code": code, "config": {"domain_randomisation": share}}) == older
-    for uses, found in (
-        (True, {"config": {"space": {"domain-randomisation": [0, share]}}}),
-        (True, {"variants": [{"changes": {"domain_randomisation": share}}]}),
-        (False, {"variants": [{"changes": {"lr": 1}}]}),
-        (share > 0, {"config": {}, "runs": {"cnn-x": {"domain_randomisation": share}}}),
-        (False, {"config": {}, "runs": [{"seed": 0}]}),
-    ):
-        assert (older_commit({"code": code, **found}) is not None) == uses
-    code["files"] = files | {"models.py": "0" * 12}
-    assert older_commit({"code": code, "config": {"domain_randomisation": share}})

@@ -15,6 +15,7 @@ from written import metrics_of, probabilities_of
 
 from bloodcells.errors import UserError
 from bloodcells.training import distributed
+from bloodcells.training.process_group import process_group
 
 SMALL = ("--synthetic", "--device", "cpu", "--batch-size", "50")  # 480 images: 30 in the last one
 
@@ -112,11 +113,59 @@ def test_losses_of_a_batch_too_small_to_share_are_the_first_process_s(monkeypatc
 
 
 def test_more_processes_than_gpus(monkeypatch):
-    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(distributed, "launched", lambda: True)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
     reason = "--nproc-per-node: at most 1 here"
-    with pytest.raises(UserError, match=reason), distributed.group(torch.device("cuda")):
+    with pytest.raises(UserError, match=reason), process_group(torch.device("cuda")):
+        pass
+
+
+def test_gpus_without_nccl(monkeypatch):
+    monkeypatch.setattr(distributed, "launched", lambda: True)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
+    with pytest.raises(UserError, match="no nccl"), process_group(torch.device("cuda")):
+        pass
+
+
+def test_build_of_torch_without_processes(monkeypatch):
+    for name in ("is_initialized", "is_torchelastic_launched", "get_rank", "get_world_size"):
+        monkeypatch.delattr(f"torch.distributed.{name}")
+    monkeypatch.setattr("torch.distributed.is_available", lambda: False)
+    with process_group(torch.device("cpu")):
+        assert (distributed.size(), distributed.rank()) == (1, 0)
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """A group that torchrun started, of which nothing is real; returns what was ended."""
+    ended = []
+    monkeypatch.setattr(distributed, "launched", lambda: True)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda backend: None)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: ended.append(True))
+    return ended
+
+
+def test_own_defect_stays_one_and_awaits_nobody(pretended):
+    wrong = RuntimeError("size mismatch")
+    with pytest.raises(RuntimeError, match="size mismatch"), process_group(torch.device("cpu")):
+        raise wrong
+    assert pretended == []
+    with process_group(torch.device("cpu")):
+        pass
+    assert pretended == [True]
+
+
+def test_meeting_that_fails_is_explained(pretended, monkeypatch):
+    def nobody_there(backend):
+        raise torch.distributed.DistNetworkError("the server's socket has failed to listen")
+
+    monkeypatch.setattr("torch.distributed.init_process_group", nobody_there)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    reason = "process 1 of 2: the server's socket"
+    with pytest.raises(UserError, match=reason), process_group(torch.device("cpu")):
         pass
 
 
@@ -126,5 +175,5 @@ def test_alone_nothing_changes():
     assert torch.equal(distributed.part(values), values)
     assert distributed.joined(values, 3) is values
     assert distributed.from_first(lambda: 5) == 5
-    with distributed.group(torch.device("cpu")):
+    with process_group(torch.device("cpu")):
         assert distributed.size() == 1

@@ -130,6 +130,8 @@ def older_commit(found: dict) -> str | None:
     changed = different(provenance.committed_code(code["script"]), code["files"])
     config, variants, runs = (found.get(name, {}) for name in ("config", "variants", "runs"))
     configs = [config, *(runs.values() if isinstance(runs, dict) else [])]  # of a study's runs
+    processes = found.get("environment", {}).get("processes", 1)
+    configs.append({"torchrun": processes > 1 or "averaging_seconds" in found})  # bench.py times it
     varied = {*config.get("space", {}), *(name for row in variants for name in row["changes"])}
     relevant = set(changed) - idle(configs, {name.replace("-", "_") for name in varied})
     return (code["commit"] or "unknown") if relevant else None
