@@ -2,7 +2,7 @@
 
     python model_cnn.py --overwrite                            # the paper's CNN, five folds
     python model_cnn.py --protocol as-published --overwrite    # as published: leaks test images
-    python model_cnn.py --config cnn-best --overwrite          # the best recipe, five seeds
+    python model_cnn.py --config cnn-best --overwrite          # the best recipe: half an hour
     python model_cnn.py --config cnn-distilled --overwrite     # taught by those five
     python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 
@@ -11,7 +11,7 @@ official test split, at the end (as published: only the last fold's model). Writ
 history.csv, predictions.npz, config.toml and figures into plots/<preset>/, or into a folder named
 after other settings. The first command reaches a test accuracy of 0.887 and takes 70 to 270 seconds
 on two cores of an AMD EPYC. Ctrl-C stops after the current batch and prints the command that
-resumes. docs/experiments.md shows six edits of this script.
+resumes. docs/experiments.md shows edits of this script.
 """
 
 from bloodcells.cli.arguments import run_script

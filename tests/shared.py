@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 # out here: the test of them lists what is there
 OLDER: set[str] = {
     "ablation/ablation.json",
+    "bench/bench.json",
     "cnn-best-train-and-validation/metrics.json",
     "cnn-distilled/metrics.json",
     "release-stages/metrics.json",

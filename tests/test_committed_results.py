@@ -176,4 +176,5 @@ def test_the_fit_to_a_laboratory_is_of_the_released_weights():
     card = json.loads((ROOT / "weights" / "cnn-robust.json").read_text())
     assert found["weights_md5"] == card["md5"]
     before, after = (f"{found[key]['mean']:.2f}" for key in ("released", "fine_tuned"))
-    assert f"raise one model from {before} (`finetune.py`) to {after}" in words_of("README.md")
+    sentence = f"Fitted to labels (`finetune.py`), one model rises from {before} to {after}"
+    assert sentence in words_of("README.md")

@@ -188,7 +188,7 @@ def add_label_flags(parser: Parser) -> None:
         "--names",
         type=location,
         metavar="FILE.toml",
-        help='more names of classes for --labelled and --classes, such as blast = "monocyte"',
+        help='more names of classes for --labelled and --classes, such as poly = "neutrophil"',
     )
     add_slide_flag(parser, "then intervals of the averages of --labelled are over slides")
     parser.add_argument(
@@ -227,7 +227,7 @@ def parse_finetune(script: str) -> Namespace:
         "--names",
         type=location,
         metavar="FILE.toml",
-        help='more names of classes, such as blast = "monocyte"',
+        help='more names of classes, such as poly = "neutrophil"',
     )
     add_slide_flag(parser, "images of one are held out together")
     add_frame_flag(parser)

@@ -50,7 +50,7 @@ class Names:
     """Which of `classes` a name means.
 
     Known are the classes' own names, their synonyms, and those in `own`, a user's TOML file with
-    lines such as blast = "monocyte". Raises `UserError` for a file that cannot be read, and for a
+    lines such as poly = "neutrophil". Raises `UserError` for a file that cannot be read, and for a
     name in it that is given another meaning than one of the classes.
     """
 

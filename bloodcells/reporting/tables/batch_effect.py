@@ -73,9 +73,9 @@ def in_brief(plots: Path) -> str:
         for name in BRIEF
     ]
     return (
-        "A change of batch: models [trained without the data set's second batch]"
-        "(docs/other-laboratories.md#a-batch-left-out). Balanced accuracy (mean recall) on its "
-        f"{images} images [95 % interval over images], in round brackets on test images of the "
+        "A change of batch: balanced accuracy (mean recall) of models [trained without the data "
+        f"set's second batch](docs/other-laboratories.md#a-batch-left-out), on the {images} images "
+        "of that batch [95 % interval over images] and, in round brackets, on test images of the "
         f"first batch: {'; '.join(losses)}."
     )
 

@@ -91,8 +91,8 @@ def elsewhere(plots: Path) -> str:
             f"for all models, over half of them neutrophils, {NORMAL_SMEAR['eosinophil']} "
             f"eosinophils and {NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
             "value is that of all images. `--adapt` uses the images that are scored, without their "
-            "labels; ± covers the seeds, not the draws. -: not measured, or refused, as `--adapt` "
-            "is where most images seem of one class. With the weights in float16, as "
+            "labels; ± covers the seeds, not the draws. A dash: not measured, or `--adapt` "
+            "refused, since most images seem to be of one class. With the weights in float16, as "
             "`predict.py` has them, the last digit differs from the tables of the trained models."
             f"{older_code(*found.values(), robust)}",
             recall_table(there["cnn-robust"]),

@@ -61,7 +61,7 @@ def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
     """What the columns are."""
     models = " or ".join(sorted({str(len(run.probabilities)) for run in honest.values()}))
     trained_on, changes, shown = leak(leaking)
-    verdict = "This shows" if shown else "No effect of that is shown"
+    verdict = "This shows the leak" if shown else "So no effect of the leak is shown"
     reached = " and ".join(
         f"{leaking[name].metrics['test']['accuracy']['mean']:.3f} ({name}; published "
         f"{PUBLISHED[name]['accuracy']})"
@@ -72,8 +72,8 @@ def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
         f"Honest: mean ± standard deviation over the models of {models} folds of train + "
         "validation, none trained on the test split [95 % bootstrap interval over test images]. "
         "As published: the folds are made from all three splits, and one model is scored. It was "
-        f"trained on about {trained_on} of the test images. {verdict}: its accuracy on those, less "
-        f"that on the others, in points, is {changes} "
+        f"trained on about {trained_on} of the test images. Its accuracy on these minus its "
+        f"accuracy on the others, in points: {changes}. {verdict} "
         "([details](docs/accuracy.md#the-papers-experiment)). It had more training images than the "
         "honest models, which may be why the columns differ."
     )
