@@ -52,6 +52,8 @@ def test_ablation_of_domain_randomisation(run, fails, sorted_cells, tmp_path, mo
         assert set(row["corrupted"][0]) == set(corruptions.CORRUPTIONS)
         for part in row["elsewhere"]:
             assert 0 <= part["all"] <= part["given"] <= 1
+    whole, variant = found["variants"]
+    assert whole["corrupted"] != variant["corrupted"]
     line = fails("ablation.py", "--synthetic", "--elsewhere", tmp_path, "--output", out)
     assert "--elsewhere does nothing without --domain-randomisation" in line
 
@@ -100,7 +102,7 @@ def test_ablation_resumes(run, tmp_path, stop_after):
 
 
 def test_a_variant_without_its_warmup(run, tmp_path):
-    """A constant rate has no warm-up, whatever that of the recipe; nor have two folds a result."""
+    """A constant rate has no warm-up, whatever that of the recipe."""
     flags = ["--config", "cnn-fast-15", "--synthetic", "--protocol", "cross-validation"]
     flags += ["--replicates", 2, "--focus", 0, "--warmup", 0.1, "--epochs", 1, *SMALL]
     outcome = run("ablation.py", *flags, "--only", "constant-rate", "--output", tmp_path)

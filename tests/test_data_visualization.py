@@ -2,6 +2,12 @@
 
 import csv
 import json
+from argparse import Namespace
+
+from shared import ROOT
+
+import data_visualization
+from bloodcells.data.photographs import read_table
 
 
 def test_data_visualization(run, tmp_path):
@@ -30,3 +36,23 @@ def test_other_montages_of_the_last_time_are_deleted(run, tmp_path):
         flags = ["--synthetic", "--montage", side, "--examples", "1", "--output", tmp_path]
         assert run("data_visualization.py", *flags).code == 0
     assert [path.name for path in tmp_path.glob("montage_*")] == ["montage_2x2.png"]
+
+
+def test_counts_of_photographs_are_the_committed_ones():
+    table, folder = read_table(), ROOT / "plots" / "data"
+    rows = [list(map(str, row)) for row in data_visualization.stage_counts(table)]
+    with (folder / "stage_counts.csv").open() as file:
+        assert rows == list(csv.reader(file))
+    audit = json.loads((folder / "audit.json").read_text())
+    assert data_visualization.size_counts(table) == audit["photograph_sizes"]
+
+
+def test_stages_and_batches_of_official_images_are_drawn(real_dataset, tmp_path):
+    args = Namespace(figure_format="png", examples=2)
+    data_visualization.draw_stages(tmp_path, args, real_dataset, read_table())
+    data_visualization.draw_batches(tmp_path, args, real_dataset)
+    assert {path.stem for path in tmp_path.iterdir()} == {
+        "stage_examples",
+        "stage_distribution",
+        "batch_examples",
+    }

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import csv
 import io
 import json
 import os
@@ -67,7 +68,16 @@ def test_what_is_said_of_images(model, uploads):
     assert "Not of the data set" in page
     assert "Differential count" in page
     table = base64.b64decode(re.findall(r"data:text/csv;base64,([^\"]*)", page)[0]).decode()
-    assert len(table.split("\r\n")) == 15
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    said = r"<b>(.*?)</b>, probability ([\d.]+)</div>\s*<div>95 % set: (.*?)</div>"
+    assert re.findall(said, page) == [
+        (
+            row["label"],
+            f"{float(row['probability']):.3f}",
+            row["set"].replace(" | ", ", ") or "none",
+        )
+        for row in rows
+    ]
     assert str(uploads) not in page + table
     assert list(uploads.iterdir()) == []  # kept nowhere
 

@@ -12,7 +12,7 @@ from written import complaints, metrics_of
 
 from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
-from bloodcells.evaluation import fine_tuned
+from bloodcells.evaluation import calibration, fine_tuned
 from bloodcells.evaluation.fine_tuned import LaboratoryImages
 from bloodcells.inference import fine_tuning
 from bloodcells.inference.classifier import load_classifier
@@ -39,6 +39,34 @@ def finetune(run, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(fine_tuning, "MOST_STEPS", 20)
     flags = ("--weights", weights, "--device", "cpu", "--output", tmp_path / "mine")
     return lambda *more: run("finetune.py", *more, *flags)
+
+
+def test_the_card_is_calibrated_on_what_was_held_out(finetune, laboratory, tmp_path, monkeypatch):
+    studied = []
+
+    def study(model, images, seed):
+        scores, held_out = fine_tuned.study(model, images, seed)
+        studied.append((images.labels, held_out))
+        return scores, held_out
+
+    monkeypatch.setattr("finetune.study", study)
+    (laboratory / "basophil" / "slide0_bad.npy").write_text("no array")
+    (laboratory / "smudge").mkdir()
+    np.save(laboratory / "smudge" / "slide0_x.npy", np.zeros((1, 28, 28, 3), np.uint8))
+    outcome = finetune(laboratory, "--slide", "slide.")
+    assert outcome.code == 0, outcome
+    assert "slide0_bad.npy: not an array file" in outcome.out
+    assert "smudge" in outcome.out
+    card = json.loads((tmp_path / "mine" / "finetuned.json").read_text())
+    assert card["frequencies"] == [1 / 8] * 8
+    ((labels, held_out),) = studied
+    for views, answers in held_out.items():
+        found = card["calibration"][str(views)]
+        assert found["temperature"] == calibration.fit_temperature(labels, answers)
+        calibrated = calibration.apply_temperature(answers, found["temperature"])
+        of_the_truth = calibrated[np.arange(len(labels)), labels]
+        for level, least in found["sets"].items():
+            assert (of_the_truth >= least).mean() >= float(level)
 
 
 def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, weights, tmp_path):

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from shared import ROOT
 
 import hubconf
+from bloodcells.data import preparation
 
 OTHER_PROGRAM = """
     import json, sys
@@ -109,6 +110,17 @@ def test_frame():
     assert not torch.allclose(framed, whole, atol=0.01)
 
 
+def test_pictures_are_turned_and_weighed_as_another_laboratory_s():
+    network, cell = hubconf.cellnet(), field((224, 224), (150, 130, 25))
+    pixels = preparation.prepare(cell, 28, "none").pixels
+    expected = network.predict(pixels[None], foreign=True)
+    torch.testing.assert_close(network.predict([cell]), expected)
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    cell.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
+    torch.testing.assert_close(network.predict([Image.open(file)]), expected)
+
+
 def test_a_copy_answers_alike():
     network = hubconf.cellnet()
     images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 3), np.uint8)
@@ -117,13 +129,16 @@ def test_a_copy_answers_alike():
 
 def test_the_caller_s_settings_stay(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr("joblib.cpu_count", lambda: torch.get_num_threads() + 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)  # to which the scripts would keep
     threads = torch.get_num_threads()
-    hubconf.cellnet("cnn-best", views=8)
-    assert torch.backends.cudnn.allow_tf32
-    assert torch.get_num_threads() == threads
-    hubconf.cellnet(device="auto")
-    assert torch.get_num_threads() == threads
+    torch.set_num_threads(2)
+    try:
+        for settings in ({"weights": "cnn-best", "views": 8}, {"device": "auto"}):
+            hubconf.cellnet(**settings)
+            assert torch.backends.cudnn.allow_tf32
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_accuracy_on_real_images(real_dataset):

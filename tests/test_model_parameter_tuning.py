@@ -167,20 +167,16 @@ def test_search_on_postgresql(search, postgresql, tmp_path):
 
 
 def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, monkeypatch):
-    slow = preset(GRID.replace("[1, 3]", "[1, 15]"))
-    out = tmp_path / "printed"
-    process = warm.start(SCRIPT, "--config", slow, "--output", tmp_path / "out", out=out)
-    while not (out.exists() and "1/4" in out.read_text()):
+    flags, out = ("--config", preset(), "--output", tmp_path / "out"), tmp_path / "printed"
+    process = warm.start("tests/half_done_search.py", *flags, out=out)
+    while not (out.exists() and "1/4" in out.read_text() and (half := half_done(tmp_path))):
         assert process.is_alive()
         time.sleep(0.05)
-    while not (half := half_done(tmp_path)):
-        assert process.is_alive()
-        time.sleep(0.01)
     process.kill()
     process.join()
     for name, seconds in (("BEAT", 0.5), ("GRACE", 2), ("POLL", 0.2)):
         monkeypatch.setattr(shared_study, name, seconds)
-    outcome = run(SCRIPT, "--config", tmp_path / "preset.toml", "--output", tmp_path / "out")
+    outcome = run(SCRIPT, *flags)
     assert outcome.code == 0, outcome
     ended = optuna.load_study(study_name="out", storage=database_of(tmp_path)).trials
     (again,) = [t for t in ended if t.params == half.params and t.number != half.number]

@@ -100,7 +100,7 @@ def test_folders_of_unknown_names_are_left_out_and_listed(
 
 
 def test_scores_in_a_run_folder(predict, twelve, tmp_path):
-    outcome = predict(twelve, "--labelled", "--output", tmp_path / "run", "--abstain-below", 0.13)
+    outcome = predict(twelve, "--labelled", "--output", tmp_path / "run")
     assert outcome.code == 0, outcome
     found = metrics_of(tmp_path / "run")["scores"]
     assert found["images"] == 12
@@ -114,6 +114,16 @@ def test_scores_in_a_run_folder(predict, twelve, tmp_path):
         assert 0 <= score["low"] <= score["mean"] + 1e-9 <= score["high"] + 2e-9
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"predictions.csv", "confusion_matrix.png", "confident_mistakes.png"} <= names
+
+
+def test_abstentions_are_errors(predict, twelve):
+    rows = json.loads(predict(twelve, "--labelled", "--format", "json").out)
+    bar = sorted(row["probability"] for row in rows)[6]
+    right = [row["label"] == row["truth"] for row in rows]
+    named = sum(ok and row["probability"] >= bar for ok, row in zip(right, rows, strict=True))
+    assert named < sum(right)
+    outcome = predict(twelve, "--labelled", "--abstain-below", bar)
+    assert f"accuracy          {named / 12:.4f} [" in outcome.err
 
 
 @pytest.mark.parametrize("name", ["IG", "immature-granulocytes", "Immature_Granulocyte"])

@@ -4,8 +4,11 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from bloodcells.data.class_names import STAGES
 
 
 @pytest.fixture
@@ -51,6 +54,32 @@ def test_an_error_leaves_json_that_can_be_read(predict, twelve, monkeypatch, tmp
     outcome = predict(one, other, *flags)
     assert outcome.code == 2
     assert len(json.loads(outcome.out)) == 1
+
+
+def test_stages_have_weights_of_their_own(run, fails, twelve, weights):
+    outcome = run("predict.py", twelve, "--labels", "stages", "--differential", "--format", "json")
+    assert all(tuple(row["probabilities"]) == STAGES for row in json.loads(outcome.out))
+    assert "\n  left shift " in outcome.err
+    line = fails("predict.py", twelve, "--labels", "stages", "--weights", weights)
+    assert "--labels does nothing with --weights" in line
+
+
+def test_frames_without_a_search_for_the_cell(predict, tmp_path):
+    image, path = Image.new("RGB", (100, 50), "white"), tmp_path / "wide.webp"
+    image.paste((90, 20, 120), (25, 0, 75, 50))  # the middle square
+    image.save(path, lossless=True)
+
+    def seen(*flags):
+        crops = tmp_path / "-".join(flags)
+        outcome = predict(tmp_path / "*.webp", *flags, "--save-crops", crops)
+        assert outcome.code == 0, outcome
+        (crop,) = crops.iterdir()
+        return np.asarray(Image.open(crop)).astype(int)
+
+    assert abs(seen("--frame", "centre") - (90, 20, 120)).max() < 5
+    whole = seen("--frame", "none")
+    assert whole[1].min() > 230  # widened by what is at the border
+    assert (seen("--crop", "whole") == whole).all()
 
 
 def test_a_crop_of_an_image_with_a_long_name(predict, cell, tmp_path):

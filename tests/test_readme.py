@@ -228,3 +228,12 @@ def test_the_readme_is_short_and_leads_to_every_document():
 def test_every_script_has_its_line():
     for path in ROOT.glob("*.py"):
         assert f"`{path.name}`" in TEXTS[ROOT / "README.md"]
+
+
+def test_make_reproduce_runs_the_last_lines():
+    target = re.search(
+        r"^reproduce: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    steps = target[1].replace("\t$(BIN)/", "").splitlines()
+    (block,) = (block for block in BLOCKS if "-m pip install -r requirements-lock" in block)
+    assert block.splitlines()[-6:] == steps

@@ -188,10 +188,7 @@ def test_a_setting_that_does_nothing_is_refused(fails, tmp_path, flag, value, pa
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (("ablation.py", "--save-weights"), "--save-weights does nothing in an ablation"),
-        (("explain.py", "--save-weights"), "--save-weights does nothing here"),
         (("model_baseline.py", "--synthetic", "--data-root", "x"), "does nothing with --synthetic"),
-        (("data_visualization.py", "--seed", "1"), "--seed does nothing here"),
         (("report.py", "--draw", "x", "--root", "y"), "--root does nothing with --compare or"),
         (
             ("predict.py", "--export", "a.onnx", "--crop", "99"),

@@ -185,3 +185,14 @@ def test_long_names_are_written_once(quick_run, tmp_path):
 def test_p_values_of_many_comparisons():
     assert studies.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert studies.holm([0.9, 0.6]) == [1, 1]
+
+
+@pytest.mark.usefixtures("drawn_figures")
+def test_each_other_experiment_is_compared_with_the_first(run, quick_run, longer_run, tmp_path):
+    again = shutil.copytree(quick_run, tmp_path / "again")
+    outcome = run("report.py", "--compare", quick_run, longer_run, again, "--plots", tmp_path)
+    assert "epochs: 1 | 2 | 1" in outcome.out
+    text = (tmp_path / "comparison.html").read_text()
+    for name in ("longer", "again"):
+        assert f"{name} against quick: " in outcome.out
+        assert f"{name} against quick: " in text

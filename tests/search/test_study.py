@@ -1,5 +1,6 @@
 """Workers that share one study, die, sleep, and lose their database."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from bloodcells.errors import UserError
 from bloodcells.search import study as shared_study
-from bloodcells.search.database import Database
+from bloodcells.search.database import AwayError, Database
 
 
 def three_workers_of_which_two_are_killed(url, folder):
@@ -189,6 +190,25 @@ def test_ctrl_c_while_the_database_is_away(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
         worker.run(stopped, lambda trial, done: None)
+
+
+def test_a_server_that_is_away_is_waited_for_but_not_for_ever(tmp_path, monkeypatch, capsys):
+    worker, away = worker_of(tmp_path), AwayError("away")
+    turns = iter([away, away, True])
+
+    def turn(*_):
+        if isinstance(found := next(turns), Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(worker, "take_turn", turn)
+    monkeypatch.setattr(shared_study, "POLL", 0)
+    worker.run(None, None)
+    assert capsys.readouterr().out == "away; trying again for 300 s\n"  # once
+    turns = itertools.repeat(away)
+    monkeypatch.setattr(shared_study, "PATIENCE", 0.01)
+    with pytest.raises(AwayError):
+        worker.run(None, None)
 
 
 def test_database_that_fails_meanwhile(tmp_path):

@@ -17,7 +17,7 @@ from bloodcells.errors import UserError
 from bloodcells.training import distributed
 from bloodcells.training.process_group import process_group
 
-SMALL = ("--synthetic", "--device", "cpu", "--batch-size", "50")  # 480 images: 30 in the last one
+SMALL = ("--synthetic", "--device", "cpu", "--batch-size", "51")  # odd: the two parts differ
 
 
 def together(*command):
@@ -102,6 +102,22 @@ def test_parts_make_up_the_batch(monkeypatch, count):
         assert [p.tolist() for p in parts] == [[0], [0]]
     else:
         assert sorted(torch.cat(parts).tolist()) == batch.tolist()
+
+
+@pytest.mark.parametrize("count", [2, 5, 6])
+def test_losses_of_the_parts_are_joined_in_the_batch_s_order(monkeypatch, count):
+    losses, parts = torch.arange(count).float(), []
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(distributed.part(losses))
+
+    def all_gather(every, mine):
+        for into, one in zip(every, parts, strict=True):
+            into.copy_(torch.nn.functional.pad(one, (0, len(into) - len(one))))
+
+    monkeypatch.setattr("torch.distributed.all_gather", all_gather)
+    assert torch.equal(distributed.joined(parts[0], count), losses)
 
 
 def test_losses_of_a_batch_too_small_to_share_are_the_first_process_s(monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import warm
-from shared import QUICK
+from shared import QUICK, ROOT
 from written import metrics_of, probabilities_of
 
 from bloodcells.training import threads
@@ -47,6 +47,34 @@ def test_by_default_a_process_uses_no_more_than_its_quota(monkeypatch):
     assert torch.get_num_threads() == 2
     threads.use_threads(4)
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict.py", ROOT / "docs/examples"),
+        ("finetune.py", ROOT / "docs/examples", "--output", "x"),
+        ("demo.py",),
+        ("model_release.py", "--synthetic", "--run", ROOT / "plots/cnn-best"),
+        *(
+            (f"{name}.py", "--synthetic")
+            for name in ("model_cnn", "model_parameter_tuning", "ablation", "batch_effect")
+        ),
+        *((f"{name}.py", "--synthetic") for name in ("explain", "robustness", "bench")),
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_script_heeds_the_flag(run, tmp_path, monkeypatch, command):
+    def asked(wanted):
+        raise LookupError(f"threads {wanted}")
+
+    monkeypatch.setattr("bloodcells.training.device.use_threads", asked)
+    monkeypatch.setattr("demo.load_gradio", lambda: None)
+    monkeypatch.setattr("demo.refuse_address", lambda *_: None)
+    outputs = ("--output", tmp_path / "o", "--weights", tmp_path / "a.safetensors")
+    more = outputs if command[0] == "model_release.py" else ()
+    with pytest.raises(LookupError, match="threads 3"):
+        run(*command, *more, "--threads", 3)
 
 
 def test_the_flag_sets_the_threads_and_changes_only_rounding(run, tmp_path):
