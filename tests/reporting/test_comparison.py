@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from shared import ROOT
 from written import change, fetches_nothing, metrics_of
 
 from bloodcells.reporting.tables import studies
-from bloodcells.reporting.tables.compare import compare_runs, paired_tests, recalls
+from bloodcells.reporting.tables.compare import compare_runs, paired_tests, recalls, shown_names
 from bloodcells.tracking import run_folder
 
 
@@ -196,3 +197,11 @@ def test_each_other_experiment_is_compared_with_the_first(run, quick_run, longer
     for name in ("longer", "again"):
         assert f"{name} against quick: " in outcome.out
         assert f"{name} against quick: " in text
+
+
+@pytest.mark.parametrize(("count", "first"), [(26, "A"), (27, "a-long-name-of-an-experiment-0")])
+def test_many_experiments_with_long_names(count, first):
+    folders = [Path(f"a-long-name-of-an-experiment-{number}") for number in range(count)]
+    names = shown_names([SimpleNamespace(folder=folder) for folder in folders])
+    assert list(names) == folders
+    assert names[folders[0]] == first

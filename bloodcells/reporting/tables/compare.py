@@ -60,11 +60,15 @@ def compare_runs(runs: list[SavedRun]) -> str:
 
 
 def shown_names(runs: list[SavedRun]) -> dict[Path, str]:
-    """What each is called, by its folder: the folder's name, or a letter if one is long."""
+    """What each is called, by its folder: the folder's name, or a letter if one is long.
+
+    If there are more than letters, the long names stay.
+    """
     names = {run.folder: run.folder.name for run in runs}
-    if max(map(len, names.values())) <= LONG:
+    letters = string.ascii_uppercase
+    if max(map(len, names.values())) <= LONG or len(names) > len(letters):
         return names
-    return dict(zip(names, string.ascii_uppercase, strict=False))
+    return dict(zip(names, letters, strict=False))
 
 
 def accuracies(run: SavedRun, name: str) -> list[str]:
