@@ -137,7 +137,6 @@ def test_error_at_a_call_of_a_download(faults, tmp_path, monkeypatch, capsys, na
     monkeypatch.setattr(download, "official", lambda *rest: hashlib.md5(content).hexdigest())
     monkeypatch.delenv("MEDMNIST_ROOT", raising=False)
     monkeypatch.setattr(medmnist.info, "DEFAULT_ROOT", str(tmp_path / "default"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     faults.arm(tmp_path / "whole")
     download.find_or_download(tmp_path / "whole", 28)
     faults.disarm()

@@ -7,7 +7,6 @@ official address through medmnist or, where only a package index can be reached,
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import subprocess
@@ -18,11 +17,8 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
 from bloodcells.errors import UserError
-from bloodcells.tracking.atomic import scratch_folder, write_whole
-from bloodcells.tracking.files import read_json
+from bloodcells.tracking.atomic import scratch_folder
 
 # A wheel that happens to carry the identical 28 px file; it is unpacked, never installed.
 MIRROR_WHEEL = "kosmos-core==0.6.2"
@@ -80,17 +76,8 @@ def search_folders(data_root: Path | None) -> list[tuple[str, Path]]:
 
 
 def verify(path: Path, size: int) -> None:
-    """Check the file's MD5, or that it is unchanged since a check that passed.
-
-    Raises `UserError` with the likely reason if it is not the official file.
-    """
+    """Check the file's MD5. Raises `UserError` if it is not the official file."""
     try:
-        status = path.stat()
-        times = [status.st_mtime_ns, status.st_ctime_ns]
-        fingerprint = [status.st_size, *times, status.st_ino, official("MD5", size)]
-        # Windows has no change time that programs cannot reset
-        if os.name != "nt" and read_checks().get(str(path.resolve())) == fingerprint:
-            return
         wrong = difference(path, size)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
@@ -99,7 +86,6 @@ def verify(path: Path, size: int) -> None:
             f"{path}: {wrong}; move it away to download it again, or pass another folder with "
             "--data-root DIR"
         )
-    remember_check(path, fingerprint)
 
 
 def difference(path: Path, size: int) -> str | None:
@@ -107,61 +93,7 @@ def difference(path: Path, size: int) -> str | None:
     expected = official("MD5", size)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, MD5).hexdigest()
-    if found == expected:
-        return None
-    return f"not the official file, {diagnose(path, size)} (MD5 {found}, not {expected})"
-
-
-def diagnose(path: Path, size: int) -> str:
-    """In a few words, the likely fault of a file whose MD5 is wrong."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for split, count in medmnist().INFO["bloodmnist"]["n_samples"].items():
-                expected = {"images": (count, size, size, 3), "labels": (count, 1)}
-                for kind, shape in expected.items():
-                    array = arrays[f"{split}_{kind}"]
-                    if array.shape != shape or array.dtype != np.uint8:
-                        return f"{split}_{kind} is {array.dtype} {array.shape}, not uint8 {shape}"
-                if array.max() > 7:
-                    return f"{split}_labels holds label {array.max()}, outside 0..7"
-        return "its pixels or labels differ"
-    except zipfile.BadZipFile:
-        return "it is truncated or damaged"
-    except ValueError:
-        return "it holds pickled objects or is no .npz"
-    except KeyError as error:
-        return f"an array is missing: {error}"
-    except Exception as error:  # whatever else a damaged archive raises: zlib, EOF, OS errors
-        return f"it is damaged: {error}"
-
-
-def checks_file() -> Path:
-    """The file in which passed checks are remembered.
-
-    (platformdirs would take a missing home folder for one named "~".)
-    """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "bloodmnist" / "verified.json"
-
-
-def read_checks() -> dict[str, list]:
-    """The passed checks by path; empty if they cannot be read."""
-    try:
-        checks = read_json(checks_file())
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home folder
-        return {}
-    return checks if isinstance(checks, dict) else {}
-
-
-def remember_check(path: Path, fingerprint: list) -> None:
-    """Remember a passed check, if the cache can be written."""
-    checks = {**read_checks(), str(path.resolve()): fingerprint}
-    try:
-        file = checks_file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(checks, indent=1).encode(), durable=False)
-    except (UserError, OSError, RuntimeError):
-        pass  # not remembered, so the next run checks again
+    return None if found == expected else f"not the official file (MD5 {found}, not {expected})"
 
 
 def download(target: Path, size: int) -> str:

@@ -9,7 +9,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import medmnist
 import numpy as np
@@ -20,9 +19,8 @@ from bloodcells.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Checks that pass in a test are remembered in the test's own folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def no_other_file(tmp_path, monkeypatch):
+    """The machine's own data file is not found."""
     monkeypatch.delenv("MEDMNIST_ROOT", raising=False)
     monkeypatch.setattr(medmnist.info, "DEFAULT_ROOT", str(tmp_path / "default"))
 
@@ -175,64 +173,14 @@ def test_larger_sizes_have_their_own_file(tmp_path, no_pip, monkeypatch):
     assert "the mirror" not in str(caught.value)  # it carries 28 px only
 
 
-def truncated(path: Path) -> None:
-    np.savez(path, train_images=np.zeros(99))
-    path.write_bytes(path.read_bytes()[:-30])
-
-
-def pickled(path: Path) -> None:
-    np.savez(path, train_images=np.array([{"a": 1}]), allow_pickle=True)
-
-
-def no_archive(path: Path) -> None:
-    path.write_text("<html>404</html>")
-
-
-def misshapen(path: Path) -> None:
-    np.savez(path, train_images=np.zeros((5, 28, 28, 3), np.uint8))
-
-
-def incomplete(path: Path) -> None:
-    np.savez(path, val_images=np.zeros((5, 28, 28, 3), np.uint8))
-
-
-def other_pixels(path: Path) -> None:
-    arrays: dict[str, Any] = {}
-    for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
-        arrays[f"{split}_images"] = np.zeros((count, 28, 28, 3), np.uint8)
-        arrays[f"{split}_labels"] = np.zeros((count, 1), np.uint8)
-    np.savez_compressed(path, **arrays)
-
-
-def mislabelled(path: Path) -> None:
-    arrays: dict[str, Any] = {}
-    for split, count in medmnist.INFO["bloodmnist"]["n_samples"].items():
-        arrays[f"{split}_images"] = np.zeros((count, 28, 28, 3), np.uint8)
-        arrays[f"{split}_labels"] = np.full((count, 1), 8, np.uint8)
-    np.savez_compressed(path, **arrays)
-
-
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (truncated, "truncated or damaged"),
-        (pickled, "pickled objects"),
-        (no_archive, "no .npz"),
-        (misshapen, "train_images is uint8 (5, 28, 28, 3), not uint8 (11959, 28, 28, 3)"),
-        (incomplete, "an array is missing"),
-        (other_pixels, "its pixels or labels differ"),
-        (mislabelled, "train_labels holds label 8, outside 0..7"),
-    ],
-)
-def test_wrong_file(fails, tmp_path, make, says):
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK truncated"])
+def test_wrong_file(fails, tmp_path, content):
     path = tmp_path / "bloodmnist.npz"
-    make(path)
-    before = path.read_bytes()
+    path.write_bytes(content)
     line = fails("model_cnn.py", "--data-root", tmp_path, "--output", tmp_path / "out")
-    assert says in line
-    assert str(path) in line
+    assert f"{path}: not the official file" in line
     assert "7053d0359d879ad8a5505303e11de1dc" in line
-    assert path.read_bytes() == before  # the user's file is left alone
+    assert path.read_bytes() == content  # the user's file is left alone
 
 
 def test_data_root_that_is_a_file(fails, tmp_path):
@@ -256,27 +204,3 @@ def test_unwritable_data_root(fails, tmp_path, official):
     root = tmp_path / "file" / "root"
     line = fails("model_cnn.py", "--data-root", root, "--output", tmp_path / "out")
     assert "cannot write the data file there" in line
-
-
-def test_check_is_remembered_but_a_changed_file_is_noticed(tmp_path, official, monkeypatch):
-    path = put(tmp_path / "root", official)
-    download.verify(path, 28)
-    with monkeypatch.context() as patch:
-        patch.setattr(download, "difference", None)  # would fail if it were read again
-        download.verify(path, 28)
-    status = path.stat()
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, same time stamp
-    with pytest.raises(UserError, match="not the official file"):
-        download.verify(path, 28)
-
-
-def test_damaged_memory_of_checks_is_no_harm(tmp_path, official):
-    path = put(tmp_path / "root", official)
-    download.checks_file().parent.mkdir(parents=True)
-    download.checks_file().write_text("[")
-    download.verify(path, 28)
-    download.verify(path, 28)
-    assert str(path) in download.read_checks()
