@@ -131,9 +131,7 @@ def compare(args: Namespace) -> None:
     page = args.plots / "comparison.html"
     with damage_reported("--compare"):
         refuse_equal_names(runs)
-        text = compare_runs(runs)
-    print(printable(text, kept="\n"))
-    with damage_reported("--compare"):
+        print(printable(compare_runs(runs), kept="\n"))
         missing = write_comparison(runs, page, args.data_root)
     if missing:
         print(f"{page} has no picture of the images: {missing}")

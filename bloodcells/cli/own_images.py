@@ -30,13 +30,7 @@ def parse_predict(script: str) -> Namespace:
         default="table",
         help="format of the results",
     )
-    parser.add_argument(
-        "--views",
-        type=integer,
-        choices=(1, 8),
-        default=1,
-        help="rotations and reflections to average over; 8: more accurate, 8 times as slow",
-    )
+    add_views_flag(parser)
     add_image_flags(parser)
     add_answer_flags(parser)
     add_label_flags(parser)
@@ -184,18 +178,34 @@ def add_label_flags(parser: Parser) -> None:
         action="store_true",
         help="report the accuracy; each image's folder is named after its class",
     )
-    parser.add_argument(
-        "--names",
-        type=location,
-        metavar="FILE.toml",
-        help='more names of classes for --labelled and --classes, such as poly = "neutrophil"',
-    )
+    add_names_flag(parser)
     add_slide_flag(parser, "then intervals of the averages of --labelled are over slides")
     parser.add_argument(
         "--output",
         type=location,
         metavar="DIR",
         help="run folder for what --labelled or --detect finds",
+    )
+
+
+def add_views_flag(parser: Parser) -> None:
+    """Add --views."""
+    parser.add_argument(
+        "--views",
+        type=integer,
+        choices=(1, 8),
+        default=1,
+        help="rotations and reflections to average over; 8: more accurate, 8 times as slow",
+    )
+
+
+def add_names_flag(parser: Parser) -> None:
+    """Add --names."""
+    parser.add_argument(
+        "--names",
+        type=location,
+        metavar="FILE.toml",
+        help='more names of classes in folders\' names and flags, such as poly = "neutrophil"',
     )
 
 
@@ -223,12 +233,7 @@ def parse_finetune(script: str) -> Namespace:
         metavar="FILE",
         help="released weights to begin with",
     )
-    parser.add_argument(
-        "--names",
-        type=location,
-        metavar="FILE.toml",
-        help='more names of classes, such as poly = "neutrophil"',
-    )
+    add_names_flag(parser)
     add_slide_flag(parser, "images of one are held out together")
     add_frame_flag(parser)
     parser.add_argument(
@@ -257,9 +262,6 @@ def parse_demo(script: str) -> Namespace:
         metavar="FILE",
         help="trained weights, with the .json file of the same name",
     )
-    parser.add_argument(
-        "--views", type=integer, choices=(1, 8), default=1,
-        help="rotations and reflections to average over",
-    )  # fmt: skip
+    add_views_flag(parser)
     add_device_flag(parser)
     return parser.parse_args()

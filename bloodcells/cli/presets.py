@@ -33,14 +33,12 @@ def layers(path: Path) -> dict[Path, dict]:
     Raises `UserError` for a file that cannot be read, and for a cycle of bases.
     """
     found: dict[Path, dict] = {}
-    seen: set[Path] = set()
-    while (whole := path.resolve()) not in seen:
-        seen.add(whole)
+    while (whole := path.resolve()) not in found:
         try:
-            found[path] = with_hyphens(tomllib.loads(path.read_text(encoding="utf-8")), path)
+            found[whole] = with_hyphens(tomllib.loads(path.read_text(encoding="utf-8")), path)
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not a readable TOML file: {error}") from error
-        base = found[path].pop("base", None)
+        base = found[whole].pop("base", None)
         if base is None:
             return found
         beside = path.parent / str(base)

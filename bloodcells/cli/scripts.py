@@ -35,7 +35,7 @@ from bloodcells.cli.types import (
     whole_number,
 )
 from bloodcells.errors import UserError
-from bloodcells.tracking.files import find, read_json
+from bloodcells.tracking.files import find, read_entry
 
 FALSE_ALARMS = 0.01  # of the released weights
 
@@ -231,11 +231,7 @@ def parse_release(script: str) -> Namespace:
 
 def keep_scores(result: Path, elsewhere: Path | None) -> None:
     """Raise `UserError` if scores on another laboratory's images would be replaced by none."""
-    try:
-        scores = read_json(result).get("elsewhere")
-    except (OSError, ValueError, AttributeError):
-        return  # nothing there that could be read
-    if scores is not None and not elsewhere:
+    if read_entry(result, "elsewhere") is not None and not elsewhere:
         raise UserError(
             f"--output {result.parent}: it has scores on another laboratory's images, which would "
             "be lost; pass their folder as --elsewhere, or another --output (and --weights)"

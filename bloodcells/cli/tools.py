@@ -6,7 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import SIZES, Parser, add_figure_flag, refuse_idle
+from bloodcells.cli.arguments import SIZES, add_figure_flag, refuse_idle
+from bloodcells.cli.parser import Parser
 from bloodcells.cli.types import integer, location
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of

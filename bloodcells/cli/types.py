@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bloodcells.tracking.files import read_json
+from bloodcells.tracking.files import read_entry
 
 
 def non_empty(text: str) -> str:
@@ -45,10 +45,8 @@ def weights_to_write(text: str) -> Path:
 
 def is_card(path: Path) -> bool:
     """Whether a file is the card of released weights."""
-    try:
-        return {"md5", "classes", "calibration"} <= read_json(path).keys()
-    except (OSError, ValueError, AttributeError):
-        return False
+    card = read_entry(path)
+    return isinstance(card, dict) and {"md5", "classes", "calibration"} <= card.keys()
 
 
 def regex(text: str) -> str:

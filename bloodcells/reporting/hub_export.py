@@ -12,7 +12,7 @@ import torch
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.inference.classifier import load_classifier
-from bloodcells.reporting.tables.release import read_release
+from bloodcells.reporting.tables.reading import read_study
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_entry
 
@@ -92,7 +92,7 @@ def export_for_hub(folder: Path, name: str) -> None:
         )
     load_classifier(source, 1, torch.device("cpu"))  # raises for a damaged pair
     card = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
-    accuracy = read_release(ROOT / "plots")["released"]["accuracy"]
+    accuracy = read_study(ROOT / "plots", "release")["released"]["accuracy"]
     metadata = METADATA.format(name=name, one=accuracy["1"], eight=accuracy["8"])
     text = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
     config = {

@@ -61,7 +61,7 @@ def prepare(
     Raises `UserError` if they cannot, if results of edited `code` would replace results of
     committed code, or, given a `script`, if the folder holds anything like results but its own.
     """
-    try:
+    with writing_to(folder, flag):
         if script:
             refuse_foreign(folder, script, flag)
         if code and code.edited:
@@ -71,11 +71,6 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"{flag} {folder}: cannot write there: {reason}; pass a writable folder"
-        ) from error
 
 
 def refuse_foreign(folder: Path, script: str, flag: str) -> None:
@@ -127,13 +122,13 @@ def named(files: Sequence[str]) -> str:
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path, flag: str = "--output") -> Iterator[None]:
     """Within the block, an `OSError` is a `UserError` that says what to do."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"--output {folder}: cannot write there: {error.strerror or error}; make room, or pass "
+            f"{flag} {folder}: cannot write there: {error.strerror or error}; make room, or pass "
             "another folder"
         ) from error
 

@@ -63,7 +63,7 @@ class CheckpointFolder:
         self.identity_file = run_folder / IDENTITY
         self.locks = ModelLocks(run_folder, self.path, names, shared)
         text = json.dumps(identity, sort_keys=True)
-        self.experiment = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        self.mark = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
     def begin(self, resume: bool, overwrite: bool) -> None:
         """Take the folder, and set `finished`, which says whether nothing is left to resume.
@@ -124,7 +124,7 @@ class CheckpointFolder:
         """Leave a finished experiment as it is."""
         kept = finished_identity(self.result)
         if not resume:
-            others = different(kept.get("code", {}), self.identity.get("code", {}))
+            others = different(kept["code"], self.identity["code"])
             of_others, both = "", ""
             if others:
                 of_others = f" of other code ({named(others)})"
@@ -167,7 +167,7 @@ class CheckpointFolder:
     def record(self, name: str) -> Run | None:
         """The record of a model; None if it is not finished. Raises `UserError`."""
         path = self.path / f"finished-{name}.pt"
-        kept = read(path, self.experiment)
+        kept = read(path, self.mark)
         if kept is None:
             return None
         fields: dict[str, Any] = {
@@ -188,7 +188,7 @@ class CheckpointFolder:
             return
         kept = vars(run).items()  # arrays as tensors, which load without executing code
         content = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in kept}
-        write_whole(self.path / f"finished-{name}.pt", packed(content, self.experiment))
+        write_whole(self.path / f"finished-{name}.pt", packed(content, self.mark))
         with suppress(OSError):  # the record counts, and it goes with the folder
             (self.path / f"{name}.pt").unlink(missing_ok=True)
 
@@ -213,14 +213,14 @@ class Checkpoint:
     the batches, and lists of optimizers and schedulers.
     """
 
-    def __init__(self, path: Path, experiment: str, every: int, parts: dict, device: torch.device):
-        self.path, self.experiment, self.every = path, experiment, every
+    def __init__(self, path: Path, mark: str, every: int, parts: dict, device: torch.device):
+        self.path, self.mark, self.every = path, mark, every
         self.parts, self.device = parts, device
         self.latest: bytes | None = None  # serialised, not yet on disk
 
     def restore(self) -> list[dict]:
         """Restore the parts; returns the history, one row per epoch. Raises `UserError`."""
-        kept = distributed.from_first(lambda: read(self.path, self.experiment))
+        kept = distributed.from_first(lambda: read(self.path, self.mark))
         if kept is None:
             return []
         try:
@@ -248,7 +248,7 @@ class Checkpoint:
         state |= {"random": torch.get_rng_state(), "history": history}
         if self.device.type != "cpu":
             state["random_device"] = torch.get_device_module(self.device).get_rng_state()
-        self.latest = packed(state, self.experiment)
+        self.latest = packed(state, self.mark)
         if len(history) % self.every == 0:
             self.flush()
 
@@ -264,14 +264,14 @@ def is_ours(path: Path) -> bool:
     return path.is_file() and re.fullmatch(OURS, path.name) is not None
 
 
-def packed(content: dict, experiment: str) -> bytes:
-    """The bytes of a checkpoint file; `experiment` is the digest of its identity."""
+def packed(content: dict, mark: str) -> bytes:
+    """The bytes of a checkpoint file; `mark` is the digest of its experiment's identity."""
     buffer = io.BytesIO()
-    torch.save({**content, "mark": experiment}, buffer)
+    torch.save({**content, "mark": mark}, buffer)
     return buffer.getvalue()
 
 
-def read(path: Path, experiment: str) -> dict | None:
+def read(path: Path, mark: str) -> dict | None:
     """A file's content; None if there is no file. Executes no code. Raises `UserError`."""
     try:
         file = io.BytesIO(path.read_bytes())
@@ -281,7 +281,7 @@ def read(path: Path, experiment: str) -> dict | None:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        if content.pop("mark") != experiment:
+        if content.pop("mark") != mark:
             raise ValueError("it is of another run")
         return content
     except Exception as error:  # a damaged file raises one of many kinds

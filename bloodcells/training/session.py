@@ -41,7 +41,7 @@ from bloodcells.training.record import Run, record_of
 from bloodcells.training.tensorboard import Curves
 
 TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
-ONLY_WHILE_TRAINING = ("save_weights", "released")  # not of a finished experiment any more
+ONLY_WHILE_TRAINING = ("save_weights", "released")  # refused once the models are gone
 
 
 @contextmanager
@@ -81,7 +81,8 @@ def open_session(
             try:
                 yield session
             except BaseException:  # such as Ctrl-C, a full disk, or a GPU without memory
-                session.flush()
+                if session.current:
+                    session.current.checkpoint.flush()
                 raise
             if session.runs:
                 checkpoints.end()
@@ -172,7 +173,7 @@ class Session:
         parts |= {"optimizers": list(optimizers), "schedulers": list(schedulers)}
         path = self.checkpoints.path / f"{fold.name}.pt"
         every = self.args.checkpoint_every
-        checkpoint = Checkpoint(path, self.checkpoints.experiment, every, parts, self.device)
+        checkpoint = Checkpoint(path, self.checkpoints.mark, every, parts, self.device)
         history = checkpoint.restore()
         place = {"seed": fold.seed, "fold": fold.fold}
         if history:
@@ -199,7 +200,9 @@ class Session:
         columns = [name for name in numbers if name not in TIMES]
         self.columns = self.columns or columns
         needed = ["train_seconds", "train_loss", *self.columns]
-        if columns != self.columns or not all(is_number(numbers.get(name)) for name in needed):
+        if columns != self.columns or not all(
+            isinstance(numbers.get(name), int | float) for name in needed
+        ):
             raise UserError(
                 f"epoch {epoch}: the row of history.csv has {numbers}; every epoch's needs a "
                 f"number for each of {', '.join(dict.fromkeys(needed))}, in this order"
@@ -225,11 +228,6 @@ class Session:
         self.current = None
         if current.curves:
             current.curves.close()
-
-    def flush(self) -> None:
-        """Write the state of the model in training, if it is not yet on disk."""
-        if self.current:
-            self.current.checkpoint.flush()
 
     def complete(self) -> bool:
         """Whether all models are trained and this process has to write the results.
@@ -264,11 +262,6 @@ def plain(value: object) -> object:
     """A NumPy or torch scalar as a Python number, which a checkpoint can hold."""
     single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
     return cast(Tensor, value).item() if single else value
-
-
-def is_number(value: object) -> bool:
-    """Whether a figure can show it."""
-    return isinstance(value, int | float)
 
 
 def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:

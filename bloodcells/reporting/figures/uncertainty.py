@@ -22,13 +22,12 @@ def draw_all(
     members: list[dict],
     test: Split,
     watermark: str | None,
-    there: tuple[np.ndarray, list[np.ndarray]] | None = None,
+    there: tuple[np.ndarray, list[np.ndarray]] | None,
 ) -> None:
     """All figures of `uncertainty.measure`'s members, one per seed.
 
-    `there`: the labels of images elsewhere, and each member's probabilities of them.
-
-    A figure of one model shows the first member, which is the released one.
+    A figure of one model shows the first member, which is the released one. `there`: the labels of
+    images elsewhere, and each member's probabilities of them.
     """
     best, labels, names = members[0]["views"][max(VIEWS)], test.labels, test.names
 

@@ -26,10 +26,7 @@ HEADS = (*COLUMNS.values(), "gain")
 
 def read_studies(plots: Path) -> dict[str, dict]:
     """The experiments of `RECIPES`. Raises `UserError` for a missing or unfit one."""
-    found = {}
-    for preset in RECIPES:
-        found[preset] = read_study(plots, preset)
-    return found
+    return {preset: read_study(plots, preset) for preset in RECIPES}
 
 
 def batch_effect(plots: Path) -> str:

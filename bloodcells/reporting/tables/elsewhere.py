@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.errors import UserError
-from bloodcells.evaluation import balanced_accuracy
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
 from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
 from bloodcells.reporting.studies import STUDIES
 from bloodcells.reporting.tables.cells import deviation, interval, percent, table
-from bloodcells.reporting.tables.reading import older_code, read_study, refuse_unfit
-from bloodcells.reporting.tables.release import read_release, read_robustness
-from bloodcells.tracking.files import read_json
+from bloodcells.reporting.tables.reading import older_code, read_results, read_study
+from bloodcells.reporting.tables.release import read_robustness
 
 RELEASES = {"cnn-best": "release-best", "cnn-robust": "release"}  # presets of model_release.py
 VIEWS = "8"
@@ -72,8 +70,10 @@ def elsewhere(plots: Path) -> str:
         f"{framed}: recall of erythroblasts": column(found, "framed", "recalls", "erythroblast"),
         f"{framed}: recall of platelets": column(found, "framed", "recalls", "platelet"),
         f"`{where}`: balanced accuracy, all classes possible": [
-            f"{value} {interval_of(part)}"
-            for value, part in zip(column(scores, "balanced_accuracy"), there.values(), strict=True)
+            f"{value} {over_slides(part)}"
+            for value, part in zip(
+                column(scores, "balanced_accuracy"), scores.values(), strict=True
+            )
         ],
     } | {f"`{where}`: {words}": column(scores, *keys) for words, keys in THERE.items()}
     lines = [[words, *cells] for words, cells in rows.items() if set(cells) != {"-"}]
@@ -84,12 +84,12 @@ def elsewhere(plots: Path) -> str:
         [
             table(["", *found], lines),
             f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
-            f"{resampled_over(*there.values())}]. `{where}`: "
-            f"{first['images']} images ({counted(first['counts'])}), eight views; always "
-            f"predicting one class has a balanced accuracy of {1 / present:.2f}. As frequent as in "
-            f"normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} images, the same "
-            f"for all models, over half of them neutrophils, {NORMAL_SMEAR['eosinophil']} "
-            f"eosinophils and {NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
+            f"{first['slides']} slides]. `{where}`: {first['images']} images "
+            f"({counted(first['counts'])}), eight views; always predicting one class has a "
+            f"balanced accuracy of {1 / present:.2f}. As frequent as in normal blood: {SMEARS} "
+            f"random draws of {sum(NORMAL_SMEAR.values())} images, the same for all models, over "
+            f"half of them neutrophils, {NORMAL_SMEAR['eosinophil']} eosinophils and "
+            f"{NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
             "value is that of all images. `--adapt` uses the images that are scored, without their "
             "labels; ± covers the seeds, not the draws. A dash: not measured, or `--adapt` "
             "refused, since most images seem to be of one class. With the weights in float16, as "
@@ -115,23 +115,12 @@ def recall_table(there: dict) -> str:
     return table((f"class of `{there['name']}`", "images", "recall", "taken for"), lines)
 
 
-def resampled_over(*there: dict) -> str:
-    """What the intervals of `interval_of` are over."""
-    of = [f"{one['slides']} slides" if one.get("slides") else "images" for one in there]
-    return ", or ".join(dict.fromkeys(of))
-
-
 def fine_tuned(plots: Path) -> str:
     """What labelled images of another laboratory gain, on its slides that were held out."""
-    path = plots / "finetune" / "metrics.json"
-    command = STUDIES["finetune"].command
-    try:
-        found = read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; run {command}") from error
-    refuse_unfit(path, found)
+    found = read_results(plots, "finetune")
     if not found["slides"]:
-        raise UserError(f"{path}: made without --slide; run {command}")
+        command = STUDIES["finetune"].command
+        raise UserError(f"{plots}/finetune: made without --slide; run {command}")
     lines = [
         [row["class"], str(row["images"]), *(cell_of(row[key]) for key in FITS)]
         for row in found["classes"]
@@ -174,26 +163,19 @@ def cell_of(share: float | None) -> str:
     return "-" if share is None else f"{share:.2f}"
 
 
-def interval_of(there: dict) -> str:
-    """The balanced accuracy's 95 % interval: over slides if known, else over images."""
-    if found := there["views"][VIEWS].get("over_slides"):
-        return interval(found["low"], found["high"])
-    answers = there["views"][VIEWS]["answers"]
-    counts = np.array([there["counts"][name] for name in answers])
-    recalls = np.array([shares[name]["mean"] for name, shares in answers.items()])
-    found = balanced_accuracy.over_images(recalls * counts, counts)
-    return interval(found["low"], found["high"])
+def over_slides(scores: dict, form: str = ".3f") -> str:
+    """The 95 % interval of the balanced accuracy, over slides."""
+    found = scores["over_slides"]
+    return interval(found["low"], found["high"], form)
 
 
 def read_releases(plots: Path) -> dict[str, dict]:
-    """The releases' studies, by recipe. Raises `UserError` without scores elsewhere."""
-    found = {name: read_release(plots, study) for name, study in RELEASES.items()}
+    """The releases' studies, by recipe. Raises `UserError` without scores on slides elsewhere."""
+    found = {name: read_study(plots, study) for name, study in RELEASES.items()}
     for name, study in found.items():
-        if "elsewhere" not in study:
-            folder = RELEASES[name]
-            raise UserError(
-                f"{plots / folder}: no scores elsewhere; rerun {STUDIES[folder].command}"
-            )
+        if not study.get("elsewhere", {}).get("slides"):
+            path, command = plots / RELEASES[name], STUDIES[RELEASES[name]].command
+            raise UserError(f"{path}: no scores on slides elsewhere; rerun {command}")
     return found
 
 

@@ -9,12 +9,16 @@ from bloodcells.reporting.tables.cells import (
     cell,
     deviation,
     hardware,
-    interval,
     median_gflops,
     median_seconds,
     table,
 )
-from bloodcells.reporting.tables.elsewhere import VIEWS, corrupted_accuracy, read_releases
+from bloodcells.reporting.tables.elsewhere import (
+    VIEWS,
+    corrupted_accuracy,
+    over_slides,
+    read_releases,
+)
 from bloodcells.reporting.tables.reading import older_code, read_run
 from bloodcells.reporting.tables.release import TRAINED_ON, read_robustness
 
@@ -42,9 +46,7 @@ def headline(plots: Path) -> str:
         seconds, gflops = median_seconds(metrics), median_gflops(metrics)
         if name in releases:
             scores = releases[name]["elsewhere"]["views"][VIEWS]
-            elsewhere = deviation(scores["balanced_accuracy"], 2)
-            if over := scores.get("over_slides"):
-                elsewhere += f" {interval(over['low'], over['high'], '.2f')}"
+            elsewhere = f"{deviation(scores['balanced_accuracy'], 2)} {over_slides(scores, '.2f')}"
         if name in robust["runs"]:
             corrupted = deviation(corrupted_accuracy(robust, name), 3)
         cells = [
@@ -74,14 +76,10 @@ def headline(plots: Path) -> str:
         "is trained on; ± covers the models alone. "
         "[Another laboratory](docs/other-laboratories.md): mean recall of the "
         f"{present} classes of `{there['name']}`, {there['images']} images of white cells; "
-        f"any of the eight classes can be the answer{over_slides(there)}. Neither is a clean test: "
-        "recipes were chosen on such corruptions, and on these images. Training: median seconds "
-        f"per model, on {where}, {precisions}; in round brackets the machine's speed in float32 "
-        f"matrix products.{older_code(robust, *releases.values())}"
+        "any of the eight classes can be the answer [95 % interval over "
+        f"{there['slides']} slides]. Neither is a clean test: recipes were chosen on such "
+        "corruptions, and on these images. Training: median seconds per model, on "
+        f"{where}, {precisions}; in round brackets the machine's speed in float32 matrix "
+        f"products.{older_code(robust, *releases.values())}"
     )
     return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])
-
-
-def over_slides(there: dict) -> str:
-    """What the interval on another laboratory's images is over, if there is one."""
-    return f" [95 % interval over {there['slides']} slides]" if there.get("slides") else ""

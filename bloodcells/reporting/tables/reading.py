@@ -39,19 +39,33 @@ def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
     return run
 
 
-def read_study(plots: Path, preset: str, **instead: object) -> dict:
-    """The results of a study, by its preset; `instead` of some of its settings are others.
+def read_study(plots: Path, preset: str) -> dict:
+    """The results of a study, by its preset.
+
+    Raises `UserError` if they are missing or do not belong in a table, or if the study or an
+    experiment that it is of has other settings than its preset.
+    """
+    found = read_results(plots, preset)
+    path, command = plots / preset / STUDIES[preset].result, STUDIES[preset].command
+    runs = found.get("runs")
+    of = {preset: found["config"]} | (runs if isinstance(runs, dict) else {})
+    for name, config in of.items():
+        settings = load_preset(PRESETS / f"{name}.toml")
+        refuse_other_settings(path, config, settings, command)
+    return found
+
+
+def read_results(plots: Path, name: str) -> dict:
+    """The results of a study, whatever its settings.
 
     Raises `UserError` if they are missing or do not belong in a table.
     """
-    path, command = plots / preset / STUDIES[preset].result, STUDIES[preset].command
+    path = plots / name / STUDIES[name].result
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; run {command}") from error
+        raise UserError(f"{path}: cannot be read; run {STUDIES[name].command}") from error
     refuse_unfit(path, found)
-    settings = load_preset(PRESETS / f"{preset}.toml") | instead
-    refuse_other_settings(path, found["config"], settings, command)
     return found
 
 
@@ -84,6 +98,7 @@ def refuse_other_settings(path: Path, config: dict, preset: dict, command: str) 
     expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
     expected |= {"labels": "classes", "widths": None, "dropout": None, "teacher": None, "seed": 0}
     expected |= {"only": None, "objective": "accuracy", "prune": True, "prune_margin": 0.05}
+    expected |= {"kinds": None}
     expected |= {key.replace("-", "_"): value for key, value in preset.items()}
     expected.pop("save_weights", None)  # which does not change the results
     for key in {"run", "released"} & expected.keys():  # of places, the last name is recorded

@@ -20,12 +20,7 @@ from bloodcells.reporting.tables.cells import (
     one_view,
     table,
 )
-from bloodcells.reporting.tables.reading import (
-    older_code,
-    read_run,
-    read_study,
-    refuse_other_settings,
-)
+from bloodcells.reporting.tables.reading import older_code, read_run, read_study
 
 RELEASED = "cnn-robust"
 TRAINED_ON = {  # for each corruption, the change in domain_randomisation.py that is most like it
@@ -49,7 +44,6 @@ TRUST_ROWS = {
     "brier": "Brier score",
     "aurc": "area under the risk-coverage curve (AURC)",
 }
-
 SET_ROWS = ("coverage", "lowest coverage of a class", "mean number of classes", "empty")
 
 
@@ -60,7 +54,7 @@ def results(plots: Path) -> str:
     metrics.append(["accuracy, one view", cell(one_view(run)["accuracy"], 4)])
     classes = ("class", "test images", "precision", "recall [95 % interval]")
     seconds = [row["train_seconds"] for row in run["runs"]]
-    release = read_release(plots)
+    release = read_study(plots, "release")
     released = release["released"]["accuracy"]
     parts = [
         table(("metric", "test, eight views"), metrics),
@@ -78,14 +72,14 @@ def results(plots: Path) -> str:
 
 def read_robustness(plots: Path) -> dict:
     """Read the study of corruptions. Raises `UserError` if it is missing or unfit."""
+    found = read_study(plots, "robustness")
     preset = load_preset(PRESETS / "robustness.toml")
     names = [Path(run).name for run in preset["runs"]]
-    command = STUDIES["robustness"].command
-    found = read_study(plots, "robustness", kinds=None)
-    path = plots / "robustness" / "metrics.json"
     if list(found["runs"]) != names:
-        raise UserError(f"{path}: its experiments are not {', '.join(names)}; rerun {command}")
-    check_runs(path, found, command)
+        raise UserError(
+            f"{plots}/robustness: its experiments are not {', '.join(names)}; rerun "
+            f"{STUDIES['robustness'].command}"
+        )
     return found
 
 
@@ -129,7 +123,7 @@ def means(rows: list[dict], names: list[str]) -> str:
 
 def trust(plots: Path) -> str:
     """Calibration of the released weights' probabilities on test, as Markdown."""
-    found = read_release(plots)
+    found = read_study(plots, "release")
     views = found["views"]
     lines = []
     for key, name in TRUST_ROWS.items():
@@ -176,16 +170,3 @@ def set_cells(sets: dict) -> list[str]:
         f"{sets['size']['mean']:.2f}",
         f"{sets['empty']['mean']:.1%}",
     ]
-
-
-def read_release(plots: Path, name: str = "release") -> dict:
-    """Read a study of model_release.py. Raises `UserError` if it is missing or unfit."""
-    found = read_study(plots, name)
-    check_runs(plots / name / "metrics.json", found, STUDIES[name].command)
-    return found
-
-
-def check_runs(path: Path, found: dict, command: str) -> None:
-    """Raise `UserError` if a study's experiments do not have the settings of their presets."""
-    for name, config in found["runs"].items():
-        refuse_other_settings(path, config, load_preset(PRESETS / f"{name}.toml"), command)
