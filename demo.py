@@ -39,7 +39,7 @@ from bloodcells.data.user_images import ARRAYS, MOST_PIXELS, SUFFIXES, UserImage
 from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
-from bloodcells.inference.classification import classify
+from bloodcells.inference.classification import classify, frame_of
 from bloodcells.inference.classifier import Released, load_classifier
 from bloodcells.inference.output import Prediction, as_csv, in_base64
 from bloodcells.training.device import choose_device
@@ -65,7 +65,7 @@ def main() -> None:
     gradio.processing_utils.async_ssrf_protected_download = refuse_download
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
-        page = make_page(gradio, model, Path(uploads))
+        page = make_page(gradio, model, Path(uploads), frame_of(args.weights))
         page.launch(
             server_name=args.host,
             server_port=args.port,
@@ -119,7 +119,7 @@ def refuse_address(host: str, port: int) -> None:
         ) from error
 
 
-def make_page(gradio: Any, model: Released, uploads: Path) -> Any:
+def make_page(gradio: Any, model: Released, uploads: Path, frame: str) -> Any:
     """The page: images in, which Gradio puts into the folder `uploads`, answers out."""
     gradio.set_static_paths([EXAMPLES])  # else an example were deleted as an upload is
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
@@ -140,17 +140,17 @@ def make_page(gradio: Any, model: Released, uploads: Path) -> Any:
 
         def reply(names: list[str] | None) -> Any:
             """The answers, and None to empty the field, which calls this again, for nothing."""
-            return (answer(names, model, uploads), None) if names else gradio.skip()
+            return (answer(names, model, uploads, frame), None) if names else gradio.skip()
 
         files.change(reply, files, [answers, files], show_progress="minimal")
     return page
 
 
-def answer(names: Sequence[str], model: Released, uploads: Path) -> str:
+def answer(names: Sequence[str], model: Released, uploads: Path, frame: str = "auto") -> str:
     """What the page says of some image files, as HTML; deletes those in the folder `uploads`."""
     chosen = [str(name) for name in names[:MOST_IMAGES]]
     try:
-        images = [renamed(image) for image in user_images.read(chosen, model.size, "auto")]
+        images = [renamed(image) for image in user_images.read(chosen, model.size, frame)]
     finally:
         delete(names, uploads)
     usable = [image for image in images if image.problem is None]

@@ -35,7 +35,7 @@ from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
 from bloodcells.inference.adaptation import Adaptation, adapt
-from bloodcells.inference.classification import classify, pixels_of
+from bloodcells.inference.classification import classify, frame_of, pixels_of
 from bloodcells.inference.classifier import Released, load_classifier, md5_of
 from bloodcells.inference.fine_tuning import is_fine_tuned
 from bloodcells.inference.output import Prediction
@@ -65,6 +65,7 @@ def main() -> None:
     model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
     if args.adapt and is_fine_tuned(args.weights):
         raise UserError("--adapt: these weights are fitted to a laboratory already")
+    args.frame = args.frame or frame_of(args.weights)
     names = class_names.Names(model.classes, args.names)
     if args.classes:
         model = restrict_to_classes(model, names, args.classes)

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from shared import ROOT
 from written import complaints, metrics_of
 
@@ -15,6 +16,7 @@ from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.evaluation import calibration, fine_tuned
 from bloodcells.evaluation.fine_tuned import LaboratoryImages
 from bloodcells.inference import fine_tuning
+from bloodcells.inference.classification import frame_of
 from bloodcells.inference.classifier import load_classifier
 
 ABSENT = ("erythroblast", "platelet")
@@ -196,3 +198,16 @@ def test_what_is_refused(finetune, fails, laboratory, weights, tmp_path):
     assert "basophil has fewer than 5 usable images" in complaint(laboratory)
     shutil.rmtree(laboratory)
     assert "no such file or folder" in complaint(laboratory)
+
+
+def test_images_are_framed_as_those_that_the_weights_were_fitted_to(
+    finetune, run, laboratory, tmp_path
+):
+    assert finetune(laboratory, "--frame", "none").code == 0
+    weights, blank = tmp_path / "mine" / "finetuned.safetensors", tmp_path / "blank.png"
+    Image.new("RGB", (100, 100), "white").save(blank)
+    assert frame_of(weights) == "none"
+    assert run("predict.py", blank, "--weights", weights).code == 0
+    outcome = run("predict.py", blank, "--weights", weights, "--frame", "cell")
+    assert outcome.code == 1
+    assert "no stained cell found" in outcome.err

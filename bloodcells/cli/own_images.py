@@ -93,15 +93,15 @@ def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
         raise UserError("--detect: not allowed with --labelled or --export")
     if args.detect and args.output is not None and "-" in args.paths:
         raise UserError("--output: not allowed with --detect and standard input; name a file")
-    if args.detect and (args.crop, args.frame) != ("auto", "auto"):
+    if args.detect and (args.crop, args.frame) != ("auto", None):
         raise UserError("--detect: not allowed with --crop or --frame")
-    if args.crop != "auto" and args.frame != parser.get_default("frame"):
+    if args.crop != "auto" and args.frame is not None:
         raise UserError(f"--frame does nothing with --crop {args.crop}")
 
 
 def add_image_flags(parser: Parser) -> None:
     """Add the flags that say what of an image is kept."""
-    add_frame_flag(parser)
+    add_frame_flag(parser, None, " (default: auto, or as finetune.py framed for --weights)")
     parser.add_argument(
         "--crop",
         type=crop,
@@ -119,15 +119,16 @@ def add_image_flags(parser: Parser) -> None:
     )
 
 
-def add_frame_flag(parser: Parser) -> None:
+def add_frame_flag(parser: Parser, default: str | None = "auto", more: str = "") -> None:
     """Add the flag that says where in an image the cell is."""
     parser.add_argument(
         "--frame",
         choices=("auto", "cell", "centre", "none"),
-        default="auto",
+        default=default,
         help="cell: find the cell and cut it as the training images show theirs; auto: the same, "
         "but the data set's own photographs as the data set cuts them, and squares of 28, 64, 128 "
-        "or 224 pixels, as MedMNIST's are, whole; centre: the middle square; none: the whole image",
+        "or 224 pixels, as MedMNIST's are, whole; centre: the middle square; none: the whole image"
+        + more,
     )
 
 

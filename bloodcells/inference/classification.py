@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -11,7 +12,14 @@ import numpy as np
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference.classifier import Released
+from bloodcells.inference.fine_tuning import ENTRY
 from bloodcells.inference.output import ABSTAINED, Prediction
+from bloodcells.tracking.files import read_entry
+
+
+def frame_of(weights: Path) -> str:
+    """What to keep of an image: as finetune.py did for these weights; "auto" for all others."""
+    return read_entry(weights.with_suffix(".json"), ENTRY, "config", "frame") or "auto"
 
 
 def pixels_of(images: Sequence[UserImage]) -> np.ndarray:
