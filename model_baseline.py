@@ -6,7 +6,7 @@
 Each fold's model is scored on its held-out fold after every epoch, and on the official test split
 once, at the end (as published: only the last fold's model). Writes metrics.json, history.csv,
 predictions.npz, config.toml and figures into plots/baseline/ or plots/baseline-as-published/. The
-first command reaches a test accuracy of 0.761 and takes 12 to 20 seconds on two cores of an AMD
+first command reaches a test accuracy of 0.761 and takes 10 to 35 seconds on two cores of an AMD
 EPYC.
 """
 

@@ -9,7 +9,7 @@
 Each model is scored after every epoch on its held-out images, if it has any, and once on the
 official test split, at the end (as published: only the last fold's model). Writes metrics.json,
 history.csv, predictions.npz, config.toml and figures into plots/<preset>/, or into a folder named
-after other settings. The first command reaches a test accuracy of 0.887 and takes 70 to 270 seconds
+after other settings. The first command reaches a test accuracy of 0.887 and takes 65 to 270 seconds
 on two cores of an AMD EPYC. Ctrl-C stops after the current batch and prints the command that
 resumes. docs/experiments.md shows edits of this script.
 """

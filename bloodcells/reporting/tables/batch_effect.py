@@ -36,6 +36,7 @@ def batch_effect(plots: Path) -> str:
     first = next(iter(found.values()))
     scores, images = first["scores"], first["scores"]["images"]
     rarest = min(scores["recalls"], key=lambda one: one["images"]["new"])
+    precisions = ", ".join(one["config"]["precision"] for one in found.values())
     change = ", ".join(
         "{:+.1f}".format(100 * (s["first_batch_with"]["mean"] - s["first_batch"]["mean"]))
         for s in (one["scores"] for one in found.values())
@@ -54,7 +55,8 @@ def batch_effect(plots: Path) -> str:
             f"second, of which {images['new']} are in the validation and "
             f"test splits ({rarest['images']['new']} {rarest['class']}s, the fewest of a class). "
             "Gain: the fourth column less the third, in points; on the first batch, the same "
-            f"replacement changes the score by {change} points, in the order of the rows."
+            f"replacement changes the score by {change} points, in the order of the rows. "
+            f"Precision, likewise: {precisions}."
             f"{older_code(*found.values())}",
         ]
     )
