@@ -54,6 +54,12 @@ EXAMPLES = ROOT / "docs" / "examples"
 EVERYWHERE = "0.0.0.0"
 TEMPLATE = ROOT / "bloodcells" / "inference" / "demo.html.j2"
 TITLE = "Blood cell classification"
+FRAMING = (
+    "If an image has none of the sizes of the data set or MedMNIST, the cell is found and cut "
+    "out, so that it loses its size, by which erythroblasts are known: expect some of them to be "
+    "misread."
+)
+OTHER_FRAMING = "Images are framed as those that the weights were fitted to (--frame {})."
 
 
 def main() -> None:
@@ -125,9 +131,8 @@ def make_page(gradio: Any, model: Released, uploads: Path, frame: str) -> Any:
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
         gradio.Markdown(
             f"# {TITLE}\nDrop images of single stained blood cells, at most {MOST_IMAGES} at once. "
-            "If an image has none of the sizes of the data set or MedMNIST, the cell is found and "
-            "cut out, so that it loses its size, by which erythroblasts are known: expect some of "
-            "them to be misread. **Not for clinical use.**"
+            f"{FRAMING if frame == 'auto' else OTHER_FRAMING.format(frame)} **Not for clinical "
+            "use.**"
         )
         files = gradio.File(
             label="Images",

@@ -11,7 +11,8 @@ class UserError(Exception):
 
 def without_passwords(text: str) -> str:
     """Text with the user and password of each address, as in postgresql://..., left out."""
-    text = re.sub(r"password=[^&\s]*", "password=...", text)
+    text = re.sub(r"([?&]\w*password=)[^&\s]*", r"\1...", text)
     text = re.sub(r"(https?)://[^/\s]*@", r"\1://...@", text)
-    # of a database, up to the last @: a password may itself hold one
-    return re.sub(r"(?<!http)(?<!https)://[^@\n]*@([^@\s]*@)*", "://...@", text)
+    # of a database, up to the last @ before white space: a password may itself hold one
+    text = re.sub(r"(?<!http)(?<!https)://[^@\n]*@([^@\s]*@)*", "://...@", text)
+    return re.sub(r"password=[^&\s]*", "password=...", text)

@@ -95,6 +95,12 @@ def test_few_images_and_none(model, uploads):
     assert example.exists()
 
 
+def test_images_are_framed_as_the_weights_need(model, uploads):
+    for frame, says in (("auto", "no stained cell found"), ("none", "<li>")):
+        Image.new("RGB", (100, 100), "white").save(uploads / "blank.png")
+        assert says in demo.answer([str(uploads / "blank.png")], model, uploads, frame)
+
+
 def test_only_uploads_are_deleted(model, uploads, tmp_path):
     outside = tmp_path / "mine.png"
     Image.fromarray(CELLS[0]).save(outside)

@@ -169,11 +169,13 @@ def test_search_on_postgresql(search, postgresql, tmp_path):
 def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, monkeypatch):
     flags, out = ("--config", preset(), "--output", tmp_path / "out"), tmp_path / "printed"
     process = warm.start("tests/half_done_search.py", *flags, out=out)
-    while not (out.exists() and "1/4" in out.read_text() and (half := half_done(tmp_path))):
-        assert process.is_alive()
-        time.sleep(0.05)
-    process.kill()
-    process.join()
+    try:
+        while not (out.exists() and "1/4" in out.read_text() and (half := half_done(tmp_path))):
+            assert process.is_alive()
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.join()
     for name, seconds in (("BEAT", 0.5), ("GRACE", 2), ("POLL", 0.2)):
         monkeypatch.setattr(shared_study, name, seconds)
     outcome = run(SCRIPT, *flags)

@@ -18,6 +18,7 @@ from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
 WEIGHTS = {"classes": "cnn-robust.safetensors", "stages": "cnn-stages.safetensors"}
+FRAMES = ("auto", "cell", "centre", "none")
 
 
 def parse_predict(script: str) -> Namespace:
@@ -123,7 +124,7 @@ def add_frame_flag(parser: Parser, default: str | None = "auto", more: str = "")
     """Add the flag that says where in an image the cell is."""
     parser.add_argument(
         "--frame",
-        choices=("auto", "cell", "centre", "none"),
+        choices=FRAMES,
         default=default,
         help="cell: find the cell and cut it as the training images show theirs; auto: the same, "
         "but the data set's own photographs as the data set cuts them, and squares of 28, 64, 128 "
@@ -206,7 +207,7 @@ def add_names_flag(parser: Parser) -> None:
         "--names",
         type=location,
         metavar="FILE.toml",
-        help='more names of classes in folders\' names and flags, such as poly = "neutrophil"',
+        help='more names for the classes, such as poly = "neutrophil"',
     )
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from bloodcells.cli.own_images import FRAMES
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference.classifier import Released
@@ -19,7 +20,8 @@ from bloodcells.tracking.files import read_entry
 
 def frame_of(weights: Path) -> str:
     """What to keep of an image: as finetune.py did for these weights; "auto" for all others."""
-    return read_entry(weights.with_suffix(".json"), ENTRY, "config", "frame") or "auto"
+    frame = read_entry(weights.with_suffix(".json"), ENTRY, "config", "frame")
+    return frame if frame in FRAMES else "auto"
 
 
 def pixels_of(images: Sequence[UserImage]) -> np.ndarray:

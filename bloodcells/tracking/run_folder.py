@@ -128,7 +128,7 @@ def writing_to(folder: Path, flag: str = "--output") -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{flag} {folder}: cannot write there: {error.strerror or error}; make room, or pass "
+            f"{flag} {folder}: cannot write there: {error.strerror or error}; mend that, or pass "
             "another folder"
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -25,7 +26,10 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     try:
         dist.init_process_group(choose_backend(device))
-        with redirect_stdout(None) if distributed.rank() else nullcontext():
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere) if distributed.rank() else nullcontext(),
+        ):
             yield
     except RuntimeError as error:
         if not is_of_the_group(error):
@@ -58,4 +62,4 @@ def choose_backend(device: torch.device) -> str:
 
 def is_of_the_group(error: RuntimeError) -> bool:
     """Whether another process, or the way to it, is lost; gloo has no error class of its own."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, dist.DistError) or bool(re.search(r"\bgloo\b", str(error)))

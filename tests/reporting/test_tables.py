@@ -120,10 +120,10 @@ def test_scores_elsewhere(plots):
     found["elsewhere"]["slides"] = 30
     path.write_text(json.dumps(found))
     assert " [0.411, 0.722] |" in elsewhere_tables.elsewhere(plots)
-    del found["elsewhere"]
-    path.write_text(json.dumps(found))
-    with pytest.raises(UserError, match=r"rerun python model_release\.py --elsewhere DIR"):
-        elsewhere_tables.elsewhere(plots)
+    for without in ({**found["elsewhere"], "slides": None}, {}):
+        path.write_text(json.dumps({**found, "elsewhere": without}))
+        with pytest.raises(UserError, match=r"rerun python model_release\.py --elsewhere DIR"):
+            elsewhere_tables.elsewhere(plots)
 
 
 def test_ladder_shows_both_views_and_the_models_together(plots):

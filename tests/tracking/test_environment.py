@@ -34,6 +34,7 @@ def test_an_address_without_password_stays_whatever_follows():
         ("postgresql://me:se?c#ret@host/database", "postgresql://...@host/database"),
         ("postgresql://me:my secret@host/database", "postgresql://...@host/database"),
         ("postgresql://me:my@secret@host/database", "postgresql://...@host/database"),
+        ("postgresql://me:secretpassword=1@host/database", "postgresql://...@host/database"),
         ("postgresql://host/a?user=me&password=se@cret", "'postgresql://host/a?user=me&pass"),
         ("postgresql://host/a?user=me&password=secret&x=1", "'postgresql://host/a?user=me&pass"),
     ],

@@ -191,5 +191,13 @@ def test_alone_nothing_changes():
     assert torch.equal(distributed.part(values), values)
     assert distributed.joined(values, 3) is values
     assert distributed.from_first(lambda: 5) == 5
+    assert distributed.summed([2.0], values.device) == [2.0]
+    model, state = torch.nn.Linear(2, 1), torch.get_rng_state()
+    model(torch.ones(1, 2)).sum().backward()
+    before = [weight.grad.clone() for weight in model.parameters()]
+    distributed.average_gradients(model, 1, 1)
+    distributed.own_random_numbers(0, 1)
+    assert all(map(torch.equal, before, (weight.grad for weight in model.parameters())))
+    assert torch.equal(torch.get_rng_state(), state)
     with process_group(torch.device("cpu")):
         assert distributed.size() == 1

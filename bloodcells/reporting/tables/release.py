@@ -20,7 +20,7 @@ from bloodcells.reporting.tables.cells import (
     one_view,
     table,
 )
-from bloodcells.reporting.tables.reading import older_code, read_run, read_study
+from bloodcells.reporting.tables.reading import older_code, read_results, read_run, read_study
 
 RELEASED = "cnn-robust"
 TRAINED_ON = {  # for each corruption, the change in domain_randomisation.py that is most like it
@@ -72,15 +72,14 @@ def results(plots: Path) -> str:
 
 def read_robustness(plots: Path) -> dict:
     """Read the study of corruptions. Raises `UserError` if it is missing or unfit."""
-    found = read_study(plots, "robustness")
     preset = load_preset(PRESETS / "robustness.toml")
     names = [Path(run).name for run in preset["runs"]]
-    if list(found["runs"]) != names:
+    if list(read_results(plots, "robustness")["runs"]) != names:
         raise UserError(
             f"{plots}/robustness: its experiments are not {', '.join(names)}; rerun "
             f"{STUDIES['robustness'].command}"
         )
-    return found
+    return read_study(plots, "robustness")
 
 
 def robustness(plots: Path) -> str:
