@@ -32,7 +32,6 @@ OLDER: set[str] = {
     "ablation/ablation.json",
     "bench/bench.json",
     "cnn-best-train-and-validation/metrics.json",
-    "cnn-distilled/metrics.json",
     "release-stages/metrics.json",
     "tuning/metrics.json",
 }
