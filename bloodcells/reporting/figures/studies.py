@@ -248,12 +248,13 @@ def growth(path: Path, found: dict[str, dict], watermark: str | None = None) -> 
             for size, value in zip(sizes, times.values(), strict=True):
                 axes.annotate(f"{value:.3g}", (size, value), (5, -9), textcoords="offset points",
                               size=7)  # fmt: skip
+                around = [(size / 1.3, value / 1.3), (size * 1.3, value * 1.3)]
+                axes.update_datalim(around)  # equal decades may cut margins, but no data
             axes.set(xlabel=by.replace("pixels", "pixels on a side"), ylabel=what, yticks=[])
             axes.set_xticks(sizes, [str(key) for key in times], size=6, rotation=20)
             axes.xaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_minor_locator(NullLocator())  # each point has its value beside it
             axes.set_aspect("equal", adjustable="datalim")
-            axes.margins(0.3)
         figure.supxlabel(
             "CellNet; both axes logarithmic: a diagonal is growth in proportion", size=7
         )
