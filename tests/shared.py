@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[1]
 OLDER: set[str] = {
     "cnn-best-train-and-validation/metrics.json",
     "release-stages/metrics.json",
-    "tuning/metrics.json",
 }
 os.environ["BLOODCELLS_DEBUG"] = "1"  # a defect ends a test with its traceback
 synthetic_cells.make = functools.cache(synthetic_cells.make)  # before test modules call it
