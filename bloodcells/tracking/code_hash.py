@@ -1,9 +1,10 @@
 """A hash of the code that determines a script's numbers.
 
 That code is the script and the project's files that it imports, directly or indirectly, except
-those that only parse the command line, download, resume, keep run folders, draw or write. Each file
-is hashed as its syntax tree without docstrings, help texts, annotations and the messages of the
-calls in `MESSAGES`, so that comments, formatting, such wording and types do not count.
+those that only parse the command line, download, begin and end processes, resume, keep run folders,
+draw or write. Each file is hashed as its syntax tree without docstrings, help texts, annotations
+and the messages of the calls in `MESSAGES`, so that comments, formatting, such wording and types do
+not count.
 """
 
 from __future__ import annotations
