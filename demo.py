@@ -56,7 +56,7 @@ TEMPLATE = ROOT / "bloodcells" / "inference" / "demo.html.j2"
 TITLE = "Blood cell classification"
 FRAMING = (
     "If an image has none of the sizes of the data set or MedMNIST, the cell is found and cut "
-    "out, so that it loses its size, by which erythroblasts are known: expect some of them to be "
+    "out, so that it loses its size: expect some erythroblasts and immature granulocytes to be "
     "misread."
 )
 OTHER_FRAMING = "Images are framed as those that the weights were fitted to (--frame {})."

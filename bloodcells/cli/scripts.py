@@ -254,6 +254,6 @@ def add_slide_flag(group: argparse._ActionsContainer, what: str) -> None:
         "--slide",
         type=regex,
         metavar="REGEX",
-        help="what of the beginning of a file's name tells the slide or person, as a regular "
-        f"expression, or its first group: {what}",
+        help="regular expression that matches the slide or person at the beginning of a "
+        f"file's name, or whose first group does: {what}",
     )

@@ -74,7 +74,7 @@ def in_brief(plots: Path) -> str:
     return (
         "A change of batch: balanced accuracy (mean recall) of models [trained without the data "
         f"set's second batch](docs/other-laboratories.md#a-batch-left-out), on the {images} images "
-        "of that batch [95 % interval over images] and, in round brackets, on test images of the "
+        "of that batch [95 % interval over images] and, in parentheses, on test images of the "
         f"first batch: {'; '.join(losses)}."
     )
 

@@ -68,6 +68,9 @@ def elsewhere(plots: Path) -> str:
         ],
         f"{framed}: balanced accuracy": column(found, "framed", "balanced_accuracy"),
         f"{framed}: recall of erythroblasts": column(found, "framed", "recalls", "erythroblast"),
+        f"{framed}: recall of immature granulocytes": column(
+            found, "framed", "recalls", "immature granulocyte"
+        ),
         f"{framed}: recall of platelets": column(found, "framed", "recalls", "platelet"),
         f"`{where}`: balanced accuracy, all classes possible": [
             f"{value} {over_slides(part)}"

@@ -66,20 +66,21 @@ def headline(plots: Path) -> str:
     many = sum(run.metrics["config"].get("views", 1) > 1 for run in runs.values())
     present = sum(count > 0 for count in there["counts"].values())
     like = sum(change is not None for change in TRAINED_ON.values())
-    words = (
-        f"Mean ± standard deviation over {models} models (folds in the first two rows, else seeds) "
-        f"[95 % bootstrap interval over test images]. The last {many} recipes use 8 views of each "
-        "image (test-time augmentation); the last one names stages, not classes. `cnn-fast-15` was "
-        "designed to train in 15 s without bfloat16. "
-        f"Corrupted: {robust['images']:,} test images under {len(TRAINED_ON)} corruptions at 5 "
-        f"severities, one view; {like} of the {len(TRAINED_ON)} resemble changes that `cnn-robust` "
-        "is trained on; ± covers the models alone. "
-        "[Another laboratory](docs/other-laboratories.md): mean recall of the "
-        f"{present} classes of `{there['name']}`, {there['images']} images of white cells; "
-        "any of the eight classes can be the answer [95 % interval over "
-        f"{there['slides']} slides]. Neither is a clean test: recipes were chosen on such "
-        "corruptions, and on these images. Training: median seconds per model, on "
-        f"{where}, {precisions}; in round brackets the machine's speed in float32 matrix "
-        f"products.{older_code(robust, *releases.values())}"
-    )
+    columns = [
+        f"**test accuracy**: mean ± standard deviation over {models} models (folds in the first "
+        "two rows, else seeds) [95 % bootstrap interval over test images]. The last "
+        f"{many} recipes average over 8 views of each image, its rotations and reflections "
+        "(test-time augmentation). `cnn-stages` names stages of maturation, not classes.",
+        f"**corrupted**: accuracy on {robust['images']:,} test images under {len(TRAINED_ON)} "
+        f"corruptions at 5 severities, one view, ± over models. {like} of the {len(TRAINED_ON)} "
+        "resemble changes that `cnn-robust` is trained on.",
+        f"**[another laboratory](docs/other-laboratories.md)**: mean recall of the {present} "
+        f"classes of `{there['name']}`, {there['images']} images of white cells, where any of the "
+        f"eight classes can be the answer [95 % interval over {there['slides']} slides]. Like "
+        "corrupted images, these are no clean test: recipes were chosen on them.",
+        f"**training**: median seconds per model, on {where}, {precisions}; in parentheses the "
+        "machine's speed in float32 matrix products. `cnn-fast-15` was designed to train in 15 s "
+        f"without bfloat16.{older_code(robust, *releases.values())}",
+    ]
+    words = "\n".join(f"- {column}" for column in columns)
     return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])
