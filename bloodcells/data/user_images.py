@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import joblib
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION
 
 from bloodcells.data.framing import Square, cut, find_cells
 from bloodcells.data.preparation import NO_CELL, BadImageError, Prepared, prepare
@@ -28,7 +29,8 @@ SUFFIXES = (
 )
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding
-FEW_LEVELS = 16  # of 256: what is left of 12 bits where only the upper 8 of 16 are read
+FEW_LEVELS = 64  # of 256: what is left of 14 bits where only the upper 8 of 16 are read
+MOST_THREADS = 8  # that read, as each may hold half a gigabyte
 STANDARD_INPUT = "-"
 GONE = "not a regular file, or gone"
 
@@ -100,7 +102,7 @@ def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
     Several threads read a few files ahead, so that memory does not grow with the number of files.
     `frame` is that of `preparation.prepare`, or "detect": then each cell of a field of view is one.
     """
-    threads = joblib.cpu_count()
+    threads = min(joblib.cpu_count(), MOST_THREADS)
     pool = ThreadPoolExecutor(threads)
     ahead: deque[Future[list[UserImage]] | Iterator[UserImage]] = deque()  # in the files' order
     try:
@@ -183,12 +185,12 @@ def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
             image.seek(0)
             deep = is_deep_colour(image)
             image.load()
-            found = to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
             if deep:
-                if np.asarray(found).max() < FEW_LEVELS:
+                if np.asarray(image)[..., :3].max() < FEW_LEVELS:
                     raise BadImageError("16-bit colour of which few bits are used: save 8 bits")
                 notes.append("16-bit colour, of which the upper 8 bits are used")
-            return found, "; ".join(notes) or None
+            return to_rgb(image), "; ".join(notes) or None
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -208,8 +210,17 @@ def is_animated(image: Image.Image) -> bool:
 
 
 def is_deep_colour(image: Image.Image) -> bool:
-    """Whether an image, not yet loaded, has 16 bits per colour, of which Pillow reads 8."""
-    return image.mode in ("RGB", "RGBA") and ";16" in str(getattr(image, "tile", ""))
+    """Whether an image, not yet loaded, has 16 bits per colour, of which Pillow reads 8.
+
+    Raises `BadImageError` for uncompressed planes of colours, of which it would read noise.
+    """
+    if image.mode not in ("RGB", "RGBA"):
+        return False
+    tags, tiles = getattr(image, "tag_v2", {}), str(getattr(image, "tile", ""))
+    planes = tags.get(PLANAR_CONFIGURATION) == 2 and 16 in tags.get(BITSPERSAMPLE, ())
+    if planes and "raw" in tiles:
+        raise BadImageError("16-bit colours in separate planes: save them interleaved, or 8 bits")
+    return planes or ";16" in tiles
 
 
 def too_many(width: int, height: int) -> str:
@@ -225,7 +236,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # saves a copy
 
 
 def read_arrays(name: str, size: int, frame: str) -> Iterator[UserImage]:

@@ -2,15 +2,13 @@
 
 import io
 import os
-import struct
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import noise
+from drawn import noise, png_of
 from PIL import Image
 from torchvision import transforms
 
@@ -127,29 +125,6 @@ def test_first_frame_of_an_animation(tmp_path):
     cell = saved(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert cell.pixels[..., 0].min() > 240
     assert "first" in cell.note
-
-
-def png_of(width, height, bits=8, content=b"0"):
-    """A PNG in colour; without content, its header promises more pixels than it has."""
-
-    def chunk(kind, data):
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
-    end = chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(content)) + end
-
-
-@pytest.mark.parametrize(("used", "refused"), [(16, False), (12, True)])
-def test_colour_of_16_bits_is_told(tmp_path, used, refused):
-    values = noise(28, 28, 3).astype(np.uint16) * 2 ** (used - 8)
-    rows = [b"\0" + row.astype(">u2").tobytes() for row in values]
-    (tmp_path / "a.png").write_bytes(png_of(28, 28, 16, b"".join(rows)))
-    cell = read_one(tmp_path / "a.png")
-    assert "16-bit colour" in (cell.problem if refused else cell.note)
-    if not refused:
-        assert (cell.pixels == values // 256).all()
 
 
 def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
