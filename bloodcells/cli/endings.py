@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -92,7 +93,7 @@ def end_after(error: BaseException) -> NoReturn:
         with suppress(OSError):  # the terminal may be gone
             print(f"\n{printable(str(error)) or 'interrupted'}", file=sys.stderr)
         end(signals.exit_code())
-    if isinstance(error, BrokenPipeError):  # the reader of our output, such as `head`, closed it
+    if is_broken_pipe(error):  # the reader of our output, such as `head`, closed it
         end(141)
     if advice := out_of_memory(error):
         fail(f"error: {advice}", 2)
@@ -110,6 +111,11 @@ def end_after(error: BaseException) -> NoReturn:
     fail(f"defect: {reason}{place_of(error)}; {stored_traceback()}", 70)
 
 
+def as_typed(words: Sequence[str]) -> str:
+    """A command as it is typed into a shell, quoted as the system's own needs it."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 def missing_package(error: ModuleNotFoundError) -> str:
     """What is missing, and what to do."""
     return f"{error}; run make setup, and use its Python"
@@ -120,7 +126,7 @@ def stored_traceback() -> str:
 
     Passwords in addresses of databases are left out.
     """
-    text = f"python {shlex.join(sys.argv)}\nPython {sys.version}\n\n{traceback.format_exc()}"
+    text = f"{as_typed(['python', *sys.argv])}\nPython {sys.version}\n\n{traceback.format_exc()}"
     try:
         number, path = tempfile.mkstemp(prefix="bloodcells-", suffix=".txt", text=True)
         with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -138,6 +144,12 @@ def place_of(error: BaseException) -> str:
             name = path.relative_to(ROOT).as_posix()
             return f" ({name}, line {frame.lineno}, in {frame.name})"
     return ""
+
+
+def is_broken_pipe(error: BaseException) -> bool:
+    """Whether the reader of a pipe closed it; Windows says so by EINVAL, without a file's name."""
+    of_windows = isinstance(error, OSError) and error.errno == errno.EINVAL and not error.filename
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and of_windows)
 
 
 def out_of_memory(error: BaseException) -> str | None:

@@ -18,7 +18,7 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from bloodcells.cli.endings import printable
+from bloodcells.cli.endings import is_broken_pipe, printable
 from bloodcells.data import user_images
 from bloodcells.data.framing import Square
 from bloodcells.errors import UserError
@@ -151,9 +151,9 @@ def write(predictions: Iterable[Prediction], format_name: str) -> None:
         # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
         print_lines(FORMATTERS[format_name](predictions), format_name)
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if is_broken_pipe(error):
+            raise
         raise UserError(f"standard output: cannot write: {error.strerror}") from error
 
 

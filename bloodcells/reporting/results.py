@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from torch import nn
 
 from bloodcells import ROOT
 from bloodcells.cli.arguments import LEAKS, SYNTHETIC, settings_of, warning
+from bloodcells.cli.endings import as_typed
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
@@ -67,7 +67,7 @@ def save_results(
     print(table(content))
     print(f"wrote {args.output}")
     if base := same_data(ROOT / "plots" / args.config.stem, args.output, content):
-        print(f"next: python report.py --compare {shlex.join(map(str, (base, args.output)))}")
+        print(f"next: python report.py --compare {as_typed([str(base), str(args.output)])}")
 
 
 def same_data(base: Path, output: Path, content: dict) -> Path | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from types import FrameType
 import torch
 
 from bloodcells.cli import signals
-from bloodcells.cli.endings import out_of_memory
+from bloodcells.cli.endings import as_typed, out_of_memory
 from bloodcells.errors import UserError
 from bloodcells.tracking.files import IDENTITY
 from bloodcells.training import distributed
@@ -96,8 +94,7 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
     # before the experiment has begun, --resume would find the earlier results
     begun = (args.output / IDENTITY).exists()
     last = "--overwrite" if "--overwrite" in sys.argv and not begun else "--resume"
-    words = ["python", sys.argv[0], *kept, last]
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return as_typed(["python", sys.argv[0], *kept, last])
 
 
 @contextmanager
