@@ -75,7 +75,7 @@ def test_a_document_edited_meanwhile_stays(fails, documents, readme, monkeypatch
         (lambda f: change(f, config={"dihedral": True}), "dihedral is not False"),
         (lambda f: change(f, config={"model": "Baseline"}), "model is not ConvNet"),
         (lambda f: change(f, config={"dropout": 0.5}), "dropout is not None"),
-        (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json lacks config"),
+        (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json lacks code, config"),
     ],
 )
 @pytest.mark.usefixtures("tables_alone")

@@ -137,7 +137,6 @@ def overview_row(folder: Path, metrics: dict) -> list[str]:
 
 def run_section(folder: Path, metrics: dict) -> dict:
     """An experiment: the command that repeats it, classes, settings, machine and figures."""
-    script = "model_cnn.py" if "model" in metrics["config"] else "model_baseline.py"
     place = f"plots/{folder.name}"
     flags = ("--config", f"{place}/config.toml", "--output", place)
     classes = [
@@ -153,7 +152,7 @@ def run_section(folder: Path, metrics: dict) -> dict:
         "id": anchor(folder),
         "name": folder.name,
         "leaks": LEAKS if metrics["leaks_test_images"] else "",
-        "command": shlex.join(["python", script, *flags, "--overwrite"]),
+        "command": shlex.join(["python", metrics["code"]["script"], *flags, "--overwrite"]),
         "classes": {
             "caption": "By class, test split",
             "heads": ["class", "images", "precision", "recall", "F1"],

@@ -39,7 +39,7 @@ def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
     if path is None:
         raise UserError(f"{folder}: no results are here: none of {', '.join(RESULTS)}")
     found = read_json(path)
-    script = found.get("code", {}).get("script", "model_cnn.py")  # of old experiments: not recorded
+    script = found["code"]["script"]
     if script in EXPERIMENTS:
         draw_again(run_folder.read(folder), suffix, data_root)
         return

@@ -32,6 +32,7 @@ KINDS = (  # names of what scripts write; a user's preset, of another name, may 
     *(f"*{suffix}" for suffix in (*FIGURES, ".csv", ".json", ".npz", ".safetensors")),
     *("config.toml", "best.toml"),
 )
+NEEDED = {"dataset", "model", "config", "test", "leaks_test_images", "code"}  # of metrics.json
 UNFINISHED = (IDENTITY, f"{SCRATCH}*", f"{EARLIER}*")  # of stopped scripts
 
 
@@ -215,9 +216,8 @@ def read(folder: Path) -> SavedRun:
             saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"], held_out)
         if saved.probabilities.ndim != 3 or not np.isfinite(saved.probabilities).all():
             raise ValueError("predictions.npz holds no probabilities")
-        if missing := {"dataset", "model", "config", "test", "leaks_test_images"} - run.keys():
+        if missing := NEEDED - run.keys():
             raise ValueError(f"metrics.json lacks {', '.join(sorted(missing))}")
-        run["config"].setdefault("labels", "classes")  # from before there were stages
         return saved
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no finished experiment: {error.filename} is missing") from error

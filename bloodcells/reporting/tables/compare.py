@@ -101,7 +101,7 @@ def differences(runs: list[SavedRun]) -> list[str]:
         values = [config.get(key) for config in configs]
         if any(value != values[0] for value in values):
             lines.append(f"{key}: {' | '.join(map(str, values))}")
-    codes = [run.metrics.get("code") or {"files": {}, "edited": []} for run in runs]
+    codes = [run.metrics["code"] for run in runs]
     files = {path for code in codes for path in different(codes[0]["files"], code["files"])}
     if files:
         lines.append(f"code: {named(sorted(files))}")
@@ -142,9 +142,6 @@ def why_not(first: SavedRun, other: SavedRun) -> str:
         return f"the protocols are {' and '.join(map(str, protocols))}"
     if protocols[0] in NOT_HELD_OUT:
         return f"--protocol {protocols[0]} leaves none that all models hold out"
-    older = [run.folder.name for run in (first, other) if run.held_out is None]
-    if older:
-        return f"{' and '.join(older)} is older and lacks the predictions on them: run it again"
     return "they are other images, or in other folds"
 
 

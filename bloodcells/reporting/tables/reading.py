@@ -85,7 +85,7 @@ def unfit(found: dict) -> str | None:
         return "made from generated images: not a result"
     if "synthetic" in data and data["name"] != "BloodMNIST":  # not of a user's own images
         return f"not made from the official images: {data['name']}"
-    if edited := found.get("code", {}).get("edited"):
+    if edited := found["code"]["edited"]:
         return f"made by edited code ({run_folder.named(edited)}): see report.py --compare"
     return None
 
@@ -124,8 +124,7 @@ def older_code(*results: dict) -> str:
     commits: dict[str, set[str]] = {}
     for found in (*results, *made_of):
         if commit := older_commit(found):
-            script = (found.get("code") or {}).get("script", "an unknown script")
-            commits.setdefault(script, set()).add(commit)
+            commits.setdefault(found["code"]["script"], set()).add(commit)
     if not commits:
         return ""
     of = {script: ", ".join(sorted(found)) for script, found in sorted(commits.items())}
@@ -139,9 +138,7 @@ def older_commit(found: dict) -> str | None:
 
     Code that does nothing with the results' settings does not count.
     """
-    code = found.get("code")
-    if code is None:  # from before results recorded their code
-        return found.get("environment", {}).get("git_commit", "unknown")
+    code = found["code"]
     changed = different(provenance.committed_code(code["script"]), code["files"])
     config, variants, runs = (found.get(name, {}) for name in ("config", "variants", "runs"))
     configs = [config, *(runs.values() if isinstance(runs, dict) else [])]  # of a study's runs
