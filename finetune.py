@@ -21,19 +21,19 @@ if __name__ == "__main__":
 
 from argparse import Namespace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from bloodcells.cli.endings import printable
-from bloodcells.data import class_names, user_images
-from bloodcells.data.slides import slides_of
+from bloodcells.cli.endings import as_typed
+from bloodcells.data import labelled_folders, user_images
+from bloodcells.data.class_names import Names
 from bloodcells.errors import UserError
 from bloodcells.evaluation import calibration, metrics
 from bloodcells.evaluation.fine_tuned import LaboratoryImages, study
 from bloodcells.inference import fine_tuning
 from bloodcells.inference.cards import LEVELS, VIEWS
 from bloodcells.inference.classifier import Released, load_classifier, md5_of
+from bloodcells.inference.output import refuse_own_folder
 from bloodcells.reporting.figures import studies, training
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
@@ -51,6 +51,7 @@ def main() -> None:
     if fine_tuning.is_fine_tuned(args.weights):
         raise UserError(f"--weights {args.weights}: fitted to a laboratory already; begin anew")
     record = environment(device.type, args.code)
+    refuse_own_folder("--output", args.output, args.paths, user_images.find(args.paths))
     run_folder.prepare(args.output, args.code, script=args.code.script)
     images = read(args, model)
     scores, held_out = study(model, images, args.seed)
@@ -73,27 +74,15 @@ def main() -> None:
 
     run_folder.write(args.output, fill, last="metrics.json")
     print("\n".join(lines(content)))
-    print(f"wrote {args.output}; next: python predict.py --weights {args.output / WEIGHTS} IMAGES")
+    weights = as_typed([str(args.output / WEIGHTS)])
+    print(f"wrote {args.output}; next: python predict.py --weights {weights} IMAGES")
 
 
 def read(args: Namespace, model: Released) -> LaboratoryImages:
     """The labelled images that can be used. Raises `UserError` if they are too few."""
-    names = class_names.Names(model.classes, args.names)
-    files = user_images.find(args.paths)
-    meanings = class_names.labels_of(files, names, "PATH")
-    class_names.refuse_empty_folders(args.paths, files, names, "PATH")
-    for line in class_names.unknown_folders(meanings):
-        print(printable(line))
-    known = [file for file, meaning in meanings.items() if meaning is not None]
-    if args.slide:
-        slides_of(known, args.slide)  # or raises, before anything slow
-    usable = []
-    for image in user_images.read(known, model.size, args.frame):
-        if image.problem:
-            print(printable(f"{image.name}: {image.problem}; left out"))
-        else:
-            usable.append(image)
-    labels = np.array([model.classes.index(str(meanings[image.file])) for image in usable], int)
+    names = Names(model.classes, args.names)
+    found = labelled_folders.read(args.paths, names, model.size, args.frame, args.slide, "PATH")
+    labels, pixels = found.labels, found.pixels
     counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
     if len(counts) < 2:
         raise UserError("PATH: usable images of at least two classes are needed")
@@ -101,12 +90,10 @@ def read(args: Namespace, model: Released) -> LaboratoryImages:
         raise UserError(
             f"PATH: {few[0]} has fewer than {FEWEST} usable images; add some, or leave it out"
         )
-    pixels = np.stack([cast(np.ndarray, image.pixels) for image in usable])
     released, distances = model.predict(pixels, np.ones(len(pixels), bool), 128)
     features = fine_tuning.view_features(model.classifier, pixels)
-    slides = slides_of([image.file for image in usable], args.slide) if args.slide else None
-    files = [image.name for image in usable]
-    return LaboratoryImages(files, labels, slides, released, features, distances)
+    files = [image.name for image in found.images]
+    return LaboratoryImages(files, labels, found.slides, released, features, distances)
 
 
 def description(args: Namespace, model: Released, images: LaboratoryImages) -> dict:

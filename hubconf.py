@@ -107,6 +107,7 @@ class ReleasedNetwork(nn.Module):
             kinds = np.full(pixels.shape[:1], foreign)
         else:
             pixels, kinds = self.prepared(images, frame)
+            kinds |= foreign
         if pixels.shape[1:] != (self.size, self.size, 3):
             raise ValueError(
                 f"images are of shape {pixels.shape}, not (N, {self.size}, {self.size}, 3)"

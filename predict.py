@@ -201,7 +201,11 @@ def score(tally: Tally, labels: dict[str, str | None], model: Released, args: Na
         print(differential.report(content["differential"]), file=sys.stderr)
     if labels and tally.kept:
         files = [one.file for one in tally.kept]
-        slides = slides_of(files, args.slide) if args.slide else None
+        try:
+            slides = slides_of(files, args.slide) if args.slide else None
+        except UserError as error:  # the usable images may be of one slide alone
+            note(f"{error}; intervals are over images")
+            slides = None
         content["scores"] = labelled.score(tally.kept, model.classes, slides)
         print(labelled.report(content["scores"]), file=sys.stderr)
     return content

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -117,8 +118,22 @@ def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, 
 
 
 def test_without_slides_each_image_is_its_own(finetune, laboratory, tmp_path):
-    outcome = finetune(laboratory)
+    decomposed = unicodedata.normalize("NFD", "Säbelkernige")  # as a Mac may name it
+    (laboratory / "neutrophil").rename(laboratory / decomposed)
+    names = tmp_path / "names.toml"
+    names.write_text('"Säbelkernige" = "neutrophil"\n', "utf-8")
+    values = synthetic_cells.make()["test"][0][:2]
+    Image.fromarray(values[0]).resize((64, 64)).save(
+        laboratory / "basophil" / "two.gif",
+        save_all=True,
+        append_images=[Image.fromarray(values[1]).resize((64, 64))],
+    )
+    outcome = finetune(laboratory, "--names", names, "--seed", 2**32 - 1)
     assert outcome.code == 0, outcome
+    assert "basophil/two.gif: the first of several frames" in outcome.out
+    assert "\n1 of " in outcome.out
+    assert " images have a size of the data set's photographs, or of MedMNIST's" in outcome.out
+    assert "neutrophil" in outcome.out
     assert "images of one slide may be on both sides" in outcome.out
     found = metrics_of(tmp_path / "mine")
     assert found["slides"] is found["at_random"] is None
@@ -185,6 +200,8 @@ def test_what_is_refused(finetune, fails, laboratory, weights, tmp_path):
     def complaint(*flags):
         return fails("finetune.py", *flags, "--weights", weights, "--output", tmp_path / "mine")
 
+    line = fails("finetune.py", laboratory, "--weights", weights, "--output", laboratory / "mine")
+    assert f"--output {laboratory / 'mine'}: within {laboratory}, whose images are" in line
     assert "all images are of one slide, 'slide'" in complaint(laboratory, "--slide", "slide")
     assert "is no regular expression" in complaint(laboratory, "--slide", "(")
     assert "matches an empty name" in complaint(laboratory, "--slide", "x*")

@@ -115,6 +115,9 @@ def test_pictures_are_turned_and_weighed_as_another_laboratory_s():
     pixels = preparation.prepare(cell, 28, "none").pixels
     expected = network.predict(pixels[None], foreign=True)
     torch.testing.assert_close(network.predict([cell]), expected)
+    small = Image.fromarray(pixels)  # of the final size, so taken as the data set's own
+    assert not torch.allclose(network.predict([small]), expected, atol=1e-3)
+    torch.testing.assert_close(network.predict([small], foreign=True), expected)
     exif, file = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6  # to be turned by 90 degrees
     cell.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import statistics
 import time
@@ -236,6 +237,11 @@ def test_storage_that_cannot_be_reached(fails, preset, tmp_path, url, reason):
     line = fails(SCRIPT, "--config", preset(), "--output", tmp_path, "--storage", url)
     assert reason in line
     assert "secret" not in line
+
+
+def test_a_database_s_name_is_text(fails, preset, tmp_path):
+    line = fails(SCRIPT, "--config", preset(), "--output", os.fsdecode(bytes(tmp_path) + b"/a\xff"))
+    assert "the name of a search's database must be UTF-8" in line
 
 
 def test_file_that_is_no_database(fails, preset, tmp_path):

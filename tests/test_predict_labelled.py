@@ -161,13 +161,19 @@ def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):
     found = metrics_of(tmp_path / "run")["scores"]
     assert found["slides"] == 2
     assert found["accuracy"] == over_slides(np.zeros(12), np.array(right), slides)
+    for file in twelve.glob("*/b_*"):
+        file.write_bytes(b"damaged")
+    outcome = predict(twelve, "--labelled", "--slide", "[^_]+", "--output", tmp_path / "one")
+    assert outcome.code == 1
+    assert "all images are of one slide, 'a'; intervals are over images" in outcome.err
+    assert metrics_of(tmp_path / "one")["scores"]["slides"] is None
     arrays = tmp_path / "arrays" / "basophil"
     arrays.mkdir(parents=True)
     for name in "ab":
         np.save(arrays / f"{name}.npy", CELLS[:3])
     outcome = predict(arrays.parent, "--labelled", "--slide", ".")
     assert "both intervals are over 2 slides" in outcome.err  # of six images in two files
-    given = (twelve, "--weights", weights, "--slide")
+    given = (arrays.parent, "--weights", weights, "--slide")
     line = fails("predict.py", *given, "c", "--labelled")
     assert "its name does not begin so" in line
     assert "--slide does nothing without --labelled" in fails("predict.py", *given, "c")

@@ -120,6 +120,8 @@ def parse_search(script: str) -> tuple[Namespace, Parser]:
     parser = search_parser(script)
     parser.hide(["save_weights"], "in a search")
     args = parse(parser)
+    if any("\udc80" <= c <= "\udcff" for c in f"{args.output}{args.storage}"):  # such a byte
+        raise UserError("--output and --storage: the name of a search's database must be UTF-8")
     if args.protocol not in ("cross-validation", "official"):
         raise UserError(f"--protocol {args.protocol}: a search needs cross-validation or official")
     if (args.trials is None) == (args.search == "tpe"):

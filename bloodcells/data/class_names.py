@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,8 +78,11 @@ class Names:
 
 
 def plain(name: str) -> str:
-    """A name in lower case, its words apart, without a plural's s or "cell" at the end."""
-    words = name.lower().replace("_", " ").replace("-", " ").split()
+    """A name in lower case, its words apart, without a plural's s or "cell" at the end.
+
+    Accents are composed, which some file systems take apart.
+    """
+    words = unicodedata.normalize("NFC", name).lower().replace("_", " ").replace("-", " ").split()
     if len(words) > 1 and words[-1] in ("cell", "cells"):
         words.pop()
     return " ".join(words).removesuffix("s") or name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from bloodcells.errors import UserError
 def slides_of(files: Sequence[str], pattern: str) -> np.ndarray:
     """The number of each file's slide, int64 (N,), by the beginning of its name.
 
-    The slide is the pattern's first group, or all that matches if it has none. Raises `UserError`
-    for a name that does not begin so, and for fewer than two slides.
+    The slide is the pattern's first group, or all that matches if it has none. Accents are
+    composed, which some file systems take apart. Raises `UserError` for a name that does not begin
+    so, and for fewer than two slides.
     """
-    group = min(1, re.compile(pattern).groups)
-    found = [match and match[group] for match in (re.match(pattern, Path(f).name) for f in files)]
+    names = [unicodedata.normalize("NFC", Path(file).name) for file in files]
+    expression = re.compile(unicodedata.normalize("NFC", pattern))
+    group = min(1, expression.groups)
+    found = [match and match[group] for match in map(expression.match, names)]
     if None in found:
         name = files[found.index(None)]
         raise UserError(f"--slide {pattern}: {name}: its name does not begin so")

@@ -23,7 +23,7 @@ def over_images(right: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     below, above = abs(np.array(limits).T - shares)
     mean, classes = float(shares.mean()), len(counts)
     low, high = mean - norm(below) / classes, mean + norm(above) / classes
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    return {"mean": mean, "low": max(0.0, float(low)), "high": min(1.0, float(high))}
 
 
 def over_slides(labels: np.ndarray, right: np.ndarray, slides: np.ndarray) -> dict[str, float]:

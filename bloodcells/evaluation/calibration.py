@@ -78,7 +78,7 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.nda
 
 
 def aurc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Area under the risk-coverage curve (Geifman and El-Yaniv, 2017)."""
+    """Area under the risk-coverage curve (Geifman, Uziel and El-Yaniv, 2019)."""
     return float(risk_coverage(labels, probabilities)[1].mean())
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.data import class_names, user_images
+from bloodcells.data import labelled_folders
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
-from bloodcells.data.slides import slides_of
+from bloodcells.data.class_names import Names
 from bloodcells.errors import UserError
 from bloodcells.evaluation import balanced_accuracy, calibration, metrics, unseen
 from bloodcells.inference.adaptation import CannotAdaptError, adapt
@@ -47,32 +47,15 @@ def read(folder: Path, size: int, slide: str | None = None) -> Laboratory:
     left out and listed, as are images that cannot be used. Raises `UserError` if there are no
     images, for images of the data set's own kind, and for slides that cannot be told.
     """
-    names = class_names.Names(CLASS_NAMES)
-    files = user_images.find([str(folder)])
-    labels = class_names.labels_of(files, names, "--elsewhere", RENAME)
-    class_names.refuse_empty_folders([str(folder)], files, names, "--elsewhere")
-    for line in class_names.unknown_folders(labels, RENAME):
-        print(line)
-    known = [file for file, label in labels.items() if label is not None]
-    images = list(user_images.read(known, size, "auto"))
-    for image in images:
-        if image.problem:
-            print(f"{image.name!r}: {image.problem}; left out")
-    usable = [image for image in images if image.pixels is not None]
-    if not usable:
-        raise UserError(f"--elsewhere {folder}: none of its images can be used")
-    if at_home := sum(not image.foreign for image in usable):
+    flag, names = f"--elsewhere {folder}", Names(CLASS_NAMES)
+    there = labelled_folders.read([str(folder)], names, size, "auto", slide, flag, RENAME)
+    if at_home := sum(not image.foreign for image in there.images):
         raise UserError(
-            f"--elsewhere {folder}: {at_home} of its images have a size of the data set's own; "
-            "pass those of another laboratory"
+            f"{flag}: {at_home} of its images have a size of the data set's own; pass those of "
+            "another laboratory"
         )
-    if by_size := sum(image.by_size for image in usable):
-        print(f"{folder}: {by_size} images have a size of MedMNIST's, so they are not framed")
-    numbers = [CLASS_NAMES.index(str(labels[image.file])) for image in usable]
-    pixels = np.stack([np.asarray(image.pixels) for image in usable])
-    slides = slides_of([image.file for image in usable], slide) if slide else None
-    split = Split(pixels, np.array(numbers))
-    return Laboratory(folder.name, split, slides, slide, len(images) - len(usable))
+    split = Split(there.pixels, there.labels)
+    return Laboratory(folder.name, split, there.slides, slide, there.unusable)
 
 
 def score(model: Released, images: Split) -> dict:

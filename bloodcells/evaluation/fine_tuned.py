@@ -157,7 +157,7 @@ def learning_curve(model: Released, images: LaboratoryImages, seed: int) -> list
         for draw in range(DRAWS):
             folds = [
                 (few(rng.permutation(fit), images.labels, shots), score)
-                for fit, score in folds_of(images, seed + draw)
+                for fit, score in folds_of(images, (seed + draw) % 2**32)
             ]
             found = held_out(model, images, folds, MOST_VIEWS)
             scores.append(unseen.balanced_accuracy(images.labels, found))

@@ -21,6 +21,11 @@ def test_the_interval_has_a_width_where_all_is_right():
     assert found["low"] == pytest.approx(1 - alone / 8**0.5)
 
 
+def test_the_interval_stays_between_0_and_1():
+    assert over_images(np.zeros(2), np.array([3, 3]))["low"] == 0
+    assert over_images(np.array([7, 7, 7]), np.array([7, 7, 7]))["high"] == 1
+
+
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     counts, recall = np.array([40, 60, 30]), np.array([0.95, 0.8, 0.6])
