@@ -15,7 +15,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.studies import parse_ablation
 
 if __name__ == "__main__":
-    run_script(parse_ablation, __file__)  # answers --help and wrong flags before torch loads
+    run_script(parse_ablation, __file__)  # before torch loads, for --help; main parses again
 
 from argparse import Namespace
 from collections.abc import Sequence

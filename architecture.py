@@ -4,7 +4,7 @@
     python architecture.py --model CellNet    # one network, in its own folder
 
 Each network is run once on a blank image while its modules are traced, so that the drawing matches
-the code; what is no module, such as RobustNet's standardisation, is not drawn. No data is read.
+the code; code outside modules, such as RobustNet's standardisation, is not drawn. No data is read.
 Writes metrics.json and a drawing of each network.
 """
 
@@ -12,7 +12,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_architecture
 
 if __name__ == "__main__":
-    run_script(parse_architecture, __file__)  # answers --help and wrong flags before torch loads
+    run_script(parse_architecture, __file__)  # before torch loads, for --help; main parses again
 
 import math
 from pathlib import Path

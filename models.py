@@ -89,7 +89,7 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-Norm = Callable[[int], nn.Module]  # makes the normalisation of so many channels
+Norm = Callable[[int], nn.Module]  # makes the normalisation of a number of channels
 
 
 class GroupNorm(nn.GroupNorm):

@@ -6,7 +6,7 @@ import re
 
 
 class UserError(Exception):
-    """Something that the user can mend: shown as one line on stderr, exit code 2."""
+    """Something that the user can fix: shown as one line on stderr, exit code 2."""
 
 
 def without_passwords(text: str) -> str:

@@ -46,7 +46,7 @@ def run_script(main: Callable[..., object], *args: object) -> None:
     warnings.filterwarnings("ignore", "Failed to setup default root")
     if sys.stderr is None:  # closed by `2>&-`; messages would go among the results
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, ends with the process
-    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may be no text
+    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:

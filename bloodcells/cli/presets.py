@@ -63,7 +63,7 @@ def load_preset(path: Path) -> dict:
 def read_preset(parser: argparse.ArgumentParser, path: Path, tables: Sequence[str] = ()) -> dict:
     """The defaults that a preset sets: its settings, parsed, and its `tables`, unchanged.
 
-    Raises `UserError` for what is no setting, or no table.
+    Raises `UserError` for an unknown setting or table.
     """
     preset = load_preset(path)
     as_they_are = {name: preset.pop(name) for name in tables if name in preset}

@@ -129,7 +129,7 @@ def writing_to(folder: Path, flag: str = "--output") -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{flag} {folder}: cannot write there: {error.strerror or error}; mend that, or pass "
+            f"{flag} {folder}: cannot write there: {error.strerror or error}; fix that, or pass "
             "another folder"
         ) from error
 
@@ -196,7 +196,7 @@ def write_toml(path: Path, settings: dict) -> None:
         if value is not None
     ]
     text = "\n".join(lines).replace("\x7f", "\\u007f")
-    path.write_text(f"{text}\n", encoding="utf-8", errors="replace")  # of names that are no text
+    path.write_text(f"{text}\n", encoding="utf-8", errors="replace")  # of names that are not UTF-8
 
 
 def write_csv(path: Path, rows: Sequence[Sequence]) -> None:

@@ -39,7 +39,7 @@ class Progress:
             self.bar.update(epochs)
 
     def show(self, row: dict, steps: int) -> None:
-        """Count an epoch of so many steps, and show its row of the history."""
+        """Count an epoch's steps, and show its row of the history."""
         place = f"run {self.run}/{self.runs}"
         text = f"training loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:

@@ -18,7 +18,7 @@ import torch
 
 
 def use_threads(wanted: int | None) -> None:
-    """Compute with so many threads; None means as many as this process may use.
+    """Compute with `wanted` threads; None means as many as this process may use.
 
     torch itself heeds OMP_NUM_THREADS and the processor affinity, but no container's CPU quota.
     """

@@ -107,6 +107,6 @@ def to_win(found: dict) -> str:
     if not needed:
         return ""
     return (
-        f"; to win, it would have needed {min(needed):.3f} or more in the mean on these, and the "
+        f"; to win, it would have needed {min(needed):.3f} or more on average on these, and the "
         f"best combination reached at most {max(best):.3f} on any fold"
     )
