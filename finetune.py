@@ -51,9 +51,10 @@ def main() -> None:
     if fine_tuning.is_fine_tuned(args.weights):
         raise UserError(f"--weights {args.weights}: fitted to a laboratory already; begin anew")
     record = environment(device.type, args.code)
-    refuse_own_folder("--output", args.output, args.paths, user_images.find(args.paths))
+    files = user_images.find(args.paths)
+    refuse_own_folder("--output", args.output, args.paths, files)
     run_folder.prepare(args.output, args.code, script=args.code.script)
-    images = read(args, model)
+    images = read(args, files, model)
     scores, held_out = study(model, images, args.seed)
     layer = fine_tuning.fit_last_layer(model, images.features, images.labels)
     content = {**description(args, model, images), "environment": record, **scores}
@@ -78,10 +79,17 @@ def main() -> None:
     print(f"wrote {args.output}; next: python predict.py --weights {weights} IMAGES")
 
 
-def read(args: Namespace, model: Released) -> LaboratoryImages:
+def read(args: Namespace, files: list[str], model: Released) -> LaboratoryImages:
     """The labelled images that can be used. Raises `UserError` if they are too few."""
     names = Names(model.classes, args.names)
-    found = labelled_folders.read(args.paths, names, model.size, args.frame, args.slide, "PATH")
+    found = labelled_folders.read(
+        args.paths, files, names, model.size, args.frame, args.slide, "PATH"
+    )
+    if by_size := sum(image.by_size for image in found.images):
+        print(
+            f"{by_size} of {len(found.images)} images have a size of the data set's photographs, "
+            "or of MedMNIST's, so they are not framed; for another laboratory's, try --frame cell"
+        )
     labels, pixels = found.labels, found.pixels
     counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
     if len(counts) < 2:
@@ -92,8 +100,8 @@ def read(args: Namespace, model: Released) -> LaboratoryImages:
         )
     released, distances = model.predict(pixels, np.ones(len(pixels), bool), 128)
     features = fine_tuning.view_features(model.classifier, pixels)
-    files = [image.name for image in found.images]
-    return LaboratoryImages(files, labels, found.slides, released, features, distances)
+    images = [image.name for image in found.images]
+    return LaboratoryImages(images, labels, found.slides, released, features, distances)
 
 
 def description(args: Namespace, model: Released, images: LaboratoryImages) -> dict:

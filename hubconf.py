@@ -83,9 +83,9 @@ class ReleasedNetwork(nn.Module):
 
         A list of PIL images, of any size: they are turned, and framed as by `predict.py --frame`,
         and for an image that is not of the data set's kind all classes count as equally frequent.
-        Or an array, uint8 (N, size, size, 3), of the data set's kind unless it is said to be
-        `foreign`. Raises `ValueError` for any other input or frame, and for an image in which no
-        cell is found.
+        Or an array, uint8 (N, size, size, 3). With `foreign`, no image is of the data set's kind;
+        else all of an array are. Raises `ValueError` for any other input or frame, and for an image
+        in which no cell is found.
         """
         return torch.from_numpy(self.answers(images, frame, foreign)[0]).float()
 

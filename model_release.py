@@ -64,7 +64,7 @@ def main() -> None:
     run = run_folder.read(run_folder.find(args.run))
     device = choose_device(args.device, args.threads)
     record = environment(device.type, args.code)
-    labels = run.metrics["config"].get("labels", "classes")
+    labels = run.metrics["config"]["labels"]
     if args.elsewhere and labels != "classes":
         raise UserError(f"--elsewhere: not allowed with a model of {labels}; it needs classes")
     dataset = bloodmnist.load(**data_settings(args), labels=labels)
@@ -85,7 +85,7 @@ def main() -> None:
         "code": args.code.describe(),
         "environment": record,
         "runs": {run.folder.name: run.metrics["config"]},
-        "runs_code": {run.folder.name: run.metrics.get("code")},
+        "runs_code": {run.folder.name: run.metrics["code"]},
         **uncertainty.summary(run, members),
         "framed": elsewhere.deviations([model.framed for model in released_models]),
     }
@@ -177,7 +177,7 @@ def refuse_unreleasable(run: SavedRun, dataset: dict) -> None:
         raise UserError(f"{flag}: its --protocol is not official")
     if metrics["config"]["views"] not in VIEWS:
         raise UserError(f"{flag}: its --views is neither 1 nor 8")
-    if edited := metrics.get("code", {}).get("edited"):
+    if edited := metrics["code"]["edited"]:
         raise UserError(f"{flag}: its code is edited, {named(edited)}: commit, retrain")
     refuse_unfit(run, dataset, flag)
 
@@ -242,7 +242,7 @@ def make_card(run: SavedRun, seed: int, member: dict, train: Split, args: Namesp
             "git_commit": metrics["environment"]["git_commit"],
             "dataset": metrics["dataset"],
             "config": metrics["config"],
-            "code": metrics.get("code"),
+            "code": metrics["code"],
         },
         "code": args.code.describe(),
     }

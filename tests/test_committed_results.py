@@ -82,7 +82,7 @@ def test_committed_results_are_of_committed_code():
     older = set()
     for path in [path for name in RESULTS for path in (ROOT / "plots").glob(f"*/{name}")]:
         found = json.loads(path.read_text())
-        assert not found.get("code", {}).get("edited"), path
+        assert not found["code"]["edited"], path
         if reading.older_commit(found):
             older.add(f"{path.parent.name}/{path.name}")
     assert older == OLDER

@@ -132,8 +132,8 @@ def test_without_slides_each_image_is_its_own(finetune, laboratory, tmp_path):
     assert outcome.code == 0, outcome
     assert "basophil/two.gif: the first of several frames" in outcome.out
     assert "\n1 of " in outcome.out
-    assert " images have a size of the data set's photographs, or of MedMNIST's" in outcome.out
-    assert "neutrophil" in outcome.out
+    assert "or of MedMNIST's, so they are not framed; for another laboratory's" in outcome.out
+    assert metrics_of(tmp_path / "mine")["dataset"]["counts"]["neutrophil"] > 0
     assert "images of one slide may be on both sides" in outcome.out
     found = metrics_of(tmp_path / "mine")
     assert found["slides"] is found["at_random"] is None
@@ -201,7 +201,7 @@ def test_what_is_refused(finetune, fails, laboratory, weights, tmp_path):
         return fails("finetune.py", *flags, "--weights", weights, "--output", tmp_path / "mine")
 
     line = fails("finetune.py", laboratory, "--weights", weights, "--output", laboratory / "mine")
-    assert f"--output {laboratory / 'mine'}: within {laboratory}, whose images are" in line
+    assert f"--output {laboratory / 'mine'}: within {laboratory}, where the images are" in line
     assert "all images are of one slide, 'slide'" in complaint(laboratory, "--slide", "slide")
     assert "is no regular expression" in complaint(laboratory, "--slide", "(")
     assert "matches an empty name" in complaint(laboratory, "--slide", "x*")

@@ -37,7 +37,7 @@ def test_crops_do_not_go_among_images_that_a_glob_names(predict, cell, tmp_path)
     shutil.copy(cell, tmp_path / "photos1")
     outcome = predict(tmp_path / "photos*", "--save-crops", tmp_path / "photos1" / "crops")
     assert outcome.code == 2
-    assert "whose images are classified; pass another folder" in outcome.err
+    assert "where the images are; pass another folder" in outcome.err
 
 
 def test_an_error_leaves_json_that_can_be_read(predict, twelve, monkeypatch, tmp_path):

@@ -9,6 +9,8 @@ import pytest
 from shared import ROOT
 from written import change, metrics_of
 
+from bloodcells.tracking.run_folder import NEEDED
+
 
 @pytest.fixture
 def tables_alone(monkeypatch):
@@ -76,6 +78,10 @@ def test_a_document_edited_meanwhile_stays(fails, documents, readme, monkeypatch
         (lambda f: change(f, config={"model": "Baseline"}), "model is not ConvNet"),
         (lambda f: change(f, config={"dropout": 0.5}), "dropout is not None"),
         (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json lacks code, config"),
+        (
+            lambda f: (f / "metrics.json").write_text(json.dumps(dict.fromkeys(NEEDED - {"code"}))),
+            "cnn-paper: made by version 1.0.0, which recorded no code: run it anew",
+        ),
     ],
 )
 @pytest.mark.usefixtures("tables_alone")

@@ -10,8 +10,8 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
@@ -93,7 +93,7 @@ def end_after(error: BaseException) -> NoReturn:
         with suppress(OSError):  # the terminal may be gone
             print(f"\n{printable(str(error)) or 'interrupted'}", file=sys.stderr)
         end(signals.exit_code())
-    if is_broken_pipe(error):  # the reader of our output, such as `head`, closed it
+    if isinstance(error, BrokenPipeError):  # the reader of our output, such as `head`, closed it
         end(141)
     if advice := out_of_memory(error):
         fail(f"error: {advice}", 2)
@@ -146,12 +146,6 @@ def place_of(error: BaseException) -> str:
     return ""
 
 
-def is_broken_pipe(error: BaseException) -> bool:
-    """Whether the reader of a pipe closed it; Windows says so by EINVAL, without a file's name."""
-    of_windows = isinstance(error, OSError) and error.errno == errno.EINVAL and not error.filename
-    return isinstance(error, BrokenPipeError) or (os.name == "nt" and of_windows)
-
-
 def out_of_memory(error: BaseException) -> str | None:
     """What to do if the error is a lack of memory. Does not load torch to know its errors."""
     text = str(error) if isinstance(error, RuntimeError) else ""  # as all of torch's are
@@ -191,7 +185,19 @@ def end(code: int) -> NoReturn:
 def flush_output() -> None:
     """Write what is left of standard output. Raises `OSError` if it cannot be written."""
     if sys.stdout is not None:
-        sys.stdout.flush()
+        with closed_pipe_told():
+            sys.stdout.flush()
+
+
+@contextmanager
+def closed_pipe_told() -> Iterator[None]:
+    """While standard output is written: `BrokenPipeError` where Windows has EINVAL for it."""
+    try:
+        yield
+    except OSError as error:
+        if os.name == "nt" and error.errno == errno.EINVAL:
+            raise BrokenPipeError from error
+        raise
 
 
 def printable(text: str, kept: str = "") -> str:

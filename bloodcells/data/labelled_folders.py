@@ -30,6 +30,7 @@ class LabelledImages(NamedTuple):
 
 def read(
     paths: list[str],
+    files: list[str],
     names: Names,
     size: int,
     frame: str,
@@ -39,11 +40,11 @@ def read(
 ) -> LabelledImages:
     """The images under folders named after classes, prepared by `frame` as `user_images.read`.
 
-    `slide` is the pattern of `slides_of`. Prints which folders and images are left out, and how
-    images were read if the user should know. Raises `UserError`, which names `flag`, if no image
-    can be used, and for slides that cannot be told.
+    `files` are those that `user_images.find` finds at `paths`; `slide` is the pattern of
+    `slides_of`. Prints which folders and images are left out, and how images were read if the user
+    should know. Raises `UserError`, which names `flag`, if no image can be used, and for slides
+    that cannot be told.
     """
-    files = user_images.find(paths)
     meanings = class_names.labels_of(files, names, flag, remedy)
     class_names.refuse_empty_folders(paths, files, names, flag)
     for line in class_names.unknown_folders(meanings, remedy):
@@ -51,22 +52,17 @@ def read(
     known = [file for file, meaning in meanings.items() if meaning is not None]
     if slide:
         slides_of(known, slide)  # or raises, before anything slow
-    images = list(user_images.read(known, size, frame))
-    for image in images:
+    usable, unusable = [], 0
+    for image in user_images.read(known, size, frame):
         if image.problem:
+            unusable += 1
             print(printable(f"{image.name}: {image.problem}; left out"))
-        elif image.note:
-            print(printable(f"{image.name}: {image.note}"))
-    usable = [image for image in images if image.pixels is not None]
+        else:
+            usable.append(image)
+            if image.note:
+                print(printable(f"{image.name}: {image.note}"))
     if not usable:
         raise UserError(f"{flag}: none of the images can be used")
-    if by_size := sum(image.by_size for image in usable):
-        print(
-            f"{by_size} of {len(usable)} images have a size of the data set's photographs, or of "
-            "MedMNIST's, so they are not framed"
-        )
     used = [image.file for image in usable]
     labels = np.array([names.classes.index(str(meanings[file])) for file in used])
-    return LabelledImages(
-        usable, labels, slides_of(used, slide) if slide else None, len(images) - len(usable)
-    )
+    return LabelledImages(usable, labels, slides_of(used, slide) if slide else None, unusable)

@@ -18,8 +18,8 @@ from bloodcells.data.official_chain import (
 )
 
 NO_CELL = "no stained cell found"
-# A cell framed by its nucleus loses its size, by which platelets and erythroblasts are known. So
-# these sizes of MedMNIST's images are not framed.
+# A cell framed by its nucleus loses its size, by which platelets, erythroblasts and immature
+# granulocytes are known. So these sizes of MedMNIST's images are not framed.
 KEPT_WHOLE = {(28, 28), (64, 64), (128, 128), (224, 224)}
 
 

@@ -30,7 +30,7 @@ SUFFIXES = (
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding
 FEW_LEVELS = 64  # of 256: what is left of 14 bits where only the upper 8 of 16 are read
-MOST_THREADS = 8  # that read, as each may hold half a gigabyte
+MOST_THREADS = 8  # that read, as each may hold 0.2 to 0.8 GB
 STANDARD_INPUT = "-"
 GONE = "not a regular file, or gone"
 
@@ -220,7 +220,7 @@ def is_deep_colour(image: Image.Image) -> bool:
     planes = tags.get(PLANAR_CONFIGURATION) == 2 and 16 in tags.get(BITSPERSAMPLE, ())
     if planes and "raw" in tiles:
         raise BadImageError("16-bit colours in separate planes: save them interleaved, or 8 bits")
-    return planes or ";16" in tiles
+    return ";16" in tiles
 
 
 def too_many(width: int, height: int) -> str:

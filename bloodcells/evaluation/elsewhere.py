@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.data import labelled_folders
+from bloodcells.data import labelled_folders, user_images
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.data.class_names import Names
 from bloodcells.errors import UserError
@@ -48,12 +48,16 @@ def read(folder: Path, size: int, slide: str | None = None) -> Laboratory:
     images, for images of the data set's own kind, and for slides that cannot be told.
     """
     flag, names = f"--elsewhere {folder}", Names(CLASS_NAMES)
-    there = labelled_folders.read([str(folder)], names, size, "auto", slide, flag, RENAME)
+    paths = [str(folder)]
+    files = user_images.find(paths)
+    there = labelled_folders.read(paths, files, names, size, "auto", slide, flag, RENAME)
     if at_home := sum(not image.foreign for image in there.images):
         raise UserError(
             f"{flag}: {at_home} of its images have a size of the data set's own; pass those of "
             "another laboratory"
         )
+    if by_size := sum(image.by_size for image in there.images):
+        print(f"{folder}: {by_size} images have a size of MedMNIST's, so they are not framed")
     split = Split(there.pixels, there.labels)
     return Laboratory(folder.name, split, there.slides, slide, there.unusable)
 

@@ -1,6 +1,7 @@
 """How a released network reads official images that are framed as another laboratory's are.
 
-Framed by its nucleus, a cell has lost its size, by which erythroblasts and platelets are known.
+Framed by its nucleus, a cell has lost its size, by which platelets, erythroblasts and immature
+granulocytes are known.
 """
 
 from __future__ import annotations

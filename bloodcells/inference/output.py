@@ -18,7 +18,7 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from bloodcells.cli.endings import is_broken_pipe, printable
+from bloodcells.cli.endings import closed_pipe_told, printable
 from bloodcells.data import user_images
 from bloodcells.data.framing import Square
 from bloodcells.errors import UserError
@@ -150,10 +150,11 @@ def write(predictions: Iterable[Prediction], format_name: str) -> None:
     try:
         # for any file name
         cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
-        print_lines(FORMATTERS[format_name](predictions), format_name)
+        with closed_pipe_told():
+            print_lines(FORMATTERS[format_name](predictions), format_name)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if is_broken_pipe(error):
-            raise
         raise UserError(f"standard output: cannot write: {error.strerror}") from error
 
 
@@ -191,12 +192,12 @@ def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str
     parents = {real(parent) for parent in {one.parent for one in images}}
     # of a link, both the folder that it is in and the one that it leads to
     if target in parents or any(real(one).parent == target for one in images):
-        raise UserError(f"{flag} {folder}: images to classify are there; pass another folder")
+        raise UserError(f"{flag} {folder}: images are there; pass another folder")
     there = [Path(name) for path in paths for name in user_images.named(path)]
     for path in there:
         if os.path.isdir(path) and target.is_relative_to(real(path)):
             raise UserError(
-                f"{flag} {folder}: within {path}, whose images are classified; pass another folder"
+                f"{flag} {folder}: within {path}, where the images are; pass another folder"
             )
 
 

@@ -75,9 +75,10 @@ def script_hash(page: str) -> str:
 
 
 def inline(text: str) -> Markup:
-    """Markdown as HTML: `code` where it has backticks, *emphasis*, and of a link its words."""
+    """Markdown as HTML: `code` where it has backticks, *emphasis*, **more**, a link's words."""
     text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", str(escape(text)))
     text = re.sub(r"`([^`]*)`", r"<code>\1</code>", text)
+    text = re.sub(r"\*\*([^*<>]+)\*\*", r"<strong>\1</strong>", text)
     return Markup(re.sub(r"(?<!\*)\*([^*<>]+)\*(?!\*)", r"<em>\1</em>", text))
 
 

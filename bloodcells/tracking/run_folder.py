@@ -51,7 +51,7 @@ class SavedRun:
     metrics: dict
     labels: np.ndarray  # int64 (N,)
     probabilities: np.ndarray  # float32 (models, N, classes)
-    held_out: HeldOut | None = None  # if there are any, and the experiment is not older
+    held_out: HeldOut | None = None  # if all models have the same
 
 
 def prepare(
@@ -216,12 +216,14 @@ def read(folder: Path) -> SavedRun:
             saved = SavedRun(folder, run, arrays["labels"], arrays["probabilities"], held_out)
         if saved.probabilities.ndim != 3 or not np.isfinite(saved.probabilities).all():
             raise ValueError("predictions.npz holds no probabilities")
-        if missing := NEEDED - run.keys():
+        if (missing := NEEDED - run.keys()) == {"code"}:
+            raise UserError(f"{folder}: made by version 1.0.0, which recorded no code: run it anew")
+        if missing:
             raise ValueError(f"metrics.json lacks {', '.join(sorted(missing))}")
         return saved
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no finished experiment: {error.filename} is missing") from error
-    except MemoryError:
+    except (MemoryError, UserError):
         raise
     except Exception as error:  # a damaged archive or text raises one of many kinds
         raise UserError(f"{folder}: the results are damaged: {error}") from error

@@ -53,7 +53,7 @@ def randomise_stored(
 
 
 def sometimes(change: Callable[[Tensor], Tensor], chance: float, images: Tensor) -> Tensor:
-    """The images with a random share of them changed, in the mean over batches of any size."""
+    """The images with a random share of them changed, on average over batches of any size."""
     count = int(chance * len(images) + draw())
     if not count:
         return images

@@ -89,8 +89,8 @@ def test_only_pictures_of_the_folder_itself_are_shown(plots, tmp_path):
 
 
 def test_markdown_of_a_table_s_words():
-    assert inline("a `b*c`, *d*, [e f](g.md#h): 3 * 4 <i>") == (
-        "a <code>b*c</code>, <em>d</em>, e f: 3 * 4 &lt;i&gt;"
+    assert inline("**[a](b)** `b*c`, *d*, [e f](g.md#h): 3 * 4 <i>") == (
+        "<strong>a</strong> <code>b*c</code>, <em>d</em>, e f: 3 * 4 &lt;i&gt;"
     )
 
 

@@ -73,14 +73,15 @@ def headline(plots: Path) -> str:
         "(test-time augmentation). `cnn-stages` names stages of maturation, not classes.",
         f"**corrupted**: accuracy on {robust['images']:,} test images under {len(TRAINED_ON)} "
         f"corruptions at 5 severities, one view, ± over models. {like} of the {len(TRAINED_ON)} "
-        "resemble changes that `cnn-robust` is trained on.",
+        f"resemble changes that `cnn-robust` is trained on.{older_code(robust)}",
         f"**[another laboratory](docs/other-laboratories.md)**: mean recall of the {present} "
         f"classes of `{there['name']}`, {there['images']} images of white cells, where any of the "
         f"eight classes can be the answer [95 % interval over {there['slides']} slides]. Like "
-        "corrupted images, these are no clean test: recipes were chosen on them.",
+        "corrupted images, these are no clean test: recipes were chosen on them."
+        f"{older_code(*releases.values())}",
         f"**training**: median seconds per model, on {where}, {precisions}; in parentheses the "
         "machine's speed in float32 matrix products. `cnn-fast-15` was designed to train in 15 s "
-        f"without bfloat16.{older_code(robust, *releases.values())}",
+        "without bfloat16.",
     ]
     words = "\n".join(f"- {column}" for column in columns)
     return "\n\n".join([table(HEADS, lines), words, in_brief(plots)])
