@@ -52,6 +52,10 @@ def test_ablation_of_domain_randomisation(run, fails, sorted_cells, tmp_path, mo
         assert set(row["corrupted"][0]) == set(corruptions.CORRUPTIONS)
         for part in row["elsewhere"]:
             assert 0 <= part["all"] <= part["given"] <= 1
+    flags += ["--output", out, "--resume", "--elsewhere"]
+    assert "finished already" in run("ablation.py", *flags, tmp_path / "elsewhere").out
+    line = fails("ablation.py", *flags, sorted_cells(8, side=84, name="other"))
+    assert "different elsewhere elsewhere there, other now" in line
     whole, variant = found["variants"]
     assert whole["corrupted"] != variant["corrupted"]
     line = fails("ablation.py", "--synthetic", "--elsewhere", tmp_path, "--output", out)

@@ -1,6 +1,7 @@
 """What the released network sees: errors, suspect labels, maps, on generated images."""
 
 import csv
+import hashlib
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from shared import seen_by_networks
-from written import complaints, metrics_of
+from written import change, complaints, metrics_of
 
 import explain
 from bloodcells import ROOT
@@ -72,6 +74,12 @@ def test_finished_for_other_weights(run, fails, explained, weights, tmp_path):
     assert "finished already" in run("explain.py", *flags, "--released", weights).out
     line = fails("explain.py", *flags)
     assert f"released {weights.name} there, cnn-robust.safetensors now" in line
+    other = tmp_path / weights.name
+    save_file({name: 2 * values for name, values in load_file(weights).items()}, other)
+    shutil.copy(weights.with_suffix(".json"), tmp_path)
+    md5 = hashlib.md5(other.read_bytes()).hexdigest()
+    change(tmp_path, other.with_suffix(".json").name, md5=md5)
+    assert "different weights " in fails("explain.py", *flags, "--released", other)
 
 
 def test_contradicted_labels_are_ranked_and_found_again():

@@ -57,7 +57,7 @@ def parse_cnn(script: str) -> Namespace:
     add_network_flags(parser)
     parser.add_argument(
         "--teacher",
-        type=location,
+        type=named_folder,
         metavar="DIR",
         help="run folder with weights, whose models' mean answer softens the training labels",
     )

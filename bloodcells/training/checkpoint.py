@@ -79,12 +79,16 @@ class CheckpointFolder:
         refuse_without_locks(self.run_folder)
         with self.locks.turn():
             self.refuse_others()
-            if self.identity_file.exists() and not (overwrite or self.is_abandoned()):
+            # an --overwrite that was stopped before its first checkpoint is gone on with
+            abandoned = self.is_abandoned() and not (resume and self.result.exists())
+            if self.identity_file.exists() and not (overwrite or abandoned):
                 self.go_on(resume)
             elif self.result.exists() and not overwrite:
                 self.leave_finished(resume)
                 return True
             else:
+                if resume and not self.shared:
+                    print(f"{self.run_folder}: nothing to resume, so it begins anew")
                 self.start_anew()
             self.sweep(f"{SCRATCH}*")
             return False
@@ -125,10 +129,8 @@ class CheckpointFolder:
         kept = finished_identity(self.result)
         if not resume:
             others = different(kept["code"], self.identity["code"])
-            of_others, both = "", ""
-            if others:
-                of_others = f" of other code ({named(others)})"
-                both = " to keep both, for report.py --compare"
+            of_others = f" of other code ({named(others)})" if others else ""
+            both = " to keep both, for report.py --compare" if others else ""
             raise UserError(
                 f"--output {self.run_folder}: it holds a finished experiment{of_others}; pass "
                 f"--overwrite to replace it, or another --output{both}"

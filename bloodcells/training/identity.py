@@ -58,7 +58,8 @@ def finished_identity(result: Path) -> dict:
     try:
         content = read_json(result)
         code = {"script": content["code"]["script"], "code": content["code"]["files"]}
-        return {**content["config"], **code, "data file": content["dataset"]}
+        beside = {"elsewhere": content.get("elsewhere"), "weights": content.get("released_md5")}
+        return {**content["config"], **beside, **code, "data file": content["dataset"]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error
 
@@ -71,7 +72,7 @@ def compare(kept: dict, now: dict, run: Path) -> None:
     changes = [difference(key, kept[key], now[key]) for key in other]
     raise UserError(
         f"--resume: {run} holds another experiment (different {'; '.join(changes)}); use its "
-        "settings, or --overwrite to start again"
+        "settings, another --output, or --overwrite to start again"
     )
 
 

@@ -8,6 +8,7 @@ signals, torchrun's processes and the progress bar.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -109,6 +110,11 @@ def open_folder(
     if folder.finished:
         kept, settings = identity.finished_identity(folder.result), settings_of(args)
         asked = {key: settings[key] for key in ONLY_WHILE_TRAINING if settings.get(key)}
+        if getattr(args, "elsewhere", None):
+            asked["elsewhere"] = args.elsewhere.name
+        if getattr(args, "released", None):
+            weights = run_folder.find(args.released).read_bytes()
+            asked["weights"] = hashlib.md5(weights, usedforsecurity=False).hexdigest()
         identity.compare(kept, asked, args.output)
         print(f"{args.output}: finished already")
     return folder

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import filelock
 import pytest
 from interrupted_runs import SMALL, same
 from shared import QUICK
 from written import change, metrics_of
+
+from bloodcells.training import augmentation
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -192,3 +195,23 @@ def test_a_checkpoint_folder_of_others(fails, tmp_path, name):
     line = fails("model_baseline.py", *QUICK, "--output", tmp_path)
     assert "which is not of this project; pass another folder" in line
     assert theirs.read_text() == "theirs"
+
+
+def test_overwriting_stopped_before_its_first_checkpoint_is_resumed(
+    run, whole, stop_after, tmp_path
+):
+    copy = Path(shutil.copytree(whole, tmp_path / "copy"))
+    change(copy, test={"accuracy": "of the earlier experiment"})
+    with stop_after(augmentation.Batches, "record"):
+        outcome = run("model_cnn.py", *SMALL, "--output", copy, "--overwrite")
+    assert outcome.code == 130, outcome
+    assert "--resume" in outcome.err
+    outcome = run("model_cnn.py", *SMALL, "--output", copy, "--resume")
+    assert (outcome.code, outcome.out.count(" epoch ")) == (0, 6)
+    same(whole, copy)
+
+
+def test_where_nothing_is_to_be_resumed_it_is_told(run, whole, tmp_path):
+    outcome = run("model_cnn.py", *SMALL, "--output", tmp_path / "new", "--resume")
+    assert f"{tmp_path / 'new'}: nothing to resume, so it begins anew" in outcome.out
+    same(whole, tmp_path / "new")
