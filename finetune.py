@@ -40,6 +40,7 @@ from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device
 
 FEWEST = 5  # images of a class
+MOST = 1 - 1e-6  # that a prediction set asks of a class
 WEIGHTS = "finetuned.safetensors"
 
 
@@ -58,8 +59,9 @@ def main() -> None:
     scores, held_out = study(model, images, args.seed)
     layer = fine_tuning.fit_last_layer(model, images.features, images.labels)
     content = {**description(args, model, images), "environment": record, **scores}
+    released = fine_tuning.card_of(args.weights)["calibration"]
     tensors, card = fine_tuning.fine_tuned(
-        args.weights, layer, entries(model, images, held_out, content)
+        args.weights, layer, entries(model, images, held_out, released, content)
     )
     found = held_out[max(VIEWS)]
 
@@ -125,15 +127,24 @@ def description(args: Namespace, model: Released, images: LaboratoryImages) -> d
 
 
 def entries(
-    model: Released, images: LaboratoryImages, held_out: dict[int, np.ndarray], content: dict
+    model: Released,
+    images: LaboratoryImages,
+    held_out: dict[int, np.ndarray],
+    released: dict,
+    content: dict,
 ) -> dict:
-    """What the card of the new weights says of them: calibration, distances, origin."""
+    """What the card of the new weights says of them: calibration, distances, origin.
+
+    Temperatures are at least the `released` calibration's, and no class needs a probability of 1
+    to be in a set: a few images without a mistake would ask for certainty.
+    """
     calibrations = {}
     for views, found in held_out.items():
-        temperature = calibration.fit_temperature(images.labels, found)
+        fitted = calibration.fit_temperature(images.labels, found)
+        temperature = max(fitted, released[str(views)]["temperature"])
         calibrated = calibration.apply_temperature(found, temperature)
         sets = {
-            level: calibration.set_threshold(images.labels, calibrated, float(level))
+            level: min(calibration.set_threshold(images.labels, calibrated, float(level)), MOST)
             for level in LEVELS
         }
         calibrations[str(views)] = {"temperature": temperature, "sets": sets}

@@ -103,8 +103,8 @@ def main() -> None:
         run_folder.write_json(scratch / "metrics.json", content)
 
     first = released_models[0]
-    save_classifier(args.weights, first.classifier.cpu(), first.card)
     run_folder.write(args.output, fill, last="metrics.json")
+    save_classifier(args.weights, first.classifier.cpu(), first.card)
     print(uncertainty.table(content))
     print(f"wrote {args.weights}")
     print(f"wrote {args.output}")

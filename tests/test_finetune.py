@@ -12,6 +12,7 @@ from PIL import Image
 from shared import ROOT
 from written import complaints, metrics_of
 
+import finetune as finetune_script
 from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.evaluation import calibration, fine_tuned
@@ -44,7 +45,20 @@ def finetune(run, weights, tmp_path, monkeypatch):
     return lambda *more: run("finetune.py", *more, *flags)
 
 
-def test_the_card_is_calibrated_on_what_was_held_out(finetune, laboratory, tmp_path, monkeypatch):
+def test_no_mistake_in_a_few_images_is_no_certainty(model):
+    labels = np.repeat([0, 6], 10)
+    images = images_of(labels, range(20), np.zeros((20, 16)))
+    sure = np.eye(8, dtype=np.float32)[labels] * 0.93 + 0.01
+    content = dict.fromkeys(("dataset", "config", "weights_md5", "code"))
+    released = {"8": {"temperature": 0.6}}
+    part = finetune_script.entries(model, images, {8: sure}, released, content)["calibration"]["8"]
+    assert part["temperature"] == 0.6
+    assert all(level < 1 for level in part["sets"].values())
+
+
+def test_the_card_is_calibrated_on_what_was_held_out(
+    finetune, laboratory, weights, tmp_path, monkeypatch
+):
     studied = []
 
     def study(model, images, seed):
@@ -62,10 +76,12 @@ def test_the_card_is_calibrated_on_what_was_held_out(finetune, laboratory, tmp_p
     assert "smudge" in outcome.out
     card = json.loads((tmp_path / "mine" / "finetuned.json").read_text())
     assert card["frequencies"] == [1 / 8] * 8
+    released = json.loads(weights.with_suffix(".json").read_text())["calibration"]
     ((labels, held_out),) = studied
     for views, answers in held_out.items():
         found = card["calibration"][str(views)]
-        assert found["temperature"] == calibration.fit_temperature(labels, answers)
+        fitted = calibration.fit_temperature(labels, answers)
+        assert found["temperature"] == max(fitted, released[str(views)]["temperature"])
         calibrated = calibration.apply_temperature(answers, found["temperature"])
         of_the_truth = calibrated[np.arange(len(labels)), labels]
         for level, least in found["sets"].items():

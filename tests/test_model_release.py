@@ -1,5 +1,6 @@
 """From a trained run to weights that predict.py takes: model_release.py on generated images."""
 
+import errno
 import json
 import shutil
 
@@ -126,3 +127,14 @@ def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):
     assert "--save-weights" in complaint(other, "--synthetic")
     change(other, runs=[row | {"weights": None} for row in metrics_of(other)["runs"]])
     assert "--save-weights" in complaint(other, "--synthetic")
+
+
+def test_weights_are_replaced_after_the_results(release, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "small.safetensors").write_text("released before")
+    (tmp_path / "small.json").write_text(json.dumps({"md5": "0"}))
+    monkeypatch.setattr(model_release, "draw_domains", full)
+    assert release().code == 2
+    assert (tmp_path / "small.safetensors").read_text() == "released before"

@@ -52,6 +52,17 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     assert (outcome.code, "--detect needs pictures" in outcome.err) == (1, True)
 
 
+def test_what_is_too_small_in_a_large_field_is_told(predict, tmp_path):
+    for name, disks in (("some", [(2000, 60, 45), (400, 60, 45)]), ("none", [])):
+        field((4200, 120), *disks).save(tmp_path / f"{name}.png")
+    field((3500, 120), (2000, 60, 45)).save(tmp_path / "small.png")
+    outcome = predict(tmp_path, "--detect")
+    missed = "nuclei under 33 pixels across are missed: cut it into parts"
+    assert f"some.png#1: {missed}" in outcome.err
+    assert f"none.png: no stained cell found; {missed}" in outcome.err
+    assert outcome.err.count("are missed") == 2
+
+
 def test_the_picture_has_the_numbers_of_the_table(predict, tmp_path, monkeypatch):
     """A cell that is too small to be classified keeps its number."""
     written, text = [], ImageDraw.ImageDraw.text

@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
 from skimage.morphology import convex_hull_image, disk, opening
+from skimage.segmentation import clear_border
 
 WORKING_SIDE = 96  # pixels of the longer side at which one cell is looked for
 SHARE = 0.26  # of the square, taken by the convex hull of the nucleus
@@ -23,7 +24,8 @@ LEAST, MOST = 0.3, 1.0  # bounds on the square's side, as a share of the image's
 LEAST_CONTRAST = 5.0  # grey levels between nucleus and surroundings
 LEAST_AREA = 12  # working pixels of a nucleus
 FIELD_SIDE = 768  # pixels of the longer side at which the cells of a field are looked for
-SMALL = 0.2  # of the median nucleus's area; what is smaller is a platelet or dirt
+SMALL = 0.2  # of the typical nucleus's area; what is smaller is a platelet or dirt
+LEAST_DIAMETER = 6  # working pixels of a nucleus in a field that is surely found
 LOBES = 4  # working pixels; half the largest gap between lobes of one nucleus
 CENTRE = 0.35  # share of the image's side over which a cell's weight falls off from the middle
 
@@ -81,14 +83,17 @@ def find_cells(image: Image.Image) -> list[Square]:
     """The squares that frame the nucleated cells of a field of view, an RGB image, row by row.
 
     Cells whose nucleus touches the border are left out, as is whatever is much smaller than the
-    typical nucleus, such as platelets. Nuclei that touch count as one cell.
+    typical nucleus, such as platelets. Nuclei that are close together count as one cell.
     """
-    scale = min(1.0, FIELD_SIDE / max(image.size))
+    scale = field_scale(image)
     if (stained := nuclei(image, scale)) is None:
         return []
     _, found = stained
-    areas = np.bincount(label(found).ravel())[1:]
-    typical = np.median(areas[areas >= SMALL * areas.max()])
+    # that in which the middle of the stained area lies, so neither a clump nor granules set it
+    areas = np.sort(np.bincount(clear_border(label(found)).ravel())[1:])
+    if not areas.any():
+        return []
+    typical = areas[np.searchsorted(areas.cumsum(), areas.sum() / 2)]
     radius = max(1, round(0.25 * typical**0.5))
     cells = label(joined(found, radius)) * found
     squares = []
@@ -101,6 +106,16 @@ def find_cells(image: Image.Image) -> list[Square]:
         y, x = (np.argwhere(hull).mean(0) + np.array([top + 0.5, left + 0.5])) / scale
         squares.append(Square(float(x), float(y), float(np.sqrt(hull.sum() / SHARE) / scale)))
     return squares
+
+
+def field_scale(image: Image.Image) -> float:
+    """The scale at which the cells of a field of view are looked for."""
+    return min(1.0, FIELD_SIDE / max(image.size))
+
+
+def least_nucleus(image: Image.Image) -> int:
+    """The diameter, in pixels of a field of view, under which `find_cells` misses nuclei."""
+    return round(LEAST_DIAMETER / field_scale(image))
 
 
 def middle_nucleus(strength: np.ndarray, found: np.ndarray) -> np.ndarray:

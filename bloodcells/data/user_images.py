@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION
 
-from bloodcells.data.framing import Square, cut, find_cells
+from bloodcells.data.framing import Square, cut, find_cells, least_nucleus
 from bloodcells.data.preparation import NO_CELL, BadImageError, Prepared, prepare
 from bloodcells.data.user_arrays import arrays_of, full_scale, to_bytes, to_stack
 from bloodcells.errors import UserError
@@ -31,6 +31,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding
 FEW_LEVELS = 64  # of 256: what is left of 14 bits where only the upper 8 of 16 are read
 MOST_THREADS = 8  # that read, as each may hold 0.2 to 0.8 GB
+SMALL_NUCLEUS = 28  # pixels across: a lymphocyte's at 0.25 micrometres a pixel
 STANDARD_INPUT = "-"
 GONE = "not a regular file, or gone"
 
@@ -153,8 +154,11 @@ def detect(name: str, image: Image.Image, size: int, note: str | None) -> Iterat
     Raises `BadImageError` if there are none.
     """
     squares = find_cells(image)
+    if (least := least_nucleus(image)) > SMALL_NUCLEUS:
+        missed = f"nuclei under {least} pixels across are missed: cut it into parts"
+        note = f"{note}; {missed}" if note else missed
     if not squares:
-        raise BadImageError(NO_CELL)
+        raise BadImageError(f"{NO_CELL}; {note}" if note else NO_CELL)
     for number, square in enumerate(squares, start=1):
         one, of_field = f"{name}#{number}", note if number == 1 else None
         try:

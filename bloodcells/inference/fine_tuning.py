@@ -92,7 +92,7 @@ def fine_tuned(weights: Path, layer: nn.Linear, entries: dict) -> tuple[bytes, d
 
     Its classes are equally frequent; `entries` replace others of the card.
     """
-    card = read_card(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    card = card_of(weights)
     tensors = safetensors.torch.load(weights.read_bytes())
     tensors[f"{LAYER}.weight"] = layer.weight.half()
     tensors[f"{LAYER}.bias"] = layer.bias.half()
@@ -106,6 +106,11 @@ def fine_tuned(weights: Path, layer: nn.Linear, entries: dict) -> tuple[bytes, d
     }
 
 
+def card_of(weights: Path) -> dict:
+    """The card beside released weights, which `load_classifier` has read."""
+    return read_card(weights.with_suffix(".json").read_text(encoding="utf-8"))
+
+
 def is_fine_tuned(weights: Path) -> bool:
     """Whether weights were fitted to a laboratory's images, by their card."""
-    return ENTRY in read_card(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    return ENTRY in card_of(weights)

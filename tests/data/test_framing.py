@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from drawn import BACKGROUND, RED_CELL, field
+from drawn import BACKGROUND, NUCLEUS, RED_CELL, field
 from PIL import Image, ImageDraw
 from skimage.morphology import closing, disk
 
@@ -116,3 +116,24 @@ def test_official_cells_are_found_in_a_field(real_dataset):
         )
     assert hits >= 59
     assert found <= hits + 1
+
+
+def smear(*more):
+    """A field of 28 nuclei apart, and more disks."""
+    apart = [(60 + 90 * (n % 7), 60 + 90 * (n // 7), 16) for n in range(28)]
+    return field((760, 760), *apart, *more)
+
+
+@pytest.mark.parametrize("clumped", [2, 6, 12])
+def test_a_clump_does_not_hide_the_other_cells(clumped):
+    clump = [(120 + 24 * n, 550, 16) for n in range(clumped)]
+    assert len(framing.find_cells(smear(*clump))) == 28 + 1
+
+
+def test_a_stained_border_does_not_hide_the_cells():
+    image = smear()
+    ImageDraw.Draw(image).rectangle((0, 700, 760, 760), NUCLEUS)
+    assert len(framing.find_cells(image)) == 28
+    only = Image.new("RGB", (300, 300), BACKGROUND)
+    ImageDraw.Draw(only).rectangle((0, 200, 300, 300), NUCLEUS)
+    assert framing.find_cells(only) == []
