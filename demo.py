@@ -94,8 +94,12 @@ def main() -> None:
 
 
 def load_gradio() -> ModuleType:
-    """The package Gradio, without its reports to its makers. Raises `UserError`."""
+    """The package Gradio, without its reports to its makers. Raises `UserError`.
+
+    Nor does it keep in the browser what was classified, for others who use it.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     try:
         import gradio
     except ImportError as error:

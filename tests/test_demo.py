@@ -261,6 +261,11 @@ def upload(address, size):
         return None
 
 
+def test_nothing_is_kept_in_the_browser(address):
+    with urllib.request.urlopen(f"{address}/config") as page:
+        assert json.load(page)["run_history"] is False
+
+
 def test_page_refuses_a_file_that_is_too_large(address):
     assert upload(address, 1000) == 200
     assert upload(address, demo.MOST_BYTES + 2**20) in (413, None)
