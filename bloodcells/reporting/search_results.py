@@ -94,11 +94,12 @@ def best_settings(
 ) -> dict:
     """The best cell as a preset of model_cnn.py.
 
-    At a constant learning rate, `epochs` is the median number of epochs that its models trained
-    before early stopping, which model_cnn.py does not have. Any other schedule runs to its end.
+    At a constant learning rate without focus, `epochs` is the median number of epochs that its
+    models trained before early stopping, which model_cnn.py does not have. Otherwise a training
+    that ends there would be another one.
     """
     settings = vars(search.settings(by_number[best["trial"]]))
-    if settings["schedule"] == "constant":
+    if settings["schedule"] == "constant" and not settings["focus"]:
         settings["epochs"] = max(1, int(np.median(best["epochs"])))
     idle = "folds" if args.protocol == "official" else "runs"
     left_out = MACHINE | SEARCH | {idle, "save_weights"}

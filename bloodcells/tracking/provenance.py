@@ -159,8 +159,11 @@ def at_head(path: str) -> bytes | None:
 
 def git(*arguments: str) -> bytes | None:
     """The output of a git command; None if it fails or git is missing."""
+    command = ["git", "-C", str(ROOT), *arguments]
+    others = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # as another repository's hook has them
+    environment = {name: value for name, value in os.environ.items() if name not in others}
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True)
+        done = subprocess.run(command, capture_output=True, env=environment)
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None

@@ -1,6 +1,7 @@
 """Labels softened by a finished experiment's models, and what such an experiment refuses."""
 
 import shutil
+import sys
 from argparse import Namespace
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from shared import QUICK
 from written import change, metrics_of, probabilities_of
 
+from bloodcells import ROOT
+from bloodcells.cli import scripts
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Images, Labelled
 from bloodcells.evaluation import distillation
@@ -58,6 +61,13 @@ def test_a_taught_run(run, taught, tmp_path):
     alone, student = map(probabilities_of, (taught, tmp_path / "student"))
     assert not np.allclose(alone, student)
     np.testing.assert_allclose(alone.sum(2), 1, atol=1e-5)
+
+
+def test_a_teacher_is_recorded_by_its_name(monkeypatch, taught):
+    monkeypatch.chdir(taught)
+    flags = ["model_cnn.py", "--config", "cnn-distilled", "--synthetic", "--teacher", "."]
+    monkeypatch.setattr(sys, "argv", flags)
+    assert scripts.parse_cnn(str(ROOT / "model_cnn.py")).teacher.name == "teacher"
 
 
 def test_another_teacher_of_the_same_name_is_refused_at_a_resume(

@@ -6,6 +6,7 @@ import optuna
 import pytest
 from optuna.trial import create_trial
 
+from bloodcells.reporting import search_results
 from bloodcells.search import trials
 from bloodcells.search.space import Choice
 from bloodcells.search.trials import EarlyStopping, Search
@@ -55,3 +56,12 @@ def test_scores_of_shorter_and_diverged_trainings():
     assert search.score_at(two, 2) == pytest.approx(0.4)  # then it had not yet diverged
     assert search.score(two) == pytest.approx(0.4)
     assert trials.at({"val_loss": [], "diverged": True}, "val_loss", None) == trials.DIVERGED
+
+
+def test_best_of_a_recipe_with_focus_has_its_epochs():
+    args = argparse.Namespace(protocol="official")
+    best, settings = {"trial": 0, "epochs": [2, 3]}, {"schedule": "constant", "epochs": 9}
+    for focus, epochs in ((0.0, 2), (0.3, 9)):
+        found = argparse.Namespace(**settings, focus=focus)
+        whole = argparse.Namespace(settings=lambda trial, found=found: found)
+        assert search_results.best_settings(args, whole, best, {0: None})["epochs"] == epochs

@@ -277,3 +277,10 @@ def test_weights_of_edited_code_have_a_name_of_their_own(copy):
 def test_a_date_among_the_settings():
     one, other = (provenance.settings_hash(b"lr = [2024-01-0%d]" % day) for day in (1, 2))
     assert one != other
+
+
+def test_another_repository_s_hook(copy, monkeypatch, tmp_path):
+    git(tmp_path, "init", "--quiet", "other")
+    before = defaults(copy)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert defaults(copy) == before

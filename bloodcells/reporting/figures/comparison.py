@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import SubFigure
 
 from bloodcells.data.bloodmnist import Split
-from bloodcells.reporting.figures.style import COLOURS, page, short
+from bloodcells.reporting.figures.style import COLOURS, page, plain, short
 from bloodcells.reporting.figures.training import over_models
 
 SHOWN = 12  # images of each experiment
@@ -26,17 +26,13 @@ def curves(path: Path, histories: Mapping[str, list[dict]]) -> None:
                 split = "val" if f"val_{quantity}" in history[0] else "train"
                 epochs, mean, low, high = over_models(history, f"{split}_{quantity}")
                 colour = COLOURS[number % len(COLOURS)]
-                label = name + (", held out" if split == "val" else ", training")
+                label = plain(name) + (", held out" if split == "val" else ", training")
                 line = "-" if number < len(COLOURS) else "--"
                 axes.plot(epochs, mean, line, color=colour, marker=".", label=label)
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
             axes.set(xlabel="epoch", ylabel=quantity)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        legend = figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside lower center", ncols=2
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def differing(
@@ -66,10 +62,10 @@ def only_right(
     gain = ours[everything, test.labels] - theirs[everything, test.labels]
     found = found[np.argsort(-gain[found], kind="stable")]
     words = (
-        f"{len(found)} images that only {name} reads correctly, its models' mean answer; "
+        f"{len(found)} images that only {plain(name)} reads correctly, its models' mean answer; "
         f"the clearest {min(len(found), SHOWN)}"
     )
-    panel.suptitle(words, size=9, parse_math=False)
+    panel.suptitle(words, size=9)
     for axes in panel.subplots(2, SHOWN // 2).flat:
         axes.axis("off")
     for axes, index in zip(panel.axes, found, strict=False):

@@ -11,6 +11,8 @@ from matplotlib.figure import FigureBase
 
 from bloodcells.reporting.figures.style import BLUE, GREEN, ORANGE, page, short
 
+MOST_PAIRS = 60  # of duplicates; more take minutes to draw
+
 
 def montage(path: Path, images: np.ndarray, side: int, watermark: str | None = None) -> None:
     """The first `side` x `side` of `images`, uint8 (N, H, W, 3), with white lines between."""
@@ -100,11 +102,12 @@ def mean_images(path: Path, images: dict[str, np.ndarray], watermark: str | None
 def duplicates(
     path: Path, pairs: list[tuple[np.ndarray, np.ndarray, str]], watermark: str | None = None
 ) -> None:
-    """Pairs of exact or near-duplicate images, each with a caption.
+    """Pairs of exact or near-duplicate images, the first `MOST_PAIRS`, each with a caption.
 
     The difference in a caption is that of `duplicates.near_pairs`.
     """
     columns = 6
+    found, pairs = len(pairs), pairs[:MOST_PAIRS]
     lines = max(1, -(-len(pairs) // columns))
     with page(path, 8, 1.35 * lines, watermark) as figure:
         grid = figure.subplots(lines, columns, squeeze=False)
@@ -116,7 +119,8 @@ def duplicates(
             axes.set_title(caption, size=6.5)
         figure.supxlabel(
             "differ by: root mean square difference of the stored values (0 to 255), in the best "
-            "of eight turns and reflections",
+            "of eight turns and reflections"
+            + (f"; {len(pairs)} of {found} pairs" if found > len(pairs) else ""),
             size=7,
         )
         if not pairs:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bloodcells.data import corruptions
 from bloodcells.data.bloodmnist import Split
-from bloodcells.reporting.figures.style import page, short
+from bloodcells.reporting.figures.style import page, plain, short
 
 
 def domains(path: Path, rows: Sequence[tuple[str, Split, str]], watermark: str | None) -> None:
@@ -26,7 +26,9 @@ def domains(path: Path, rows: Sequence[tuple[str, Split, str]], watermark: str |
                 axes.spines[:].set_visible(False)
                 if len(of_class := images.of_class(label)):
                     axes.imshow(of_class[0])
-            line[0].set_ylabel(f"{name}\n{score}", rotation=0, ha="right", va="center", size=8)
+            line[0].set_ylabel(
+                f"{plain(name)}\n{score}", rotation=0, ha="right", va="center", size=8
+            )
         for axes, name in zip(panels[0], short(names), strict=True):
             axes.set_title(name, size=7)
 

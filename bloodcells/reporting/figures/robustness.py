@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.data import corruptions
-from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page
+from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page, plain
 from bloodcells.reporting.tables.release import TRAINED_ON
 
 COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
@@ -27,7 +27,7 @@ def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
             severities = [row["severity"] for row in shown]
             for name, colour in zip(clean["accuracy"], itertools.cycle(COLOURS), strict=False):
                 values = 100 * np.array([row["accuracy"][name] for row in shown])
-                axes.plot(severities, values.mean(1), color=colour, label=name)
+                axes.plot(severities, values.mean(1), color=colour, label=plain(name))
                 axes.fill_between(
                     severities, values.min(1), values.max(1), color=colour, alpha=0.25, lw=0
                 )
@@ -37,7 +37,7 @@ def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
             axes.set_axis_off()
         panels[-1].legend(*first.get_legend_handles_labels(), frameon=False, loc="center")
         figure.supylabel("accuracy on test images, %", size=9)
-        models = len(next(iter(clean["accuracy"].values())))
+        models = " or ".join(sorted({str(len(values)) for values in clean["accuracy"].values()}))
         words = f"severity (0: clean); one view; line: mean over {models} models, band: their range"
         if "cnn-robust" in clean["accuracy"]:
             new = " and ".join(kind for kind in kinds if TRAINED_ON.get(kind) is None)

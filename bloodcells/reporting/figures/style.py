@@ -52,6 +52,11 @@ def page(path: Path, width: float, height: float, watermark: str | None) -> Iter
         figure.savefig(path)
 
 
+def plain(name: str) -> str:
+    """A name from outside: no mathematics between its dollars; question marks for surrogates."""
+    return name.encode(errors="replace").decode().replace("$", r"\$")
+
+
 def short(names: Sequence[str]) -> list[str]:
     """Class names short enough for an axis."""
     return [SHORT_NAMES.get(name, name) for name in names]
