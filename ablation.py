@@ -135,7 +135,7 @@ def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namesp
         if unknown := changes[name].keys() - {*NETWORK, *(one.name for one in fields(Recipe))}:
             raise ValueError(f"{name}: not of the recipe or network: {', '.join(sorted(unknown))}")
         changed = Namespace(**{**vars(args), **changes[name]})
-        if not changed.focus and changed.schedule != "triangle":
+        if name != WHOLE and not changed.focus and changed.schedule != "triangle":
             changed.warmup = Recipe.warmup  # the variant has none
         if name != WHOLE and changed == args:
             print(f"{name}: skipped, it changes nothing in this recipe")

@@ -88,6 +88,8 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     for protocol in ("as-published", "official"):
         line = fails("ablation.py", *flags, "--protocol", protocol)
         assert "the ablation needs cross-validation" in line
+    idle = ("--schedule", "constant", "--focus", 0, "--warmup", 0.3)
+    assert "--warmup does nothing without" in fails("ablation.py", *flags, *idle)
     assert "only 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
     quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift", *SMALL]
     outcome = run("ablation.py", *flags, *quick)
