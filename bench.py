@@ -1,6 +1,6 @@
 """Measure how close training and prediction come to this machine's peak speed.
 
-    python bench.py                  # everything, 15 minutes on two cores; writes plots/bench/
+    python bench.py                  # everything, 8 to 20 minutes; writes plots/bench/
     python bench.py --repeats 3      # faster, less precise
 
 Prints the machine's peak speed in matrix products, each network's speed as a share of it, the
