@@ -50,25 +50,27 @@ def main() -> None:
     def fill(folder: Path) -> None:
         for name, found in layers.items():
             path = folder / f"{name}.{args.figure_format}"
-            draw(path, f"{name}: {summary(found)}", found)
+            draw(path, f"{name}: {summary(networks[name], found)}", found)
         rows = {name: [vars(layer) for layer in found] for name, found in layers.items()}
         content = {"size": args.size, "code": args.code.describe(), "networks": rows}
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json", stale=list(models.MODELS))
     for name, found in layers.items():
-        print(f"{name}: {summary(found)}")
+        print(f"{name}: {summary(networks[name], found)}")
         for layer in found:
             shape = " x ".join(map(str, layer.shape))
             print(f"  {', '.join(layer.words):45} {shape:14} {layer.parameters:>10,}")
     print(f"wrote {args.output}")
 
 
-def summary(layers: list[Layer]) -> str:
-    """Total parameters and operations, as text."""
-    parameters = sum(layer.parameters for layer in layers)
+def summary(network: nn.Module, layers: list[Layer]) -> str:
+    """A network's parameters and operations, as text; how many of them its layers do not have."""
+    parameters = sum(weights.numel() for weights in network.parameters())
     operations = sum(layer.operations for layer in layers)
-    return f"{parameters:,} parameters, {operations:,} operations an image"
+    outside = parameters - sum(layer.parameters for layer in layers)
+    note = f" ({outside:,} outside the modules drawn)" if outside else ""
+    return f"{parameters:,} parameters{note}, {operations:,} operations an image"
 
 
 def trace(network: nn.Module, size: int) -> list[Layer]:
@@ -76,6 +78,7 @@ def trace(network: nn.Module, size: int) -> list[Layer]:
     layers = [Layer(["image"], (3, size, size), 0, 0)]
     counter = FlopCounterMode(display=False)
     before: dict[nn.Module, int] = {}
+    counted: set[nn.Parameter] = set()  # a module may be used, or its weights shared, several times
 
     def enter(module: nn.Module, inputs: tuple) -> None:
         before[module] = counter.get_total_flops()
@@ -83,9 +86,11 @@ def trace(network: nn.Module, size: int) -> list[Layer]:
         if shape != layers[-1].shape:  # changed by code between two modules
             layers.append(Layer([between(layers[-1].shape, shape)], shape, 0, 0))
 
-    def leave(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        kind, shape = type(module).__name__, tuple(output.shape[1:])
-        parameters = sum(p.numel() for p in module.parameters())
+    def leave(module: nn.Module, inputs: tuple, output: torch.Tensor | tuple) -> None:
+        first = output[0] if isinstance(output, tuple) else output  # an LSTM's states are not drawn
+        kind, shape = type(module).__name__, tuple(first.shape[1:])
+        parameters = sum(p.numel() for p in set(module.parameters()) - counted)
+        counted.update(module.parameters())
         operations = counter.get_total_flops() - before[module]
         if kind in KEEP_SHAPE and shape == layers[-1].shape:
             layers[-1].words += [describe(module)] if kind != "Identity" else []

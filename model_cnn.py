@@ -2,7 +2,7 @@
 
     python model_cnn.py --overwrite                            # the paper's CNN, five folds
     python model_cnn.py --protocol as-published --overwrite    # as published: leaks test images
-    python model_cnn.py --config cnn-best --overwrite          # five seeds: half an hour in bfloat16
+    python model_cnn.py --config cnn-best --overwrite          # half an hour in bfloat16
     python model_cnn.py --config cnn-distilled --overwrite     # taught by those five
     python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from written import complaints, metrics_of
 
@@ -20,6 +21,26 @@ def test_layers_add_up_to_the_network(name, size):
         network.eval()(torch.zeros(1, 3, size, size))
     assert sum(layer.operations for layer in layers) == counter.get_total_flops()
     assert layers[-1].shape == (8,)
+
+
+class Odd(nn.Module):
+    """A module used twice, one that returns a tuple, and a weight outside modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn = nn.Conv2d(3, 3, 3, padding=1), nn.LSTM(28, 4)
+        self.scale = nn.Parameter(torch.ones(5))
+
+    def forward(self, images):
+        return self.rnn(self.conv(self.conv(images))[:, 0])[0] * self.scale.sum()
+
+
+def test_modules_used_twice_and_weights_outside_modules():
+    layers = architecture.trace(Odd(), 28)
+    assert [layer.parameters for layer in layers if "conv 3 x 3" in layer.words] == [84, 0]
+    total = 84 + 4 * 4 * (28 + 4 + 2) + 5
+    said = architecture.summary(Odd(), layers)
+    assert said.startswith(f"{total} parameters (5 outside the modules drawn), ")
 
 
 def test_shapes_and_words():

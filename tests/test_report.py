@@ -168,6 +168,8 @@ def test_figures_are_drawn_again_from_a_run_s_files(run, fails, quick_run, tmp_p
     assert run("report.py", "--draw", folder, "--figure-format", "svg").code == 0
     text = (folder / "confusion_matrix.svg").read_text()
     assert "generated images: not a result" in text
+    change(folder, code={"script": "mine.py"})  # a copy of a training script
+    assert run("report.py", "--draw", folder).code == 0
     damaged = shutil.copytree(quick_run, tmp_path / "damaged")
     (damaged / "history.csv").write_text("epoch\n")
     assert f"--draw {damaged}: a result is damaged" in fails("report.py", "--draw", damaged)

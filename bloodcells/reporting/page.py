@@ -14,7 +14,7 @@ from bloodcells.reporting import html
 from bloodcells.reporting.studies import STUDIES, Study
 from bloodcells.reporting.tables.cells import cell, label_of, median_seconds
 from bloodcells.reporting.tables.reading import unfit
-from bloodcells.tracking import provenance
+from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.files import read_json
 
 SCORES = {
@@ -93,9 +93,9 @@ def read_runs(plots: Path) -> tuple[list[dict], list[str]]:
     for folder in sorted(path for path in plots.glob("[!.]*") if path.is_dir()):
         if folder.name in STUDIES:
             continue
-        script = (provenance.recorded(folder) or {}).get("script", "model_cnn.py")
-        if script not in ("model_cnn.py", "model_baseline.py"):
-            left_out.append(f"{folder.name}: of {script}, no training experiment")
+        code = provenance.recorded(folder)
+        if code and not run_folder.is_training(folder):
+            left_out.append(f"{folder.name}: of {code['script']}, no training experiment")
             continue
         try:
             metrics = read_result(folder / "metrics.json")
@@ -137,7 +137,7 @@ def overview_row(folder: Path, metrics: dict) -> list[str]:
 
 def run_section(folder: Path, metrics: dict) -> dict:
     """An experiment: the command that repeats it, classes, settings, machine and figures."""
-    place = f"plots/{folder.name}"
+    place = provenance.relative(folder)
     flags = ("--config", f"{place}/config.toml", "--output", place)
     classes = [
         [

@@ -15,7 +15,6 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_json
 from bloodcells.tracking.provenance import RESULTS
 
-EXPERIMENTS = ("model_baseline.py", "model_cnn.py")
 FIGURES: dict[str, dict[str, tuple[Callable, tuple[str, ...]]]] = {
     # by script: its figures, what draws each, and where its file has the rows
     "ablation.py": {"ablation": (studies.ablation, ("variants",))},
@@ -40,7 +39,7 @@ def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
         raise UserError(f"{folder}: no results are here: none of {', '.join(RESULTS)}")
     found = read_json(path)
     script = found["code"]["script"]
-    if script in EXPERIMENTS:
+    if run_folder.is_training(folder):
         draw_again(run_folder.read(folder), suffix, data_root)
         return
     if script not in FIGURES:

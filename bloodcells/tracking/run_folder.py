@@ -23,7 +23,7 @@ import numpy as np
 from bloodcells.errors import UserError
 from bloodcells.tracking import provenance
 from bloodcells.tracking.atomic import EARLIER, SCRATCH, exchange, scratch_folder
-from bloodcells.tracking.files import IDENTITY, read_json, regular
+from bloodcells.tracking.files import IDENTITY, read_entry, read_json, regular
 from bloodcells.tracking.files import find as find  # for the scripts
 from bloodcells.tracking.provenance import Code
 
@@ -203,6 +203,11 @@ def write_csv(path: Path, rows: Sequence[Sequence]) -> None:
     """Write rows as CSV; the bytes of a file name that is not UTF-8 stay as they are."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def is_training(folder: Path) -> bool:
+    """Whether the results in a folder are of trained models, not of a study of them."""
+    return read_entry(folder / "metrics.json", "leaks_test_images") is not None
 
 
 def read(folder: Path) -> SavedRun:

@@ -14,7 +14,14 @@ from shared import ROOT
 from written import change, fetches_nothing, metrics_of
 
 from bloodcells.reporting.tables import studies
-from bloodcells.reporting.tables.compare import compare_runs, paired_tests, recalls, shown_names
+from bloodcells.reporting.tables.compare import (
+    ModelKey,
+    compare_runs,
+    paired_tests,
+    pairing,
+    recalls,
+    shown_names,
+)
 from bloodcells.tracking import run_folder
 
 
@@ -38,7 +45,7 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
     assert text.count("data:image/png;base64,") == 2  # the curves, and the images
     assert fetches_nothing(text)
     first, other = (run_folder.read(folder) for folder in (quick_run, longer_run))
-    assert "by the 2 pairs of models with the same seed and fold" in outcome.out
+    assert "by pair of the first 2 models" in outcome.out  # folds of two and of three
     for number in (0, 1):
         models = [part.probabilities[number].argmax(1) == first.labels for part in (first, other)]
         won, lost = (np.sum(a & ~b) for a, b in (models, models[::-1]))
@@ -49,6 +56,13 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
         assert cells in text
         if round(before, 3) != round(after, 3):
             assert f"  {name:20} {before:.3f} -> {after:.3f}" in outcome.out
+
+
+def test_more_seeds_on_one_side():
+    seeds = [ModelKey(seed, None, None) for seed in range(5)]
+    pairs, words = pairing(seeds[3:], seeds)
+    assert pairs == [(0, 3), (1, 4)]
+    assert words == "by the 2 pairs of models with the same seed and fold"
 
 
 @pytest.mark.usefixtures("drawn_figures")

@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import shutil
-from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -46,14 +45,15 @@ def plots(quick_run, tmp_path):
     return folder
 
 
-def test_overview_and_command_of_a_run(quick_run):
-    metrics = metrics_of(quick_run)
+def test_overview_and_command_of_a_run(quick_run, tmp_path):
+    metrics, elsewhere = metrics_of(quick_run), tmp_path.resolve() / "runs"
     metrics["runs"][0]["test"] = None  # as published, the last model alone is scored
     assert overview_row(quick_run, metrics)[3] == "1"
-    command = run_section(Path("plots/my run"), metrics)["command"]
-    assert shlex.split(command)[2:] == [
-        *("--config", "plots/my run/config.toml", "--output", "plots/my run", "--overwrite"),
-    ]
+    for folder, written in ((ROOT / "plots/my run", "plots/my run"), (elsewhere, str(elsewhere))):
+        command = run_section(folder, metrics)["command"]
+        assert shlex.split(command)[2:] == [
+            *("--config", f"{written}/config.toml", "--output", written, "--overwrite"),
+        ]
 
 
 def test_unfit_runs_are_named_and_left_out(plots):
@@ -100,6 +100,12 @@ def test_a_study_in_a_folder_of_its_own_is_no_unfinished_training(plots):
     (plots / "mine" / "ablation.json").write_text(json.dumps({"code": code}))
     left_out = write_page(plots, {}, plots / "report.html")
     assert "mine: of ablation.py, no training experiment" in left_out
+
+
+def test_a_copied_script_s_results_are_shown(plots):
+    change(plots / "good", code={"script": "mine.py"})
+    write_page(plots, {}, plots / "report.html")
+    assert 'id="run-good"' in (plots / "report.html").read_text()
 
 
 def test_figures_say_what_they_show():

@@ -24,12 +24,12 @@ HEADS = ["experiment", "held-out accuracy", "test accuracy", "models", "s per mo
 class ModelKey(NamedTuple):
     """What models of two experiments must share to be a pair.
 
-    Folds of different protocols have nothing but their number in common.
+    Folds of different divisions have nothing but their number in common.
     """
 
     seed: int
     fold: int | None
-    protocol: str | None  # of a fold
+    division: tuple | None  # of a fold: its protocol, and into how many folds
 
 
 def compare_runs(runs: list[SavedRun]) -> str:
@@ -188,9 +188,10 @@ def answers(run: SavedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def scored(run: SavedRun, split: str = "test") -> list[ModelKey]:
     """The models that were scored on a split."""
-    protocol = run.metrics["config"].get("protocol")
+    config = run.metrics["config"]
+    division = config.get("protocol"), config.get("folds")
     return [
-        ModelKey(row["seed"], row["fold"], None if row["fold"] is None else protocol)
+        ModelKey(row["seed"], row["fold"], None if row["fold"] is None else division)
         for row in run.metrics["runs"]
         if row[split] is not None
     ]
