@@ -25,10 +25,7 @@ from bloodcells.cli import arguments
 from bloodcells.data import synthetic_cells
 from bloodcells.reporting import results
 from bloodcells.tracking import run_folder
-from bloodcells.training import (
-    checkpoint,
-    session,
-)
+from bloodcells.training import checkpoint, checkpoint_folder, session
 
 KILLS = 20 if EVERY else 6
 notes = Path(sys.argv[1])  # what a try leaves for this process to see
@@ -78,8 +75,8 @@ def train(deadline: int | None) -> None:
     checkpoint.Checkpoint.save = saved  # type: ignore[method-assign]
     os.fsync = deadly(os.fsync, events, deadline)
     run_folder.write_json = deadly(run_folder.write_json, events, deadline)
-    end = deadly(checkpoint.CheckpointFolder.end, events, deadline)
-    checkpoint.CheckpointFolder.end = end  # type: ignore[method-assign]
+    end = deadly(checkpoint_folder.CheckpointFolder.end, events, deadline)
+    checkpoint_folder.CheckpointFolder.end = end  # type: ignore[method-assign]
     arguments.run_script(model_cnn.main)
     os._exit(0)
 

@@ -9,7 +9,7 @@ import torch
 
 import ablation
 from bloodcells.data import bloodmnist, corruptions
-from bloodcells.training import checkpoint
+from bloodcells.training import checkpoint, checkpoint_folder
 
 SMALL = ("--widths", "4", "4", "8", "--views", "1")
 
@@ -100,7 +100,7 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
 def test_ablation_resumes(run, tmp_path, stop_after):
     flags = ("--synthetic", "--epochs", 2, "--replicates", 2, "--batch-size", 96, *SMALL)
     flags += ("--only", "no-shift", "--output", tmp_path)
-    with stop_after(checkpoint.CheckpointFolder, "finish", 3):
+    with stop_after(checkpoint_folder.CheckpointFolder, "finish", 3):
         assert run("ablation.py", *flags).code == 130
     outcome = run("ablation.py", *flags, "--resume")
     assert outcome.code == 0, outcome

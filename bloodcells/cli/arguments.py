@@ -123,24 +123,33 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     parser.set_defaults(**read_preset(parser, path, parser.tables))
     args = parser.parse_args(argv)
     args.config = path
+    refuse_contradictions(parser, args)
+    args.code = code_of(Path(cast(str, parser.script)), tuple(layers(path)))
+    if args.output is None:
+        args.output = ROOT / "plots" / run_name(parser, args)
+    return args
+
+
+def refuse_contradictions(parser: Parser, args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that exclude each other, or that do nothing together."""
     if args.photographs and (args.synthetic or args.data_root):
         other = "--synthetic" if args.synthetic else "--data-root"
         raise UserError(f"--photographs: not allowed with {other}")
     if not (args.jpeg or args.photographs):
         raise UserError("--no-jpeg does nothing without --photographs")
     refuse_idle(parser, args, *parser.idle)
-    only = (getattr(args, name, None) for name in ("only_fold", "only_seed"))
-    if getattr(args, "overwrite", False) and (args.resume or set(only) != {None}):
+    if getattr(args, "overwrite", False) and (args.resume or trains_a_part(args)):
         raise UserError("--overwrite: not allowed with --resume, --only-fold or --only-seed")
     if args.synthetic:
         refuse_idle(parser, args, ["data_root"], "with --synthetic")
     if hasattr(args, "protocol"):
         idle = "folds" if args.protocol in SEEDED else "runs"
         refuse_idle(parser, args, [idle], f"under --protocol {args.protocol}")
-    args.code = code_of(Path(cast(str, parser.script)), tuple(layers(path)))
-    if args.output is None:
-        args.output = ROOT / "plots" / run_name(parser, args)
-    return args
+
+
+def trains_a_part(args: argparse.Namespace) -> bool:
+    """Whether --only-fold or --only-seed leaves some models to other processes."""
+    return any(getattr(args, name, None) is not None for name in ("only_fold", "only_seed"))
 
 
 def refuse_idle(parser: Parser, args: argparse.Namespace, names: Sequence[str], where: str) -> None:

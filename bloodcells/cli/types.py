@@ -23,7 +23,7 @@ def non_empty(text: str) -> str:
 
 def location(text: str) -> Path:
     """An argparse type: a file or folder, by a name that is not empty."""
-    return Path(non_empty(text))
+    return Path(os.path.expanduser(non_empty(text)))  # of --flag=~/..., the shell leaves the ~
 
 
 def named_folder(text: str) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from bloodcells.tracking.files import read_json
 from bloodcells.training import distributed
 
 OF_NO_MODEL = ("device", "save_weights", "figure_format", "released")  # may differ when resumed
+ONLY_WHILE_TRAINING = ("save_weights", "released")  # refused once the models are gone
 
 
 def identity_of(
@@ -37,6 +40,29 @@ def identity_of(
     if getattr(args, "teacher", None):  # of the same name there may be others
         found["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
     return found
+
+
+def mark_of(identity: dict) -> str:
+    """A digest of an identity, which marks the checkpoint files of its experiment."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def refuse_other_processes(mine: dict) -> None:
+    """End with exit code 2 if one of torchrun's processes is of another experiment than the first.
+
+    That one raises a `UserError`, which says what differs.
+    """
+    changes = differences(distributed.from_first(lambda: mine), mine)
+    if not distributed.summed([float(bool(changes))], torch.device("cpu"))[0]:
+        return
+    if not changes:
+        raise SystemExit(2)
+    raise UserError(
+        f"process {distributed.rank()} of torchrun has another experiment than process 0 "
+        f"(different {'; '.join(changes)}); give all the same code, settings and data, and "
+        "--precision if their processors differ"
+    )
 
 
 def kept_identity(path: Path) -> dict:
@@ -64,20 +90,38 @@ def finished_identity(result: Path) -> dict:
         raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error
 
 
-def compare(kept: dict, now: dict, run: Path) -> None:
-    """Raise `UserError` if the identities `kept` and `now` differ in a key that both have."""
-    other = [key for key in sorted(kept) if key in now and kept[key] != now[key]]
-    if not other:
-        return
-    changes = [difference(key, kept[key], now[key]) for key in other]
-    raise UserError(
-        f"--resume: {run} holds another experiment (different {'; '.join(changes)}); use its "
-        "settings, another --output, or --overwrite to start again"
-    )
+def refuse_what_needs_the_models(args: argparse.Namespace, result: Path) -> None:
+    """Raise `UserError` if this command asks for what a finished experiment does not have.
+
+    Its models are gone: no weights can be saved, and no other images scored.
+    """
+    kept, settings = finished_identity(result), settings_of(args)
+    asked = {key: settings[key] for key in ONLY_WHILE_TRAINING if settings.get(key)}
+    if getattr(args, "elsewhere", None):
+        asked["elsewhere"] = args.elsewhere.name
+    if getattr(args, "released", None):
+        weights = run_folder.find(args.released).read_bytes()
+        asked["weights"] = hashlib.md5(weights, usedforsecurity=False).hexdigest()
+    compare(kept, asked, args.output)
+
+
+def compare(kept: dict, now: dict, run: Path, again: str = "pass --overwrite") -> None:
+    """Raise `UserError` if a folder's experiment is another one; `again` is how to replace it."""
+    if changes := differences(kept, now):
+        raise UserError(  # with --output, as that of other settings has another default
+            f"--output {run}: it holds another experiment (different {'; '.join(changes)}); use "
+            f"its settings with this --output, or another --output; or {again} to start again"
+        )
+
+
+def differences(kept: dict, now: dict) -> list[str]:
+    """What differs between two identities, as text, of the keys that both have."""
+    shared = [key for key in sorted(kept) if key in now]
+    return [difference(key, kept[key], now[key]) for key in shared if kept[key] != now[key]]
 
 
 def difference(key: str, kept: Any, now: Any) -> str:
-    """What differs between two identities, as text."""
+    """One difference between two identities, as text."""
     if key == "code":
         return f"code: {', '.join(different(kept, now))}"
     return key if key in ("network", "data file") else f"{key} {kept} there, {now} now"

@@ -78,22 +78,18 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
     """The command that resumes this one; `alone` drops --only-fold and --only-seed."""
     if distributed.size() > 1:
         return "the same torchrun command with --resume, without --overwrite"
-    dropped = {"--resume": 0, "--overwrite": 0}  # flag: how many values follow it
-    if alone:
-        dropped |= {"--only-fold": 1, "--only-seed": 1}
-    given, kept = iter(sys.argv[1:]), []
-    for word in given:
-        flag, equals, _ = word.partition("=")
-        if flag not in dropped:
-            kept.append(word)
-        elif dropped[flag] and not equals:
-            next(given, None)
-    given_output = any(flag.split("=")[0] == "--output" for flag in kept)
+    dropped = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--resume", "--overwrite"):
+        dropped.add_argument(flag, action="store_true")
+    for flag in ("--only-fold", "--only-seed") if alone else ():
+        dropped.add_argument(flag)
+    given, kept = dropped.parse_known_args()
+    given_output = any(word.split("=")[0] == "--output" for word in kept)
     if args.code.edited and not given_output:  # the default changes with the next edit
         kept += ["--output", str(args.output)]
     # before the experiment has begun, --resume would find the earlier results
     begun = (args.output / IDENTITY).exists()
-    last = "--overwrite" if "--overwrite" in sys.argv and not begun else "--resume"
+    last = "--overwrite" if given.overwrite and not begun else "--resume"
     return as_typed(["python", sys.argv[0], *kept, last])
 
 

@@ -23,7 +23,7 @@ except ImportError:  # Windows, whose locks work on every disk
 
 
 class ModelLocks:
-    """A lock for each model that this process trains, and one for a turn at checking the folder.
+    """Locks on the models that this process trains, and one for a turn at checking the folder.
 
     `run` is the run folder, `folder` where the locks are, `names` the models; if `shared`, other
     processes may train the others.
@@ -32,7 +32,7 @@ class ModelLocks:
     def __init__(self, run: Path, folder: Path, names: Sequence[str], shared: bool):
         self.run, self.folder, self.names, self.shared = run, folder, names, shared
         self.checking = filelock.FileLock(run / ".turn.lock")
-        self.held = {name: filelock.FileLock(folder / f"{name}.lock") for name in names}
+        self.own = [filelock.FileLock(folder / f"{name}.lock") for name in names]
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -48,21 +48,19 @@ class ModelLocks:
     def take(self) -> None:
         """Lock these models for this process. Raises `UserError` if another one holds a lock."""
         theirs = [] if self.shared else self.folder.glob("*.lock")
-        others = {
-            path.stem: filelock.FileLock(path) for path in theirs if path.stem not in self.names
-        }
+        others = [filelock.FileLock(path) for path in theirs if path.stem not in self.names]
         try:
-            for name, lock in (self.held | others).items():
-                busy = name
+            for lock in (*self.own, *others):
                 lock.acquire(timeout=0)
         except filelock.Timeout as error:
             self.release()
+            owner = self.owner(Path(error.lock_file).stem)
             raise UserError(
-                f"--output {self.run}: another process is at work there{self.owner(busy)}; wait "
-                "for it, or pass another --output"
+                f"--output {self.run}: another process is at work there{owner}; wait for it, or "
+                "pass another --output"
             ) from error
         finally:
-            for lock in others.values():
+            for lock in others:
                 lock.release()
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         text = f" (process {os.getpid()} on {platform.node()}, since {since})"
@@ -88,7 +86,7 @@ class ModelLocks:
 
     def release(self) -> None:
         """Release the models to other processes."""
-        for lock in self.held.values():
+        for lock in self.own:
             with suppress(OSError):  # the process's end releases it, too
                 lock.release()
 

@@ -34,7 +34,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if not is_of_the_group(error):
             raise
-        traceback.print_exc()
+        if os.environ.get("BLOODCELLS_DEBUG"):
+            traceback.print_exc()
         reason = " ".join(str(error).split())[:200]
         rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
         raise UserError(f"process {rank} of {size}: {reason}") from error

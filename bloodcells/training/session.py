@@ -8,7 +8,6 @@ signals, torchrun's processes and the progress bar.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bloodcells.cli.arguments import STARTED, settings_of
+from bloodcells.cli.arguments import STARTED, trains_a_part
 from bloodcells.data.bloodmnist import Dataset
 from bloodcells.data.folds import Fold
 from bloodcells.errors import UserError
@@ -28,7 +27,8 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training import distributed, identity, tensorboard, threads
 from bloodcells.training.augmentation import Batches
-from bloodcells.training.checkpoint import Checkpoint, CheckpointFolder
+from bloodcells.training.checkpoint import Checkpoint
+from bloodcells.training.checkpoint_folder import CheckpointFolder
 from bloodcells.training.device import keep_freed_memory, matrix_product_gflops
 from bloodcells.training.interruption import (
     ending_after_the_batch,
@@ -42,7 +42,6 @@ from bloodcells.training.record import Run, record_of
 from bloodcells.training.tensorboard import Curves
 
 TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
-ONLY_WHILE_TRAINING = ("save_weights", "released")  # refused once the models are gone
 
 
 @contextmanager
@@ -99,24 +98,17 @@ def open_folder(
 ) -> CheckpointFolder:
     """Take the run folder, to resume its experiment or begin a new one. Raises `UserError`."""
     refuse_misfit(network, dataset)
-    names = chosen(args, folds)
-    shared = any(getattr(args, flag, None) is not None for flag in ("only_fold", "only_seed"))
+    names, shared = chosen(args, folds), trains_a_part(args)
     mine = identity.identity_of(args, dataset, network, device)
+    identity.refuse_other_processes(mine)
     tensorboard.refuse_others(args.output)
     folder = CheckpointFolder(args.output, names, mine, shared, result)
     folder.begin(args.resume or shared, args.overwrite)
-    if not (folder.resumed or folder.finished or distributed.rank()):
-        tensorboard.clear(args.output)
     if folder.finished:
-        kept, settings = identity.finished_identity(folder.result), settings_of(args)
-        asked = {key: settings[key] for key in ONLY_WHILE_TRAINING if settings.get(key)}
-        if getattr(args, "elsewhere", None):
-            asked["elsewhere"] = args.elsewhere.name
-        if getattr(args, "released", None):
-            weights = run_folder.find(args.released).read_bytes()
-            asked["weights"] = hashlib.md5(weights, usedforsecurity=False).hexdigest()
-        identity.compare(kept, asked, args.output)
+        identity.refuse_what_needs_the_models(args, folder.result)
         print(f"{args.output}: finished already")
+    elif not (folder.resumed or distributed.rank()):
+        tensorboard.clear(args.output)
     return folder
 
 
@@ -148,14 +140,16 @@ class Session:
         """`stack` closes with the session's block; `environment` is the entry of `metrics.json`."""
         self.args, self.folds, self.device, self.environment = args, folds, device, environment
         self.checkpoints, self.progress, self.stack = checkpoints, progress, stack
-        self.signals = stack.enter_context(ExitStack())
+        self.signals = stack.enter_context(ExitStack())  # Ctrl-C ends a batch until it closes
         self.current: ModelInTraining | None = None
         self.columns: list[str] = []  # of every epoch's row, once there is one
         self.runs: list[Run] = []  # of all models, once they are complete
 
     def unfinished(self) -> Iterator[Fold]:
         """The folds, or seeds, whose models this process has to train, in order."""
-        for number, fold in enumerate(() if self.checkpoints.finished else self.folds, start=1):
+        if self.checkpoints.finished:
+            return
+        for number, fold in enumerate(self.folds, start=1):
             self.progress.run = number
             mine = fold.name in self.checkpoints.names
             if mine and not distributed.from_first(partial(self.checkpoints.has_record, fold.name)):
@@ -203,16 +197,7 @@ class Session:
         refuse_divergence(epoch, row)
         gflops = matrix_product_gflops("float32", self.device, repeats=1)
         numbers = {name: plain(value) for name, value in row.items()}
-        columns = [name for name in numbers if name not in TIMES]
-        self.columns = self.columns or columns
-        needed = ["train_seconds", "train_loss", *self.columns]
-        if columns != self.columns or not all(
-            isinstance(numbers.get(name), int | float) for name in needed
-        ):
-            raise UserError(
-                f"epoch {epoch}: the row of history.csv has {numbers}; every epoch's needs a "
-                f"number for each of {', '.join(dict.fromkeys(needed))}, in this order"
-            )
+        self.check_columns(epoch, numbers)
         times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
         model = cast(ModelInTraining, self.current)
         row = {**model.place, "epoch": epoch, **numbers, **times}
@@ -221,6 +206,18 @@ class Session:
         self.progress.show(row, model.steps)
         if model.curves:
             model.curves.add(row, model.network)
+
+    def check_columns(self, epoch: int, numbers: dict) -> None:
+        """Raise `UserError` unless a row has the first one's columns, and a number in each."""
+        columns = [name for name in numbers if name not in TIMES]
+        self.columns = self.columns or columns
+        needed = list(dict.fromkeys(["train_seconds", "train_loss", *self.columns]))
+        complete = all(isinstance(numbers.get(name), int | float) for name in needed)
+        if columns != self.columns or not complete:
+            raise UserError(
+                f"epoch {epoch}: the row of history.csv has {numbers}; every epoch's needs a "
+                f"number for each of {', '.join(needed)}, in this order"
+            )
 
     def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
         """Keep the record of a trained model; `predictions` are fields of `Run`.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bloodcells.errors import UserError
 from bloodcells.tracking.run_folder import writing_to
 from bloodcells.training.augmentation import Batches
-from bloodcells.training.checkpoint import LITTER, MODEL
+from bloodcells.training.checkpoint_folder import LITTER, MODEL
 
 FOLDER = "tensorboard"  # in a run folder
 EXAMPLES = 32  # images of the first batch

@@ -26,7 +26,10 @@ def use_threads(wanted: int | None) -> None:
 
 
 class Trainings:
-    """This user's trainings on this machine with the same temporary folder, this one included."""
+    """This user's trainings on this machine with the same temporary folder, this one included.
+
+    Of those with processor cores of their own, as some clusters give, none is counted.
+    """
 
     def __init__(self, mine: Path | None):
         """`mine` is this one's lock file, beside the others'; None: no other is known."""
@@ -43,7 +46,8 @@ class Trainings:
                 with filelock.FileLock(path, timeout=0):
                     pass  # nobody holds it
             except filelock.Timeout:
-                found.append(int(path.stem))
+                if shares_cores_with(int(path.stem)):
+                    found.append(int(path.stem))
             except OSError:  # a file that cannot be asked tells nothing
                 continue
             else:
@@ -69,6 +73,14 @@ class Trainings:
             "threads than cores, each takes several times as long: wait, or give each --threads "
             f"{self.fair_share(len(others))}"
         )
+
+
+def shares_cores_with(process: int) -> bool:
+    """Whether a process may run on one of this one's cores; True where the system does not say."""
+    try:
+        return bool(os.sched_getaffinity(process) & os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not on a Mac or Windows; it has just ended
+        return True
 
 
 @contextmanager

@@ -283,6 +283,10 @@ def test_a_run_of_another_folder_does_not_replace_the_released_weights(monkeypat
     assert mine != ROOT / "weights" / "cnn-robust.safetensors"
 
 
+def test_the_home_folder_after_an_equals_sign():  # where no shell replaces it
+    assert types.location("~/runs") == Path.home() / "runs"
+
+
 def test_scores_elsewhere_of_a_folder_without_a_name_are_kept(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert types.named_folder(".").name == tmp_path.name

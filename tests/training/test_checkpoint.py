@@ -13,7 +13,7 @@ from interrupted_runs import SMALL, same
 
 import model_cnn
 from bloodcells.evaluation import prediction
-from bloodcells.training import checkpoint
+from bloodcells.training import checkpoint, checkpoint_folder
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -134,8 +134,15 @@ def test_numbers_of_numpy_and_torch_survive_a_checkpoint(run, stopped, tmp_path,
     assert {(row["a"], row["b"], row["c"]) for row in rows} == {("0.5", "2.0", "3")}
 
 
+def test_a_file_that_another_process_just_renamed_is_no_stranger(tmp_path):
+    assert checkpoint_folder.is_ours(tmp_path / "seed-0.pt.8937.part")
+    assert not checkpoint_folder.is_ours(tmp_path / "notes.txt")
+    (tmp_path / "seed-0.pt").mkdir()
+    assert not checkpoint_folder.is_ours(tmp_path / "seed-0.pt")
+
+
 def test_a_finished_run_whose_checkpoints_cannot_be_deleted(tmp_path, monkeypatch, capsys):
-    folder = checkpoint.CheckpointFolder(tmp_path, ["seed-0"], {})
+    folder = checkpoint_folder.CheckpointFolder(tmp_path, ["seed-0"], {})
 
     def refused(path, missing_ok=False):
         raise OSError(errno.EACCES, "Permission denied")

@@ -20,15 +20,21 @@ from bloodcells.training.process_group import process_group
 SMALL = ("--synthetic", "--device", "cpu", "--batch-size", "51")  # odd: the two parts differ
 
 
-def together(*command):
-    """Two processes as torchrun starts them, without its own start; returns what each did."""
+def together(*command, second=()):
+    """Two processes as torchrun starts them, without its own start; returns what each did.
+
+    `second` are more flags of the second process.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     shared |= {"TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"}
     ranks = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    return warm.run_at_once(*((rank, *command) for rank in ranks), cwd=ROOT)
+    flags = (), second
+    return warm.run_at_once(
+        *((rank, *command, *more) for rank, more in zip(ranks, flags, strict=True)), cwd=ROOT
+    )
 
 
 def results(folder):
@@ -65,6 +71,24 @@ def test_two_processes_fail_go_on_and_train_as_one(run, fails, tmp_path):
         if "loss" not in mine:  # the same counts and, to rounding, losses; not the same times
             values = [list(map(float, line.split(",")[:-2])) for line in (mine, theirs)]
             np.testing.assert_allclose(*values, rtol=1e-4)
+
+
+def test_a_mistake_is_told_once(run, tmp_path):
+    flags = ("model_baseline.py", *SMALL, "--folds", 2, "--epochs", 1, "--output", tmp_path)
+    first, second = together(*flags, second=("--lr", 0.1))
+    assert [first.returncode, second.returncode] == [2, 2]
+    assert first.stderr == ""
+    assert "process 1 of torchrun has another experiment than process 0 (different lr" in (
+        second.stderr
+    )
+    assert list(tmp_path.glob("checkpoint/*")) == []
+    (tmp_path / "checkpoint").mkdir(exist_ok=True)
+    (tmp_path / "checkpoint" / "mine.txt").touch()
+    first, second = together(*flags)
+    assert [first.returncode, second.returncode] == [2, 2]
+    assert first.stderr.count("\n") == 1
+    assert "holds mine.txt, which is not of this project" in first.stderr
+    assert second.stderr == ""
 
 
 def test_network_with_batch_normalisation_and_focus(run, tmp_path):

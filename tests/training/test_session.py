@@ -13,7 +13,7 @@ from shared import QUICK, ROOT
 from written import probabilities_of
 
 import model_cnn
-from bloodcells.training import checkpoint, session
+from bloodcells.training import checkpoint, checkpoint_folder, session
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -64,9 +64,10 @@ def test_paper_recipe_resumes_too(run, stopped, tmp_path):
 def test_checkpoint_less_often(run, whole, stopped, tmp_path, monkeypatch):
     written = []
     write = checkpoint.write_whole
-    monkeypatch.setattr(
-        checkpoint, "write_whole", lambda p, c: written.append(p.name) or write(p, c)
-    )
+    for module in (checkpoint, checkpoint_folder):
+        monkeypatch.setattr(
+            module, "write_whole", lambda p, c: written.append(p.name) or write(p, c)
+        )
     flags = (*SMALL, "--checkpoint-every", 3)
     stopped(tmp_path, 2, flags)
     assert written == ["identity.json", "seed-0.pt"]  # at the stop alone

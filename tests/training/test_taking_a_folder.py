@@ -69,6 +69,8 @@ def test_resuming_with_other_code_or_data(fails, stopped, tmp_path):
         path.write_text(json.dumps({**identity, key: other}))
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
         assert f"holds another experiment (different {said}" in line
+        assert "use its settings with this --output" in line
+        assert "pass --overwrite to start again" in line
 
 
 def test_what_failed_before_the_first_checkpoint_is_not_in_the_way(run, whole, tmp_path):
@@ -91,6 +93,7 @@ def test_a_process_before_its_first_checkpoint_is_left_alone(fails, tmp_path):
         assert "another process is at work there" in line
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 0)
         assert "holds another experiment (different code: " in line
+        assert "or delete the folder to start again" in line  # --overwrite is refused
 
 
 def test_a_finished_experiment_of_other_code(fails, whole, tmp_path):

@@ -159,6 +159,14 @@ def test_without_lock_files_each_goes_on_as_if_alone(monkeypatch, tmp_path):
     assert failed.value.__context__ is None
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux tells which cores")
+def test_a_training_with_cores_of_its_own_is_not_counted(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1} if process else {2, 3})
+    assert not threads.shares_cores_with(123)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 2} if process else {2, 3})
+    assert threads.shares_cores_with(123)
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs users")
 def test_a_folder_of_another_user_is_left_alone(monkeypatch, tmp_path):
     theirs = tmp_path / f"bloodcells-{os.getuid() + 1}"
