@@ -41,6 +41,7 @@ from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
 from bloodcells.inference.classification import classify, frame_of
 from bloodcells.inference.classifier import Released, load_classifier
+from bloodcells.inference.fine_tuning import is_fine_tuned
 from bloodcells.inference.output import Prediction, as_csv, in_base64
 from bloodcells.training.device import choose_device
 
@@ -71,7 +72,8 @@ def main() -> None:
     gradio.processing_utils.async_ssrf_protected_download = refuse_download
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
-        page = make_page(gradio, model, Path(uploads), frame_of(args.weights))
+        fitted = is_fine_tuned(args.weights)
+        page = make_page(gradio, model, Path(uploads), frame_of(args.weights), fitted)
         page.launch(
             server_name=args.host,
             server_port=args.port,
@@ -129,7 +131,7 @@ def refuse_address(host: str, port: int) -> None:
         ) from error
 
 
-def make_page(gradio: Any, model: Released, uploads: Path, frame: str) -> Any:
+def make_page(gradio: Any, model: Released, uploads: Path, frame: str, fitted: bool) -> Any:
     """The page: images in, which Gradio puts into the folder `uploads`, answers out."""
     gradio.set_static_paths([EXAMPLES])  # else an example were deleted as an upload is
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
@@ -149,14 +151,25 @@ def make_page(gradio: Any, model: Released, uploads: Path, frame: str) -> Any:
 
         def reply(names: list[str] | None) -> Any:
             """The answers, and None to empty the field, which calls this again, for nothing."""
-            return (answer(names, model, uploads, frame), None) if names else gradio.skip()
+            if not names:
+                return gradio.skip()
+            return answer(names, model, uploads, frame, fitted), None
 
         files.change(reply, files, [answers, files], show_progress="minimal")
     return page
 
 
-def answer(names: Sequence[str], model: Released, uploads: Path, frame: str = "auto") -> str:
-    """What the page says of some image files, as HTML; deletes those in the folder `uploads`."""
+def answer(
+    names: Sequence[str],
+    model: Released,
+    uploads: Path,
+    frame: str = "auto",
+    fitted: bool = False,
+) -> str:
+    """What the page says of some image files, as HTML; deletes those in the folder `uploads`.
+
+    `fitted` says whether the weights were fitted to a laboratory.
+    """
     chosen = [str(name) for name in names[:MOST_IMAGES]]
     try:
         images = [renamed(image) for image in user_images.read(chosen, model.size, frame)]
@@ -168,6 +181,7 @@ def answer(names: Sequence[str], model: Released, uploads: Path, frame: str = "a
     counts = Counter(one.label for one in found)
     return page.render(
         predictions=list(zip(found, maps(model, found), strict=True)),
+        fitted=fitted,
         problems=[image for image in images if image.problem],
         notes=[image for image in images if image.note],
         too_many=len(names) - len(chosen),

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from bloodcells.data import preparation, user_images
@@ -127,8 +127,9 @@ class ReleasedNetwork(nn.Module):
             if not isinstance(image, Image.Image):
                 raise ValueError(f"image {number} is no PIL image; stack arrays into one array")
             try:
-                upright = user_images.to_rgb(ImageOps.exif_transpose(image))
-                one = preparation.prepare(upright, self.size, frame)
+                upright = image.copy()
+                user_images.turned_upright(upright)
+                one = preparation.prepare(user_images.to_rgb(upright), self.size, frame)
             except (preparation.BadImageError, OSError, SyntaxError) as error:  # Pillow's, lazily
                 raise ValueError(f"image {number}: {error}") from error
             pixels[number] = one.pixels

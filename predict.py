@@ -75,7 +75,7 @@ def main() -> None:
     prepare_outputs(args, files)
     tally = Tally()
     # lazy: an image is read and classified when `output.write` asks for its prediction
-    images: Iterable[UserImage] = usable(user_images.read(files, model.size, args.frame), tally)
+    images: Iterable[UserImage] = usable(files, model.size, args.frame, tally)
     if args.adapt:
         images = list(images)
         model = adapt_to_images(model, images, tally, args.batch_size)
@@ -91,7 +91,7 @@ def main() -> None:
         if args.save_crops is not None:
             predictions = output.save_crops(predictions, args.save_crops)
         output.write(count(predictions, tally), args.format)
-        report(tally, labels, model, args)
+        report(tally, labels, names, model, args)
     if tally.unusable:
         note(f"{tally.unusable} image{'s' * (tally.unusable > 1)} could not be used")
         sys.exit(1)
@@ -133,11 +133,12 @@ def restrict_to_classes(model: Released, names: class_names.Names, wanted: list[
     return model
 
 
-def usable(images: Iterable[UserImage], tally: Tally) -> Iterator[UserImage]:
+def usable(files: list[str], size: int, frame: str, tally: Tally) -> Iterator[UserImage]:
     """The images that have pixels; reports notes and unusable images as they are read."""
-    for image in images:
+    remedy = "" if frame == "detect" else "; --frame none takes the whole image"
+    for image in user_images.read(files, size, frame):
         if text := image.problem or image.note:
-            advice = "; --frame none takes the whole image" if text == NO_CELL else ""
+            advice = remedy if text == NO_CELL else ""
             note(f"{printable(image.name)}: {text}{advice}")
         if image.problem:
             tally.unusable += 1
@@ -181,12 +182,18 @@ def count(predictions: Iterable[Prediction], tally: Tally) -> Iterator[Predictio
         yield one
 
 
-def report(tally: Tally, labels: dict[str, str | None], model: Released, args: Namespace) -> None:
+def report(
+    tally: Tally,
+    labels: dict[str, str | None],
+    names: class_names.Names,
+    model: Released,
+    args: Namespace,
+) -> None:
     """Report on all images together: scores and counts, then what limits the trust in them."""
     content = score(tally, labels, model, args) if labels or args.differential else {}
     if args.output is not None:
         save(content, tally, model, args)
-    for line in class_names.unknown_folders(labels):
+    for line in class_names.unknown_folders(labels, names):
         note(line)
     note_limits(tally, args)
 

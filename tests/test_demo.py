@@ -65,7 +65,7 @@ def test_what_is_said_of_images(model, uploads):
     assert page.count("could not be used: not an image that can be read.") == 2
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;.png" in page
-    assert "Not of the data set" in page
+    assert "probability and set promise nothing." in page
     assert "Differential count" in page
     table = base64.b64decode(re.findall(r"data:text/csv;base64,([^\"]*)", page)[0]).decode()
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
@@ -80,6 +80,11 @@ def test_what_is_said_of_images(model, uploads):
     ]
     assert str(uploads) not in page + table
     assert list(uploads.iterdir()) == []  # kept nowhere
+
+
+def test_weights_fitted_to_a_laboratory_keep_their_promise_there(model, uploads):
+    page = demo.answer([str(uploads / "print.jpg")], model, uploads, fitted=True)
+    assert "promise nothing but for the laboratory fitted to." in page
 
 
 def test_few_images_and_none(model, uploads):

@@ -38,7 +38,7 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     assert (abs(boxed - (220, 20, 60)).sum(2) == 0).sum() > 500
     Image.new("RGB", (400, 300), "white").save(tmp_path / "blank.png")
     outcome = predict(tmp_path / "blank.png", "--detect")
-    assert (outcome.code, "blank.png: no stained cell found" in outcome.err) == (1, True)
+    assert (outcome.code, "blank.png: no stained cell found\n" in outcome.err) == (1, True)
     image.save(tmp_path / "pages.tif", save_all=True, append_images=[image])
     outcome = predict(tmp_path / "pages.tif", "--detect")
     assert outcome.err.count("the first of several frames") == 1

@@ -30,6 +30,21 @@ def test_report_against_folder_names(predict, twelve):
         assert f"\n  {name} " in outcome.err
 
 
+def test_folders_of_slides_within_those_of_classes(fails, predict, twelve, weights):
+    for folder in list(twelve.iterdir()):
+        (folder / "slide1").mkdir()
+        for path in folder.glob("*.*"):
+            path.rename(folder / "slide1" / path.name)
+    line = fails("predict.py", "--labelled", twelve, "--weights", weights)
+    assert "('slide1' is none of " in line
+    assert "; move the images up, into '" in line
+    assert "map the name" not in line
+    (path, *_) = sorted((twelve / "basophil" / "slide1").iterdir())
+    path.rename(twelve / "basophil" / path.name)
+    outcome = predict("--labelled", twelve)
+    assert "in folders named 'slide1', which is not a known class name; move the" in outcome.err
+
+
 def test_hidden_folders_are_no_classes(predict, twelve):
     (twelve / ".thumbnails" / "platelet").mkdir(parents=True)
     assert predict(twelve, "--labelled").code == 0
@@ -81,7 +96,7 @@ def test_folders_of_unknown_names_are_left_out_and_listed(
         assert all(len(row) == len(header) for row in rows)
         assert {row[header.index("truth")] for row in rows} > {""}
         (twelve / extra).rename(twelve / "smudge")
-    (tmp_path / "names.toml").write_text(f'smudge = "{name}"\n')
+    (tmp_path / "names.toml").write_text(f'smudge = "{name}"\n', "utf-8-sig")  # as on Windows
     outcome = predict(twelve, "--labelled", "--names", tmp_path / "names.toml")
     assert "left out" not in outcome.err
     (tmp_path / "names.toml").write_text('smudge = "blast"\n')

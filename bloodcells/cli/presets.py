@@ -35,7 +35,7 @@ def layers(path: Path) -> dict[Path, dict]:
     found: dict[Path, dict] = {}
     while (whole := path.resolve()) not in found:
         try:
-            found[whole] = with_hyphens(tomllib.loads(path.read_text(encoding="utf-8")), path)
+            found[whole] = with_hyphens(tomllib.loads(path.read_text(encoding="utf-8-sig")), path)
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not a readable TOML file: {error}") from error
         base = found[whole].pop("base", None)

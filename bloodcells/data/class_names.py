@@ -91,7 +91,7 @@ def plain(name: str) -> str:
 def read_toml(path: Path) -> dict[str, object]:
     """A TOML file's content. Raises `UserError`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: not a readable TOML file: {error}") from error
     except RecursionError as error:
@@ -110,10 +110,10 @@ def labels_of(
     folders = {file: folder_name(file) for file in files}
     labels = {file: names.meaning(folder) for file, folder in folders.items()}
     if not any(labels.values()):
-        first = next(iter(folders.values()))
+        file, first = next(iter(folders.items()))
         raise UserError(
             f"{flag}: no folder is named after a class ({first!r} is none of "
-            f"{', '.join(names.classes)}); {remedy}"
+            f"{', '.join(names.classes)}); {remedy_for(file, names, remedy)}"
         )
     return labels
 
@@ -121,6 +121,12 @@ def labels_of(
 def folder_name(file: str) -> str:
     """The name of the folder that a file lies in."""
     return os.path.basename(os.path.dirname(os.path.abspath(file)))
+
+
+def remedy_for(file: str, names: Names, remedy: str) -> str:
+    """What to do about a file whose folder is not named after a class."""
+    above = folder_name(os.path.dirname(os.path.abspath(file)))
+    return f"move the images up, into {above!r}" if names.meaning(above) else remedy
 
 
 def refuse_empty_folders(
@@ -148,11 +154,15 @@ def refuse_empty_folders(
                 )
 
 
-def unknown_folders(labels: dict[str, str | None], remedy: str = REMEDY) -> list[str]:
+def unknown_folders(labels: dict[str, str | None], names: Names, remedy: str = REMEDY) -> list[str]:
     """A line for each unknown folder name, with the number of files left out of the scores."""
-    unknown = Counter(folder_name(file) for file, label in labels.items() if label is None)
+    unknown = Counter(
+        (folder_name(file), remedy_for(file, names, remedy))
+        for file, label in labels.items()
+        if label is None
+    )
     return [
         f"left out of the scores: {count} file{'s' * (count > 1)} in folders named {name!r}, which "
-        f"is not a known class name; {remedy}"
-        for name, count in unknown.items()
+        f"is not a known class name; {what_to_do}"
+        for (name, what_to_do), count in unknown.items()
     ]

@@ -47,7 +47,7 @@ def read(
     """
     meanings = class_names.labels_of(files, names, flag, remedy)
     class_names.refuse_empty_folders(paths, files, names, flag)
-    for line in class_names.unknown_folders(meanings, remedy):
+    for line in class_names.unknown_folders(meanings, names, remedy):
         print(printable(line))
     known = [file for file, meaning in meanings.items() if meaning is not None]
     if slide:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,13 +12,18 @@ from bloodcells.data.preparation import BadImageError
 MOST_BYTES = 2**32  # limit for an array in an .npz, which must be unpacked whole
 DARK = 2  # no image in 0..255 is as dark as that
 CHUNK = 2**22  # numbers of an array that are looked at together
+FEW_LEVELS = 64  # of 256: what is left of fewer bits than those that are read
 
 
 def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """The name of each array to read from the file, and a function that loads it."""
     try:
         loaded = np.load(name, allow_pickle=False, mmap_mode="r")
+    except PermissionError as error:
+        raise BadImageError("permission denied") from error
     except Exception as error:  # a damaged file raises exceptions of many kinds
+        if re.search("Object arrays|Python objects", str(error)):
+            raise BadImageError("holds objects, perhaps images of several sizes") from error
         raise BadImageError("not an array file that can be read") from error
     if isinstance(loaded, np.ndarray):
         yield name, lambda: loaded
@@ -64,7 +70,8 @@ def full_scale(values: np.ndarray) -> int:
     """The value of full brightness: 255, 4095 or 65535; in floating point 1 or 255.
 
     It is the smallest of these that no value exceeds, so pass all images of an array at once. In
-    floating point, what exceeds 1 by less than to `DARK` is in 0..1.
+    floating point, what exceeds 1 by less than to `DARK` is in 0..1. Raises `BadImageError` for
+    integers that fill little of the range: they may be of 10 or 14 bits, or of 8 and a little more.
     """
     if values.dtype == np.uint8:
         return 255
@@ -73,7 +80,10 @@ def full_scale(values: np.ndarray) -> int:
     top = max(np.nanmax(part, initial=0, where=np.isfinite(part)) for part in parts)
     if values.dtype.kind == "f":
         return 1 if top <= DARK else 255
-    return next((full for full in (255, 4095) if top <= full), 65535)
+    full = next((full for full in (255, 4095) if top <= full), 65535)
+    if full > 255 and 255 * float(top) / full < FEW_LEVELS:
+        raise BadImageError(f"values up to {top}, few of 0 to {full}: scale them to 0 to 255")
+    return full
 
 
 def to_bytes(values: np.ndarray, full: int) -> np.ndarray:

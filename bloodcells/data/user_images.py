@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import joblib
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION
 
 from bloodcells.data.framing import Square, cut, find_cells, least_nucleus
 from bloodcells.data.preparation import NO_CELL, BadImageError, Prepared, prepare
-from bloodcells.data.user_arrays import arrays_of, full_scale, to_bytes, to_stack
+from bloodcells.data.user_arrays import FEW_LEVELS, arrays_of, full_scale, to_bytes, to_stack
 from bloodcells.errors import UserError
 
 ARRAYS = (".npy", ".npz")
@@ -29,7 +29,7 @@ SUFFIXES = (
 )
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding
-FEW_LEVELS = 64  # of 256: what is left of 14 bits where only the upper 8 of 16 are read
+MOST_TEXT = 2**26  # bytes of a PNG's colour profile, or of a microscope's notes in it
 MOST_THREADS = 8  # that read, as each may hold 0.2 to 0.8 GB
 SMALL_NUCLEUS = 28  # pixels across: a lymphocyte's at 0.25 micrometres a pixel
 STANDARD_INPUT = "-"
@@ -103,6 +103,7 @@ def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
     Several threads read a few files ahead, so that memory does not grow with the number of files.
     `frame` is that of `preparation.prepare`, or "detect": then each cell of a field of view is one.
     """
+    PngImagePlugin.MAX_TEXT_CHUNK = MOST_TEXT
     threads = min(joblib.cpu_count(), MOST_THREADS)
     pool = ThreadPoolExecutor(threads)
     ahead: deque[Future[list[UserImage]] | Iterator[UserImage]] = deque()  # in the files' order
@@ -189,7 +190,8 @@ def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
             image.seek(0)
             deep = is_deep_colour(image)
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            if not turned_upright(image):
+                notes.append("damaged EXIF data, so it may lie on its side")
             if deep:
                 if np.asarray(image)[..., :3].max() < FEW_LEVELS:
                     raise BadImageError("16-bit colour of which few bits are used: save 8 bits")
@@ -206,6 +208,17 @@ def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
     except Exception as error:  # Pillow raises exceptions of many kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"damaged: {reason[:200]}") from error
+
+
+def turned_upright(image: Image.Image) -> bool:
+    """Turn an image as its EXIF data say; returns whether they could be read."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # damaged data raise exceptions of many kinds
+        return False
+    return True
 
 
 def is_animated(image: Image.Image) -> bool:
@@ -239,6 +252,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(to_bytes(values, full_scale(values)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if not np.asarray(image)[..., 3].any():
+            raise BadImageError("transparent everywhere: save it without its alpha channel")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")  # saves a copy
 

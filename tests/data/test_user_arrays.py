@@ -25,6 +25,23 @@ def test_arrays_of_any_shape_and_type(tmp_path, shape, dtype):
         assert (cells[0].pixels == values[..., None]).all()
 
 
+@pytest.mark.parametrize("top", [256, 1023, 16_383])
+def test_integers_that_fill_little_of_the_range_are_refused(tmp_path, top):
+    values = noise(2, 28, 28, 3).astype("uint16")
+    values[0, 0, 0] = top
+    np.save(tmp_path / "a.npy", values)
+    (cell,) = user_images.read([str(tmp_path / "a.npy")], 28, "none")
+    assert cell.problem.startswith(f"values up to {top}, few of 0 to ")
+
+
+def test_images_of_several_sizes_in_one_array(tmp_path):
+    images = np.empty(2, object)
+    images[:] = noise(28, 28, 3), noise(30, 30, 3)
+    np.save(tmp_path / "a.npy", images, allow_pickle=True)
+    (cell,) = user_images.read([str(tmp_path / "a.npy")], 28, "none")
+    assert cell.problem == "holds objects, perhaps images of several sizes"
+
+
 def test_npz_takes_the_arrays_of_images(tmp_path):
     images = noise(3, 28, 28, 3)
     np.savez(tmp_path / "a.npz", test_images=images, train_images=images[:2], labels=np.arange(3))
@@ -75,7 +92,7 @@ def test_npz_whose_parts_share_a_name_but_for_the_suffix(tmp_path, monkeypatch):
 def test_brightness_of_a_stack_is_that_of_its_brightest_chunk(monkeypatch, dtype):
     monkeypatch.setattr(user_arrays, "CHUNK", 100)
     stack = np.zeros((9, 28, 28, 3), dtype)
-    stack[7, 3, 3] = 300 if dtype == "uint16" else 3.0
+    stack[7, 3, 3] = 3000 if dtype == "uint16" else 3.0
     assert user_arrays.full_scale(stack) == (4095 if dtype == "uint16" else 255)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import noise, png_of
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torchvision import transforms
 
 from bloodcells.data import preparation, user_images
@@ -98,7 +98,11 @@ def test_every_mode_gives_the_same_grey(tmp_path):
 
 def test_transparent_is_white(tmp_path):
     clear = Image.new("RGBA", (28, 28), (10, 20, 30, 0))
-    assert (saved(clear, tmp_path / "a.png").pixels == 255).all()
+    assert "transparent everywhere" in saved(clear, tmp_path / "a.png").problem
+    clear.putpixel((0, 0), (10, 20, 30, 255))
+    pixels = saved(clear, tmp_path / "a.png").pixels
+    assert (pixels[1:] == 255).all()
+    assert tuple(pixels[0, 0]) == (10, 20, 30)
 
 
 def test_exif_rotation_is_undone(tmp_path):
@@ -109,6 +113,22 @@ def test_exif_rotation_is_undone(tmp_path):
     image.save(tmp_path / "a.jpg", exif=exif, quality=95)
     cell = read_one(tmp_path / "a.jpg", frame="none")
     assert cell.pixels[14, 22, 1] < 60 < cell.pixels[14, 5, 1]
+
+
+def test_a_png_with_long_notes_is_not_damaged(tmp_path):
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("settings", "x" * 2**21, zip=True)
+    image = Image.new("RGB", (28, 28), (200, 100, 150))
+    assert saved(image, tmp_path / "a.png", pnginfo=notes).problem is None
+
+
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_damaged_exif_data_do_not_cost_an_image(tmp_path, ending):
+    image = Image.new("RGB", (28, 28), (200, 100, 150))
+    cell = saved(image, tmp_path / f"a.{ending}", exif=bytes(20), lossless=True)
+    assert cell.problem is None
+    assert cell.note == "damaged EXIF data, so it may lie on its side"
+    assert (cell.pixels == (200, 100, 150)).all()
 
 
 def test_what_is_not_square_is_widened_not_squeezed(tmp_path):
@@ -149,7 +169,7 @@ def test_bad_files_are_refused_by_reason(tmp_path):
         "bomb.png": (png_of(30_000, 30_000), "over 50,000,000 pixels"),
         "large.png": (png_of(9_000, 9_000), "9000 x 9000 pixels, over 50,000,000"),
         "short.png": (png_of(40, 40), "damaged"),
-        "pickle.npy": (nothing.getvalue(), "not an array file"),
+        "pickle.npy": (nothing.getvalue(), "holds objects"),
         "text.npz": (b"no arrays", "not an array file"),
         "script.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     }
