@@ -27,9 +27,15 @@ LEFT_OUT = (  # files and folders that do not determine the numbers
     "bloodcells/training/threads.py",
 )
 COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # of these, the files that do
-ONLY_WITH = {  # files that do nothing where a setting is 0, or there is none
-    "domain_randomisation": "bloodcells/training/domain_randomisation.py",
-    "torchrun": "bloodcells/training/distributed.py",  # no flag, but whether torchrun was used
+ONLY_WITH = {  # files, and the setting without which, or with 0 of which, each does nothing
+    "bloodcells/training/domain_randomisation.py": "domain_randomisation",
+    "bloodcells/training/distributed.py": "torchrun",  # no flag, but whether torchrun was used
+    "bloodcells/data/class_names.py": "elsewhere",  # whether another laboratory's images are read
+    "bloodcells/data/labelled_folders.py": "elsewhere",
+    "bloodcells/data/slides.py": "elsewhere",
+    "bloodcells/data/user_arrays.py": "elsewhere",
+    "bloodcells/data/user_images.py": "elsewhere",
+    "bloodcells/evaluation/elsewhere.py": "elsewhere",
 }
 NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree fields that do not count
 TYPING = ("typing", "collections.abc", "__future__")  # imported only for annotations
@@ -79,10 +85,10 @@ def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
 
 
 def idle(configs: Collection[Mapping[str, object]], varied: Collection[str]) -> set[str]:
-    """The paths of the files that do nothing with these settings, none of them among `varied`."""
+    """The files of `ONLY_WITH` whose setting is off in all `configs`, and not `varied`."""
     return {
         path
-        for setting, path in ONLY_WITH.items()
+        for path, setting in ONLY_WITH.items()
         if setting not in varied and not any(config.get(setting) for config in configs)
     }
 

@@ -8,15 +8,15 @@ from bloodcells.tracking import code_hash, provenance
 COMMIT = "0123456789ab"
 
 
-def code_with(*changed):
-    """The code entry of results, made before these files of model_cnn.py changed."""
-    files = provenance.committed_code("model_cnn.py") | dict.fromkeys(changed, "0" * 12)
-    return {"script": "model_cnn.py", "commit": COMMIT, "files": files}
+def code_with(*changed, script="model_cnn.py"):
+    """The code entry of results, made before these files of a script changed."""
+    files = provenance.committed_code(script) | dict.fromkeys(changed, "0" * 12)
+    return {"script": script, "commit": COMMIT, "files": files}
 
 
 @pytest.mark.parametrize(("share", "older"), [(0.0, None), (0.5, COMMIT)])
 def test_domain_randomisation_may_change_where_there_was_none(share, older):
-    setting, path = "domain_randomisation", code_hash.ONLY_WITH["domain_randomisation"]
+    setting, path = "domain_randomisation", "bloodcells/training/domain_randomisation.py"
     assert older_commit({"code": code_with(path), "config": {setting: share}}) == older
     for uses, found in (
         (True, {"config": {"space": {"domain-randomisation": [0, share]}}}),
@@ -39,5 +39,18 @@ def test_domain_randomisation_may_change_where_there_was_none(share, older):
     ],
 )
 def test_code_for_torchrun_may_change_where_it_was_not_used(found, older):
-    code = code_with(code_hash.ONLY_WITH["torchrun"])
+    code = code_with("bloodcells/training/distributed.py")
     assert older_commit({"code": code, **found}) == older
+
+
+@pytest.mark.parametrize("path", [p for p, s in code_hash.ONLY_WITH.items() if s == "elsewhere"])
+def test_code_for_other_laboratories_may_change_where_none_was_scored(path):
+    assert (provenance.ROOT / path).is_file()
+    for script, scored, older in (
+        ("ablation.py", {}, None),
+        ("ablation.py", {"elsewhere": "chula_wbc"}, COMMIT),
+        ("model_release.py", {"elsewhere": {"name": "chula_wbc"}}, COMMIT),
+        ("finetune.py", {}, COMMIT),
+    ):
+        code = code_with(path, script=script)
+        assert older_commit({"code": code, "config": {}, **scored}) == older

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.recipe import Recipe
@@ -15,6 +16,21 @@ from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import SavedRun
 
 PAPER = {"CNN": "cnn-paper", "baseline": "baseline"}
+USUAL: dict[str, Any] = {  # what a setting must be where a preset leaves it out
+    **{field.name: field.default for field in fields(Recipe)},
+    "size": 28,
+    "labels": "classes",
+    "seed": 0,
+    "widths": None,
+    "dropout": None,
+    "teacher": None,
+    "only": None,  # of ablation.py
+    "kinds": None,  # of robustness.py
+    "objective": "accuracy",  # of the search, as the next two
+    "prune": True,
+    "prune_margin": 0.05,
+}
+del USUAL["precision"]  # which depends on the machine
 
 
 def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
@@ -47,8 +63,7 @@ def read_study(plots: Path, preset: str) -> dict:
     """
     found = read_results(plots, preset)
     path, command = plots / preset / STUDIES[preset].result, STUDIES[preset].command
-    runs = found.get("runs")
-    of = {preset: found["config"]} | (runs if isinstance(runs, dict) else {})
+    of = {preset: found["config"]} | experiments_of(found)
     for name, config in of.items():
         settings = load_preset(PRESETS / f"{name}.toml")
         refuse_other_settings(path, config, settings, command)
@@ -91,20 +106,11 @@ def unfit(found: dict) -> str | None:
 
 
 def refuse_other_settings(path: Path, config: dict, preset: dict, command: str) -> None:
-    """Raise `UserError` if `config` has other settings than the preset.
-
-    Settings that the preset leaves out must have their defaults, and images 28 pixels.
-    """
-    expected = {field.name: field.default for field in fields(Recipe)} | {"size": 28}
-    expected |= {"labels": "classes", "widths": None, "dropout": None, "teacher": None, "seed": 0}
-    expected |= {"only": None, "objective": "accuracy", "prune": True, "prune_margin": 0.05}
-    expected |= {"kinds": None}
-    expected |= {key.replace("-", "_"): value for key, value in preset.items()}
+    """Raise `UserError` if `config` has other settings than the preset and `USUAL`."""
+    expected = USUAL | {key.replace("-", "_"): value for key, value in preset.items()}
     expected.pop("save_weights", None)  # which does not change the results
     for key in {"run", "released"} & expected.keys():  # of places, the last name is recorded
         expected[key] = Path(str(expected[key])).name
-    if "precision" not in preset:  # then it depends on the machine
-        del expected["precision"]
     for key, value in expected.items():
         if config.get(key, value) != value:
             raise UserError(f"{path}: {key} is not {value}, as the table requires; rerun {command}")
@@ -138,12 +144,26 @@ def older_commit(found: dict) -> str | None:
 
     Code that does nothing with the results' settings does not count.
     """
-    code = found["code"]
+    code, config = found["code"], found.get("config", {})
     changed = different(provenance.committed_code(code["script"]), code["files"])
-    config, variants, runs = (found.get(name, {}) for name in ("config", "variants", "runs"))
-    configs = [config, *(runs.values() if isinstance(runs, dict) else [])]  # of a study's runs
     processes = found.get("environment", {}).get("processes", 1)
-    configs.append({"torchrun": processes > 1 or "averaging_seconds" in found})  # bench.py times it
-    varied = {*config.get("space", {}), *(name for row in variants for name in row["changes"])}
-    relevant = set(changed) - idle(configs, {name.replace("-", "_") for name in varied})
-    return (code["commit"] or "unknown") if relevant else None
+    used = {
+        "torchrun": processes > 1 or "averaging_seconds" in found,  # bench.py times it
+        "elsewhere": found.get("elsewhere") or code["script"] == "finetune.py",
+    }
+    varied = {*config.get("space", {})}
+    varied |= {name for row in found.get("variants", []) for name in row["changes"]}
+    off = idle(
+        [config, used, *experiments_of(found).values()],
+        {name.replace("-", "_") for name in varied},
+    )
+    return (code["commit"] or "unknown") if set(changed) - off else None
+
+
+def experiments_of(found: dict) -> dict[str, dict]:
+    """The settings of the experiments that a study is of, by name.
+
+    Empty for an experiment: its own `runs` are a list, of its models.
+    """
+    runs = found.get("runs")
+    return runs if isinstance(runs, dict) else {}
