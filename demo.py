@@ -133,7 +133,7 @@ def refuse_address(host: str, port: int) -> None:
 
 def make_page(gradio: Any, model: Released, uploads: Path, frame: str, fitted: bool) -> Any:
     """The page: images in, which Gradio puts into the folder `uploads`, answers out."""
-    gradio.set_static_paths([EXAMPLES])  # else an example were deleted as an upload is
+    gradio.set_static_paths([EXAMPLES])  # otherwise examples would be deleted, as uploads are
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
         gradio.Markdown(
             f"# {TITLE}\nDrop images of single stained blood cells, at most {MOST_IMAGES} at once. "

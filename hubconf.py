@@ -45,19 +45,19 @@ def _own_modules() -> Iterator[None]:
 
     Afterwards the process has its own module `models` again, and its own `sys.path`.
     """
-    others = sys.modules.get("models")
-    ours = getattr(others, "__file__", None) == str(FOLDER / "models.py")
-    if not ours:
+    loaded = sys.modules.get("models")
+    is_ours = getattr(loaded, "__file__", None) == str(FOLDER / "models.py")
+    if not is_ours:
         sys.modules.pop("models", None)
     sys.path.insert(0, str(FOLDER))
     try:
         yield
     finally:
         sys.path.remove(str(FOLDER))
-        if not ours:
+        if not is_ours:
             sys.modules.pop("models", None)
-        if others is not None:
-            sys.modules["models"] = others
+        if loaded is not None:
+            sys.modules["models"] = loaded
 
 
 with _own_modules():
@@ -81,11 +81,11 @@ class ReleasedNetwork(nn.Module):
     def predict(self, images: Images, frame: str = "auto", foreign: bool = False) -> Tensor:
         """The probabilities of images, float32 (N, classes), on the CPU.
 
-        A list of PIL images, of any size: they are turned, and framed as by `predict.py --frame`,
-        and for an image that is not of the data set's kind all classes count as equally frequent.
-        Or an array, uint8 (N, size, size, 3). With `foreign`, no image is of the data set's kind;
-        else all of an array are. Raises `ValueError` for any other input or frame, and for an image
-        in which no cell is found.
+        `images` are a list of PIL images of any size, or an array, uint8 (N, size, size, 3). PIL
+        images are turned upright and framed as by `predict.py --frame`. For an image that is not of
+        the data set's kind, all classes count as equally frequent; those of an array are of that
+        kind. With `foreign`, no image is. Raises `ValueError` for any other input or frame, and for
+        an image in which no cell is found.
         """
         return torch.from_numpy(self.answers(images, frame, foreign)[0]).float()
 

@@ -45,7 +45,7 @@ def main() -> None:
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     shape = {"num_classes": len(dataset.classes), "image_size": args.size}
-    network = Baseline(**shape)  # of the architecture to be trained
+    network = Baseline(**shape)  # never trained: tells the session the architecture
 
     with open_session(args, dataset, folds, network, device) as session:
         images, test = pool.to(device), bloodmnist.to_device(dataset.test, device)

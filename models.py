@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` of torch, with one random byte per value on the CPU; `p` in steps of 1/256.
+    """`nn.Dropout`, faster on the CPU: one random byte per value, so `p` is in steps of 1/256.
 
     The CPU draws random numbers one after another, which with `nn.Dropout` took a third of
     `ConvNet`'s training time. Here each 64-bit number serves eight values. Raises `OptionError` for
@@ -89,13 +89,13 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-Norm = Callable[[int], nn.Module]  # makes the normalisation of a number of channels
+Norm = Callable[[int], nn.Module]  # makes a normalisation layer for so many channels
 
 
 class GroupNorm(nn.GroupNorm):
     """Group normalisation (Wu and He, 2018), of at least eight channels per group.
 
-    Always in float32, also under autocast: torch's kernel is several times slower in bfloat16.
+    In float32 even under autocast: torch's kernel is several times slower in bfloat16.
     """
 
     def __init__(self, channels: int):
@@ -183,7 +183,7 @@ class RobustNet(CellNet):
     """A `CellNet` for images of other laboratories: no statistics of the training images.
 
     Each channel of an image is shifted to mean 0, and the image scaled to a standard deviation of
-    about 1/2 (less for a faint one), which takes away much of its illumination and stain. Group
+    about 1/2 (less for a faint one), which removes much of the effect of light and stain. Group
     normalisation replaces batch normalisation, whose statistics are those of the training images.
     """
 
@@ -224,7 +224,7 @@ class ResNet18(nn.Module):
 
 
 class OptionError(ValueError):
-    """A network, or an option of it, that there is not; its message begins with the option's name.
+    """An unknown network or option, or an unfit value; the message begins with the option's name.
 
     Other errors of a network are mistakes in its code, and keep their traceback.
     """

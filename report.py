@@ -22,7 +22,7 @@ import functools
 import json
 import re
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -78,33 +78,47 @@ def main() -> None:
             with damage_reported(f"--draw {path}"):
                 redraw(run_folder.find(path), args.figure_format, args.data_root)
         return
-    made = {  # once for the page and its document
-        name: {block: functools.cache(make) for block, make in blocks.items()}
-        for name, blocks in BLOCKS.items()
-    }
-    if not args.check:  # shows what is there, even if results for a table are missing
-        draw(args.plots, "ladder.png", studies.ladder_points, figures.ladder)
-        draw(args.plots, "errors_by_stage.png", stages.stage_errors, figures.stage_errors)
-        page = args.plots / "report.html"
-        every = {name: make for blocks in made.values() for name, make in blocks.items()}
-        for line in write_page(args.plots, every, page):
-            print(f"left out of {page}: {printable(' '.join(line.split()))}")
-    write_code_list(args.plots / provenance.LIST, args.check)
-    documents = {args.root / name: blocks for name, blocks in made.items()}
-    before = {path: read_document(path) for path in documents}
-    after = {
-        path: renewed(before[path], blocks, args.plots, path) for path, blocks in documents.items()
+    blocks = {  # each is made once, for the page and for its document
+        document: {name: functools.cache(make) for name, make in parts.items()}
+        for document, parts in BLOCKS.items()
     }
     if not args.check:
-        print(*blocks_of(after[args.root / "README.md"]), sep="\n\n", end="\n\n")
-    for path, text in after.items():
-        if args.check and text != before[path]:
-            raise UserError(f"{path} is out of date: run python report.py")
-        if text != before[path]:
-            if read_document(path) != before[path]:
-                raise UserError(f"{path} was edited meanwhile: run python report.py again")
-            write_whole(path, text.encode())
-            print(f"wrote the tables into {path}")
+        write_overview(args.plots, blocks)
+    write_code_list(args.plots / provenance.LIST, args.check)
+    write_documents(args, blocks)
+
+
+def write_overview(plots: Path, blocks: Mapping[str, Mapping[str, Block]]) -> None:
+    """Draw the figures across experiments, and write the page, of what results there are."""
+    draw(plots, "ladder.png", studies.ladder_points, figures.ladder)
+    draw(plots, "errors_by_stage.png", stages.stage_errors, figures.stage_errors)
+    page = plots / "report.html"
+    every = {name: make for parts in blocks.values() for name, make in parts.items()}
+    for line in write_page(plots, every, page):
+        print(f"left out of {page}: {printable(' '.join(line.split()))}")
+
+
+def write_documents(args: Namespace, blocks: Mapping[str, Mapping[str, Block]]) -> None:
+    """Renew the tables of all documents, and print those of README.md.
+
+    With --check, nothing is written; raises `UserError` if a document is out of date.
+    """
+    documents = {args.root / name: parts for name, parts in blocks.items()}
+    before = {path: read_document(path) for path in documents}
+    after = {
+        path: renewed(before[path], parts, args.plots, path) for path, parts in documents.items()
+    }
+    changed = [path for path in documents if after[path] != before[path]]
+    if args.check:
+        if changed:
+            raise UserError(f"{changed[0]} is out of date: run python report.py")
+        return
+    print(*blocks_of(after[args.root / "README.md"]), sep="\n\n", end="\n\n")
+    for path in changed:
+        if read_document(path) != before[path]:
+            raise UserError(f"{path} was edited meanwhile: run python report.py again")
+        write_whole(path, after[path].encode())
+        print(f"wrote the tables into {path}")
 
 
 @contextmanager
@@ -173,7 +187,7 @@ def draw(
         run_folder.write(plots, lambda folder: figure(folder / name, rows), last=name)
 
 
-def renewed(text: str, blocks: dict, plots: Path, document: Path) -> str:
+def renewed(text: str, blocks: Mapping[str, Block], plots: Path, document: Path) -> str:
     """A document's text with its blocks regenerated. Raises `UserError` if that fails."""
     for name, make in blocks.items():
         with damage_reported(f"{plots}: the {name} table"):

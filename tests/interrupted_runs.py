@@ -10,22 +10,8 @@ from bloodcells.training import checkpoint
 
 SMALL = (
     *("--config", "cnn-fast-60", "--synthetic", "--device", "cpu", "--batch-size", 96),
-    *(
-        "--widths",
-        4,
-        4,
-        8,
-        "--runs",
-        2,
-        "--epochs",
-        3,
-        "--focus",
-        0.4,
-        "--warmup",
-        0.3,
-        "--views",
-        1,
-    ),
+    *("--widths", 4, 4, 8, "--runs", 2, "--epochs", 3, "--focus", 0.4, "--warmup", 0.3),
+    *("--views", 1),
 )
 
 

@@ -103,7 +103,7 @@ def test_contradicted_labels_are_ranked_and_found_again():
     assert rows[0]["probability_of_label"] == pytest.approx(0.02)
 
 
-def test_a_training_cell_is_nearest_to_itself(network):
+def test_a_training_cell_is_nearest_to_itself():
     path = ROOT / "weights" / "cnn-robust.safetensors"
     classifier = load_classifier(path, 1, torch.device("cpu")).classifier
     dataset = bloodmnist.load(size=28, synthetic=True)

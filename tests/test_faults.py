@@ -113,7 +113,9 @@ def test_killed_at_a_call(run, no_figures, tmp_path, before, script):
     killed = list(runs.glob("[0-9]*"))
     assert len(killed) == kills >= 3
     assert all(same(folder, expected) for folder in killed)
-    assert all(one_of(folder, [*whole, expected]) for folder in (runs / "left").glob("*"))
+    left = list((runs / "left").glob("*"))
+    assert left or not whole  # the first kill comes before anything is replaced
+    assert all(one_of(folder, [*whole, expected]) for folder in left)
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -70,7 +70,7 @@ def test_error_at_a_call_of_a_tool(tool, faults, tmp_path, monkeypatch, what, na
             onnxruntime.InferenceSession(folder / "model.onnx")
         assert tool(what, folder).code == 0, where
         left = {path.name for path in folder.glob(".*-*")}  # its removal failed
-        assert all(name in outcome.out + outcome.err for name in left), where
+        assert all(one in outcome.out + outcome.err for one in left), where
         assert {path.name for path in folder.iterdir()} - left == files, where
         shutil.rmtree(folder)
 
@@ -121,7 +121,7 @@ def test_error_at_a_call_of_a_search(run, faults, tmp_path, name):
         assert search(folder).code == 0, where
         assert scores(folder) == expected, where
         left = [path.name for path in folder.glob(".*-*")]  # its removal failed
-        assert all(f"{name} could not be removed" in outcome.err for name in left), where
+        assert all(f"{one} could not be removed" in outcome.err for one in left), where
         shutil.rmtree(folder)
 
 
@@ -149,7 +149,7 @@ def test_error_at_a_call_of_a_download(faults, tmp_path, monkeypatch, capsys, na
         path, _ = download.find_or_download(folder, 28)
         assert path.read_bytes() == content, at
         left, said = set(os.listdir(folder)) - {"bloodmnist.npz"}, capsys.readouterr().err
-        assert all(f"{name} could not be removed" in said for name in left), at
+        assert all(f"{one} could not be removed" in said for one in left), at
 
 
 @pytest.mark.parametrize("name", SOME)

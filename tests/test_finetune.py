@@ -212,7 +212,7 @@ def test_what_is_not_labelled_stays_possible(model):
     assert fine_tuning.probabilities(layer, given).argmax(1).tolist() == labels.tolist()
 
 
-def test_what_is_refused(finetune, fails, laboratory, weights, tmp_path):
+def test_what_is_refused(fails, laboratory, weights, tmp_path):
     def complaint(*flags):
         return fails("finetune.py", *flags, "--weights", weights, "--output", tmp_path / "mine")
 

@@ -13,7 +13,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from drawn import field
+from drawn import field, noise
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
@@ -65,7 +65,7 @@ def test_the_entry_points_are_listed():
 
 def test_arrays_of_another_laboratory_and_what_is_unlike():
     network = hubconf.cellnet()
-    cells = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 3), np.uint8)
+    cells = noise(6, 28, 28, 3)
     at_home, elsewhere = network.predict(cells), network.predict(cells, foreign=True)
     weighed = at_home / torch.from_numpy(network.model.frequencies)
     expected = weighed / weighed.sum(1, keepdim=True)
@@ -126,7 +126,7 @@ def test_pictures_are_turned_and_weighed_as_another_laboratory_s():
 
 def test_a_copy_answers_alike():
     network = hubconf.cellnet()
-    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 3), np.uint8)
+    images = noise(2, 28, 28, 3)
     assert torch.equal(copy.deepcopy(network).predict(images), network.predict(images))
 
 

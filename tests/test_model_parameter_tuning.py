@@ -199,7 +199,7 @@ def half_done(folder):
     return next((t for t in running if len(t.user_attrs.get("folds", [])) == 1), None)
 
 
-def test_all_trials_failing_is_told_and_leaves_the_study_usable(search, fails, tmp_path):
+def test_all_trials_failing_is_told_and_leaves_the_study_usable(search):
     text = GRID.replace('model = "Baseline"', 'model = "Baseline"\nwidths = [4, 4, 4]')
     outcome = search(text=text)
     assert outcome.code == 2

@@ -100,7 +100,7 @@ def test_crops_do_not_go_among_others(predict, fails, weights, tmp_path):
     assert "crops: it holds 000001-cell.png" in line
 
 
-def test_photographs_are_never_replaced(fails, predict, weights, tmp_path):
+def test_photographs_are_never_replaced(fails, weights, tmp_path):
     """Not those to classify, nor others that have the name of a picture of the run folder."""
     photograph = tmp_path / "slide" / "field-1.png"
     photograph.parent.mkdir()

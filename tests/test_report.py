@@ -115,7 +115,7 @@ def test_a_bad_card_leaves_the_readme(fails, plots, documents, readme):
 
 
 @pytest.mark.usefixtures("tables_alone")
-def test_document_without_markers(fails, plots, documents, readme, tmp_path):
+def test_document_without_markers(fails, documents, readme):
     readme.write_text("no table here")
     assert "are missing" in fails("report.py", *documents)
     readme.write_bytes(b"\xff\xfe")

@@ -36,7 +36,7 @@ def merged(old, new):
 
 
 def complaints(path):
-    """What of a metrics.json is not as docs/metrics.schema.json says."""
+    """How a metrics.json breaks docs/metrics.schema.json; empty if it does not."""
     content = json.loads(path.read_text(encoding="utf-8"))
     validator = jsonschema.Draft202012Validator(SCHEMA)
     error = jsonschema.exceptions.best_match(validator.iter_errors(content))

@@ -120,7 +120,7 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     first = Parser(add_help=False)
     first.add_argument("--config", default=parser.get_default("config"))
     path = preset_path(first.parse_known_args(argv)[0].config, "--config")
-    parser.set_defaults(**read_preset(parser, path, parser.tables))
+    parser.set_defaults(**read_preset(parser, path))
     args = parser.parse_args(argv)
     args.config = path
     refuse_contradictions(parser, args)

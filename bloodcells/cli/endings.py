@@ -27,10 +27,10 @@ MENDABLE = {  # by the user: what is wrong with a disk, a permission or a name
     **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions"),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR), "name another file"),
 }
-# how torch says so on Linux and Windows; with CUDA, cuBLAS and on a Mac
+# torch's words for a lack of memory: on Linux and Windows; with CUDA or on a Mac, and with cuBLAS
 PROCESSOR_LACKS = ("can't allocate memory", "not enough memory")
 DEVICE_LACKS = ("out of memory", "ALLOC_FAILED")
-# and that a GPU is too old or too new for it, or for its driver; other failures are defects
+# and for a GPU that is too old or too new for torch or the driver; other failures are defects
 DEVICE_UNFIT = ("no kernel image", "driver", "device is busy or unavailable", "no CUDA-capable")
 
 

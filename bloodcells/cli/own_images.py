@@ -18,6 +18,11 @@ from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
 WEIGHTS = {"classes": "cnn-robust.safetensors", "stages": "cnn-stages.safetensors"}
+NEEDED_WITH = {  # a flag: it does nothing without one of these
+    "slide": ("labelled",),
+    "names": ("labelled", "classes"),
+    "output": ("labelled", "detect"),
+}
 FRAMES = ("auto", "cell", "centre", "none")
 
 
@@ -74,7 +79,7 @@ def parse_paths(parser: Parser) -> Namespace:
 
 
 def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
-    """Raise `UserError` for flags that do nothing together."""
+    """Raise `UserError` without images, and for flags that do nothing together."""
     if not args.paths and args.export is None:
         raise UserError("no images: name files or folders, or - for standard input")
     if args.export is not None:
@@ -82,22 +87,26 @@ def refuse_idle_flags(parser: Parser, args: Namespace) -> None:
         refuse_idle(parser, args, [*idle, "adapt", "differential", "batch_size"], "with --export")
     if not args.paths:
         refuse_idle(parser, args, ["frame", "crop"], "without images")
-    if args.slide is not None and not args.labelled:
-        raise UserError("--slide does nothing without --labelled")
-    if args.names is not None and not (args.labelled or args.classes):
-        raise UserError("--names does nothing without --labelled or --classes")
+    for name, partners in NEEDED_WITH.items():
+        if getattr(args, name) is not None and not any(getattr(args, one) for one in partners):
+            either = " or ".join(f"--{one}" for one in partners)
+            raise UserError(f"--{name} does nothing without {either}")
     if args.weights is not None and args.labels != parser.get_default("labels"):
         raise UserError("--labels does nothing with --weights")
-    if args.output is not None and not (args.labelled or args.detect):
-        raise UserError("--output does nothing without --labelled or --detect")
-    if args.detect and (args.labelled or args.export is not None):
-        raise UserError("--detect: not allowed with --labelled or --export")
-    if args.detect and args.output is not None and "-" in args.paths:
-        raise UserError("--output: not allowed with --detect and standard input; name a file")
-    if args.detect and (args.crop, args.frame) != ("auto", None):
-        raise UserError("--detect: not allowed with --crop or --frame")
+    if args.detect:
+        refuse_with_detect(args)
     if args.crop != "auto" and args.frame is not None:
         raise UserError(f"--frame does nothing with --crop {args.crop}")
+
+
+def refuse_with_detect(args: Namespace) -> None:
+    """Raise `UserError` for flags that --detect does not allow."""
+    if args.labelled or args.export is not None:
+        raise UserError("--detect: not allowed with --labelled or --export")
+    if args.output is not None and "-" in args.paths:
+        raise UserError("--output: not allowed with --detect and standard input; name a file")
+    if (args.crop, args.frame) != ("auto", None):
+        raise UserError("--detect: not allowed with --crop or --frame")
 
 
 def add_image_flags(parser: Parser) -> None:

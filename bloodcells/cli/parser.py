@@ -16,9 +16,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Keeps the docstring's line breaks, and ends each flag's help with its default, if any."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        text = action.help if action.default is None else super()._get_help_string(action)
-        values = map(str, action.default) if isinstance(action.default, list) else ()
-        return text and text.replace("%(default)s", " ".join(values) or "%(default)s")
+        if action.default is None:
+            return action.help
+        text = super()._get_help_string(action)
+        if text and isinstance(action.default, list):
+            return text.replace("%(default)s", " ".join(map(str, action.default)))
+        return text
 
 
 class Parser(argparse.ArgumentParser):

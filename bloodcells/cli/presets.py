@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import tomllib
-from collections.abc import Sequence
+from collections import ChainMap
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.parser import did_you_mean
+from bloodcells.cli.parser import Parser, did_you_mean
 from bloodcells.errors import UserError
 
 PRESETS = ROOT / ".config"
@@ -57,20 +57,20 @@ def with_hyphens(settings: dict, path: Path) -> dict:
 
 def load_preset(path: Path) -> dict:
     """A preset's keys and values; they override those of its bases."""
-    return {k: v for layer in reversed(layers(path).values()) for k, v in layer.items()}
+    return dict(ChainMap(*layers(path).values()))  # the first that has a key decides
 
 
-def read_preset(parser: argparse.ArgumentParser, path: Path, tables: Sequence[str] = ()) -> dict:
-    """The defaults that a preset sets: its settings, parsed, and its `tables`, unchanged.
+def read_preset(parser: Parser, path: Path) -> dict:
+    """The defaults that a preset sets: its settings, parsed, and the parser's tables, unchanged.
 
     Raises `UserError` for an unknown setting or table.
     """
     preset = load_preset(path)
-    as_they_are = {name: preset.pop(name) for name in tables if name in preset}
-    for name, table in as_they_are.items():
+    tables = {name: preset.pop(name) for name in parser.tables if name in preset}
+    for name, table in tables.items():
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} is not a table, which begins with the line [{name}]")
-    return {**read_settings(parser, preset, path), **as_they_are}
+    return {**read_settings(parser, preset, path), **tables}
 
 
 def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | str) -> dict:
@@ -79,24 +79,24 @@ def read_settings(parser: argparse.ArgumentParser, preset: dict, path: Path | st
     Raises `UserError` for an unknown name, and for a value that the flag does not accept.
     """
     defaults = vars(parser.parse_args([]))
-    flags = defaults.keys() - {"config", "output"}
+    known = defaults.keys() - {"config", "output"}
+    names = {key: key.replace("-", "_") for key in preset}
     as_flags = []
     for key, value in preset.items():
-        name = key.replace("-", "_")
-        if name not in flags:
-            hint = did_you_mean(key, [flag.replace("_", "-") for flag in flags])
+        name, flag = names[key], key.replace("_", "-")
+        if name not in known:
+            hint = did_you_mean(key, [one.replace("_", "-") for one in known])
             raise UserError(f"{path}: unknown key '{key}'{hint}")
-        flag = "--" + name.replace("_", "-")
         if value is False and defaults[name] is False:
             continue  # there may be no flag that says so
         if isinstance(value, bool):
-            as_flags.append(flag if value else flag.replace("--", "--no-", 1))
+            as_flags.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list):
-            as_flags += [flag, *map(str, value)]
+            as_flags += [f"--{flag}", *map(str, value)]
         else:
-            as_flags.append(f"{flag}={value}")
+            as_flags.append(f"--{flag}={value}")
     try:
         values = vars(parser.parse_args(as_flags))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return {key.replace("-", "_"): values[key.replace("-", "_")] for key in preset}
+    return {name: values[name] for name in names.values()}

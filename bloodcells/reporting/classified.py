@@ -57,6 +57,7 @@ def draw_scores(
             np.array([classes.index(str(one.truth)) for one in answered]),
             np.array([list(one.probabilities.values()) for one in answered]),
             classes,
+            None,
             rows=np.array(rows),
             table="predictions.csv, below the header",
         )

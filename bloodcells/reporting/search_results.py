@@ -38,16 +38,10 @@ def save_search(
 
     Raises `UserError` if no trial produced a result, and for a trial without its models.
     """
-    if not any(cell["complete"] for cell in cells):
-        reasons = {str(cell["failed"]): None for cell in cells}
-        raise UserError(f"no trial produced a result: {'; '.join(reasons)}")
-    if lacking := [cell["trial"] for cell in cells if cell["complete"] and cell["score"] is None]:
-        raise UserError(
-            f"the study is damaged: its trial {lacking[0]} is complete without models; pass "
-            "another --output"
-        )
+    refuse_without_results(cells)
     best = best_cell(cells)
     folds = {trial.number: models_of(trial) for trial in trials}
+    by_number = {trial.number: trial for trial in trials}
     content = {
         "dataset": dataset,
         "config": {k: v for k, v in sorted(vars(args).items()) if k not in MACHINE},
@@ -60,33 +54,53 @@ def save_search(
         "plain_seconds": plain_seconds(cells, folds, search.models),
         "importances": importances,
     }
-    by_number = {trial.number: trial for trial in trials}
 
     def fill(folder: Path) -> None:
-        def path(name: str) -> Path:
-            return folder / f"{name}.{args.figure_format}"
-
-        watermark = warning(args)
         run_folder.write_csv(folder / "trials.csv", csv_rows(cells, folds))
         run_folder.write_toml(folder / "best.toml", best_settings(args, search, best, by_number))
-        search_figures.history(path("history"), cells, args.objective, watermark)
-        if importances:
-            search_figures.importances(path("importances"), importances, watermark)
-        worst = min((c for c in cells if c["accuracy"]), key=lambda cell: cell["score"])
-        named = (
-            {"best": best, "worst": worst} if worst["trial"] != best["trial"] else {"best": best}
-        )
-        curves = {f"{name}: {describe(cell)}": folds[cell["trial"]] for name, cell in named.items()}
-        search_figures.learning_curves(path("learning_curves"), curves, watermark)
-        axes = [name for name, part in search.space.items() if isinstance(part, Choice)]
-        if args.search == "grid" and {"batch_size", "lr", "epochs"} == set(axes):
-            search_figures.heat_maps(path("heat_maps"), cells, watermark)
+        draw(folder, args, search, content, folds)
         run_folder.write_json(folder / "metrics.json", content)
 
-    optional = ["importances", "heat_maps"]
-    run_folder.write(args.output, fill, last="metrics.json", stale=optional)
+    run_folder.write(args.output, fill, last="metrics.json", stale=["importances", "heat_maps"])
     print(table(cells, args.objective))
     print(f"wrote {args.output}")
+
+
+def refuse_without_results(cells: list[dict]) -> None:
+    """Raise `UserError` if no trial produced a result, and for a trial without its models."""
+    if not any(cell["complete"] for cell in cells):
+        reasons = {str(cell["failed"]): None for cell in cells}
+        raise UserError(f"no trial produced a result: {'; '.join(reasons)}")
+    if lacking := [cell["trial"] for cell in cells if cell["complete"] and cell["score"] is None]:
+        raise UserError(
+            f"the study is damaged: its trial {lacking[0]} is complete without models; pass "
+            "another --output"
+        )
+
+
+def draw(
+    folder: Path,
+    args: argparse.Namespace,
+    search: Search,
+    content: dict,
+    folds: dict[int, list[dict]],
+) -> None:
+    """Draw the search's figures: importances if there are any, heat maps of the paper's grid."""
+
+    def path(name: str) -> Path:
+        return folder / f"{name}.{args.figure_format}"
+
+    cells, best, watermark = content["cells"], content["best"], warning(args)
+    search_figures.history(path("history"), cells, args.objective, watermark)
+    if shares := content["importances"]:
+        search_figures.importances(path("importances"), shares, watermark)
+    worst = min((cell for cell in cells if cell["accuracy"]), key=lambda cell: cell["score"])
+    shown = {"best": best} | ({"worst": worst} if worst["trial"] != best["trial"] else {})
+    curves = {f"{name}: {describe(cell)}": folds[cell["trial"]] for name, cell in shown.items()}
+    search_figures.learning_curves(path("learning_curves"), curves, watermark)
+    listed = {name for name, part in search.space.items() if isinstance(part, Choice)}
+    if args.search == "grid" and listed == {"batch_size", "lr", "epochs"}:
+        search_figures.heat_maps(path("heat_maps"), cells, watermark)
 
 
 def best_settings(

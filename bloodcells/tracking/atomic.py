@@ -56,7 +56,7 @@ def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path])
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
-    """A folder within `folder` for the duration of the block; one that remains is named."""
+    """A folder within `folder` for the block; says so if it cannot be removed."""
     sweep(folder, f"{SCRATCH}*")
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
     try:
@@ -83,7 +83,10 @@ def sweep(folder: Path, pattern: str) -> None:
 
 def discard(left: Path) -> None:
     """Delete a file, a link or a folder; what a link leads to stays."""
-    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    if left.is_dir() and not left.is_symlink():
+        shutil.rmtree(left)
+    else:
+        left.unlink()
 
 
 def write_whole(path: Path, content: bytes, durable: bool = True) -> None:

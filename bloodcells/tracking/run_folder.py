@@ -161,7 +161,7 @@ def write(folder: Path, fill: Callable[[Path], None], last: str, stale: Sequence
 
 
 def earlier(folder: Path, names: Sequence[str], patterns: Sequence[str]) -> list[Path]:
-    """What is there under these names, and the files of these patterns, by `write`; sorted."""
+    """What `write` replaces: what has these names, and files that match the patterns; sorted."""
     found = {path for name in names if os.path.lexists(path := folder / name)}
     for pattern in patterns:
         for suffix in FIGURES if "." not in pattern else [""]:

@@ -66,7 +66,7 @@ def predict_in_place(model, cells):
     return model
 
 
-def test_images_that_are_normalised_already_are_refused(cells):
+def test_images_that_are_normalised_already_are_refused():
     with pytest.raises(TypeError, match="only uint8 ones are normalised"):
         predict(models.Baseline(), torch.zeros(4, 28, 28, 3))
 

@@ -10,7 +10,7 @@ from bloodcells.data import synthetic_cells
 from bloodcells.inference import onnx_export
 from bloodcells.inference.classifier import load_classifier
 
-CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
+CELLS = synthetic_cells.make()["test"][0][:12]
 
 
 def test_export_answers_as_torch_does(predict, weights, tmp_path):

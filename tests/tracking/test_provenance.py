@@ -257,7 +257,7 @@ def test_edited_code_replaces_its_own_results(run, tmp_path, edited):
     assert code["script"] == "model_baseline.py"
 
 
-def test_a_run_is_not_resumed_by_other_code(run, fails, tmp_path, monkeypatch, request):
+def test_a_run_is_not_resumed_by_other_code(run, fails, tmp_path, request):
     flags = (*QUICK, "--output", tmp_path)
     assert run("model_baseline.py", *flags, "--only-fold", 0).code == 0
     request.getfixturevalue("edited")

@@ -97,7 +97,7 @@ def test_a_wrong_number_of_threads_is_refused(run, tmp_path, count):
     assert f"--threads: {count!r} is not an integer" in outcome.err
 
 
-def test_alone_nothing_is_said(tmp_path):
+def test_alone_nothing_is_said():
     torch.set_num_threads(4)
     with threads.trainings() as beside:
         assert beside.notice() is None

@@ -14,7 +14,7 @@ from bloodcells.reporting.figures.style import BLUE, GREEN, ORANGE, page, short
 MOST_PAIRS = 60  # of duplicates; more take minutes to draw
 
 
-def montage(path: Path, images: np.ndarray, side: int, watermark: str | None = None) -> None:
+def montage(path: Path, images: np.ndarray, side: int, watermark: str | None) -> None:
     """The first `side` x `side` of `images`, uint8 (N, H, W, 3), with white lines between."""
     tiles = np.pad(images[: side**2], ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
     missing = side**2 - len(tiles)
@@ -32,7 +32,7 @@ def show(axes: Axes, image: np.ndarray) -> None:
     axes.axis("off")
 
 
-def label_distribution(path: Path, counts: dict[str, int], watermark: str | None = None) -> None:
+def label_distribution(path: Path, counts: dict[str, int], watermark: str | None) -> None:
     """Training images by class, largest first; `counts` is {class: images}."""
     order = sorted(counts, key=counts.__getitem__)
     with page(path, 5.2, 2.8, watermark) as figure:
@@ -89,7 +89,7 @@ def example_rows(figure: FigureBase, images: dict[str, np.ndarray]) -> None:
         )
 
 
-def mean_images(path: Path, images: dict[str, np.ndarray], watermark: str | None = None) -> None:
+def mean_images(path: Path, images: dict[str, np.ndarray], watermark: str | None) -> None:
     """The mean training image of each class, {class: float (H, W, 3) of 0..255}."""
     with page(path, 7, 1.3, watermark) as figure:
         for axes, (name, image) in zip(

@@ -9,7 +9,7 @@ import numpy as np
 from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page
 
 
-def heat_maps(path: Path, cells: list[dict], watermark: str | None = None) -> None:
+def heat_maps(path: Path, cells: list[dict], watermark: str | None) -> None:
     """Accuracy by batch size and learning rate, one map per number of epochs."""
     sizes, rates, lengths = (
         sorted({cell["settings"][name] for cell in cells})
@@ -44,7 +44,7 @@ def heat_maps(path: Path, cells: list[dict], watermark: str | None = None) -> No
         figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
 
 
-def history(path: Path, cells: list[dict], objective: str, watermark: str | None = None) -> None:
+def history(path: Path, cells: list[dict], objective: str, watermark: str | None) -> None:
     """Each trial's score in order, and the best so far."""
     by_trial: dict[int, dict] = {}
     for cell in cells:
@@ -73,7 +73,7 @@ def history(path: Path, cells: list[dict], objective: str, watermark: str | None
         axes.legend(frameon=False, fontsize=7.5)
 
 
-def importances(path: Path, values: dict[str, float], watermark: str | None = None) -> None:
+def importances(path: Path, values: dict[str, float], watermark: str | None) -> None:
     """Each parameter's share of the importance."""
     order = sorted(values, key=values.__getitem__)
     with page(path, 5.2, 0.8 + 0.28 * len(order), watermark) as figure:
@@ -85,9 +85,7 @@ def importances(path: Path, values: dict[str, float], watermark: str | None = No
         axes.set(xlabel="share of importance (PED-ANOVA)", xlim=(0, 1.15 * max(values.values())))
 
 
-def learning_curves(
-    path: Path, curves: dict[str, list[dict]], watermark: str | None = None
-) -> None:
+def learning_curves(path: Path, curves: dict[str, list[dict]], watermark: str | None) -> None:
     """Held-out and training loss of every model of a trial, one panel per trial."""
     with page(path, 3.5 * len(curves), 2.8, watermark) as figure:
         for axes, (name, folds) in zip(

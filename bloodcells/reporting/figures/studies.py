@@ -17,7 +17,7 @@ FEW_IMAGES = 30  # with fewer images, a bar is grey
 ERRORS = (1, 2, 3, 4, 5, 7, 10, 12)  # positions of ticks, %
 
 
-def ablation(path: Path, rows: list[dict], watermark: str | None = None) -> None:
+def ablation(path: Path, rows: list[dict], watermark: str | None) -> None:
     """Percentage points gained by each change to a recipe: a dot per run, a bar for their mean.
 
     One panel for each kind of images of which the rows have scores.
@@ -45,7 +45,7 @@ def ablation(path: Path, rows: list[dict], watermark: str | None = None) -> None
         figure.supxlabel(words, size=8)
 
 
-def batch_recall(path: Path, rows: list[dict], watermark: str | None = None) -> None:
+def batch_recall(path: Path, rows: list[dict], watermark: str | None) -> None:
     """Recall of each class: of the first batch, and of the second without and with others of it."""
     shown = {
         "first_batch": ("first batch, test split", GREY, "o"),
@@ -185,7 +185,7 @@ def label_curve(path: Path, found: dict, watermark: str | None = None) -> None:
         )
 
 
-def network_speed(path: Path, rows: list[dict], watermark: str | None = None) -> None:
+def network_speed(path: Path, rows: list[dict], watermark: str | None) -> None:
     """Share of peak speed by network and pass, and images per second by batch size."""
     with page(path, 7, 3, watermark) as figure:
         peak, rate = figure.subplots(1, 2)
@@ -209,7 +209,7 @@ def network_speed(path: Path, rows: list[dict], watermark: str | None = None) ->
         rate.set_title("solid: training, dotted: prediction")
 
 
-def operators(path: Path, rows: list[dict], watermark: str | None = None) -> None:
+def operators(path: Path, rows: list[dict], watermark: str | None) -> None:
     """Milliseconds of a training step by torch operator, and at the speed of matrix products."""
     with page(path, 7, 1.9 * -(-len(rows) // 2), watermark) as figure:
         panels = figure.subplots(-(-len(rows) // 2), 2, squeeze=False).flat
@@ -235,7 +235,7 @@ def operators(path: Path, rows: list[dict], watermark: str | None = None) -> Non
         )
 
 
-def growth(path: Path, found: dict[str, dict], watermark: str | None = None) -> None:
+def growth(path: Path, found: dict[str, dict], watermark: str | None) -> None:
     """How time grows: one panel per quantity, {name: {setting: seconds}}.
 
     Both axes are logarithmic, with decades of equal length in all panels.

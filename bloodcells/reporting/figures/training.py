@@ -21,9 +21,7 @@ SCALE_END = 30  # % of a class: where the colours of all confusion matrices end
 RECALL_AXIS_STARTS = (0.9, 0.5, 0)
 
 
-def learning_curves(
-    path: Path, history: list[dict], watermark: str | None = None, note: str = ""
-) -> None:
+def learning_curves(path: Path, history: list[dict], watermark: str | None, note: str = "") -> None:
     """Loss, accuracy, and whatever else the history has, by epoch.
 
     A line is the mean over runs, a band their range; `note` is printed below. Held-out images have
@@ -122,7 +120,7 @@ def confusion_matrix(
         figure.supxlabel(f"numbers: {counted}", size=7)
 
 
-def class_recall(path: Path, rows: list[dict], watermark: str | None = None) -> None:
+def class_recall(path: Path, rows: list[dict], watermark: str | None) -> None:
     """Recall by class with its 95 % interval, from the rows of `metrics.per_class`."""
     with page(path, 5.2, 0.7 + 0.3 * len(rows), watermark) as figure:
         axes = figure.subplots()
@@ -147,7 +145,7 @@ def confident_mistakes(
     labels: np.ndarray,
     probabilities: np.ndarray,
     names: Sequence[str],
-    watermark: str | None = None,
+    watermark: str | None,
     rows: np.ndarray | None = None,
     *,
     table: str,

@@ -57,7 +57,7 @@ def draw_all(
     distances(path("unlike"), members, watermark)
 
 
-def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None = None) -> None:
+def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None) -> None:
     """Accuracy against confidence in bins, before and after temperature scaling."""
     with page(path, 6.4, 3.2, watermark) as figure:
         for axes, (when, rows) in zip(
@@ -83,7 +83,7 @@ def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None =
 def risk_coverage(
     path: Path,
     panels: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]],
-    watermark: str | None = None,
+    watermark: str | None,
 ) -> None:
     """Error rate among the most confident images against coverage, one thin line per model.
 
@@ -108,7 +108,7 @@ def sets(
     scores: dict[str, dict],
     names: Sequence[str],
     counts: np.ndarray,
-    watermark: str | None = None,
+    watermark: str | None,
 ) -> None:
     """Coverage and mean size of the prediction sets by class; `scores` by level.
 
@@ -139,7 +139,7 @@ def sets(
         )
 
 
-def distances(path: Path, members: list[dict], watermark: str | None = None) -> None:
+def distances(path: Path, members: list[dict], watermark: str | None) -> None:
     """The first model's distances to the training images, one box per kind of image.
 
     Beside each, the share that is flagged as unlike them, by that model and by all.

@@ -37,10 +37,7 @@ def batch_effect(plots: Path) -> str:
     scores, images = first["scores"], first["scores"]["images"]
     rarest = min(scores["recalls"], key=lambda one: one["images"]["new"])
     precisions = ", ".join(one["config"]["precision"] for one in found.values())
-    change = ", ".join(
-        "{:+.1f}".format(100 * (s["first_batch_with"]["mean"] - s["first_batch"]["mean"]))
-        for s in (one["scores"] for one in found.values())
-    )
+    change = ", ".join(cost_at_home(one["scores"]) for one in found.values())
     return "\n\n".join(
         [
             table(["recipe", *HEADS], rows),
@@ -66,17 +63,26 @@ def in_brief(plots: Path) -> str:
     """The loss on the batch that was left out, in a sentence."""
     found = read_studies(plots)
     images = next(iter(found.values()))["scores"]["images"]["second"]
-    losses = [
-        "{}: {second_batch[mean]:.2f} [{second_batch[low]:.2f}, {second_batch[high]:.2f}] "
-        "({first_batch[mean]:.2f})".format(RECIPES[name], **found[name]["scores"])
-        for name in BRIEF
-    ]
+    losses = [f"{RECIPES[name]}: {loss(found[name]['scores'])}" for name in BRIEF]
     return (
         "A change of batch: balanced accuracy (mean recall) of models [trained without the data "
         f"set's second batch](docs/other-laboratories.md#a-batch-left-out), on the {images} images "
         "of that batch [95 % interval over images] and, in parentheses, on test images of the "
         f"first batch: {'; '.join(losses)}."
     )
+
+
+def cost_at_home(scores: dict) -> str:
+    """What the second batch in training changes on the first one, in points."""
+    with_both, without = scores["first_batch_with"]["mean"], scores["first_batch"]["mean"]
+    return f"{100 * (with_both - without):+.1f}"
+
+
+def loss(scores: dict) -> str:
+    """The score on the batch left out, with its interval; in parentheses that on the first one."""
+    left_out, at_home = scores["second_batch"], scores["first_batch"]
+    ends = interval(left_out["low"], left_out["high"], ".2f")
+    return f"{left_out['mean']:.2f} {ends} ({at_home['mean']:.2f})"
 
 
 def summary_of(scores: dict) -> str:

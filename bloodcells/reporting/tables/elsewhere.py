@@ -33,6 +33,7 @@ THERE = {  # what else is scored on another laboratory's images, and where it is
     "mean number of classes of those sets": ("sets", "0.95", "size"),
     "share flagged as unlike the training images": ("unlike",),
 }
+SIZE_LOST = ("erythroblast", "immature granulocyte", "platelet")  # told apart by size, too
 FITS = {  # of the last layer: what a class's recall is of
     "released": "as released",
     "fine_tuned": "fitted",
@@ -48,60 +49,70 @@ def elsewhere(plots: Path) -> str:
     """The recipes on official, on corrupted and on another laboratory's images."""
     found, robust = read_releases(plots), read_robustness(plots)
     there = {name: study["elsewhere"] for name, study in found.items()}
-    scores = {name: part["views"][VIEWS] for name, part in there.items()}
-    where = next(iter(there.values()))["name"]
-    if any(part["name"] != where for part in there.values()):
+    first = next(iter(there.values()))
+    if any(part["name"] != first["name"] for part in there.values()):
         raise UserError(f"{', '.join(RELEASES.values())}: scored on different laboratories' images")
-    framed = "official test images framed by the nucleus, eight views"
+    rows = rows_at_home(found, robust) | rows_elsewhere(there)
+    lines = [[words, *cells] for words, cells in rows.items() if set(cells) != {"-"}]
+    seeds = len(next(iter(found.values()))["float16"]["test"]["labels_changed"])
+    return "\n\n".join(
+        [
+            table(["", *found], lines),
+            explanation(first, seeds) + older_code(*found.values(), robust),
+            recall_table(there["cnn-robust"]),
+            "`cnn-robust`, eight views, all classes possible: recall [95 % interval over images], "
+            "and the classes that at least one image in twenty is taken for.",
+        ]
+    )
+
+
+def rows_at_home(found: dict[str, dict], robust: dict) -> dict[str, list[str]]:
+    """The rows on the data set's own test images: their cells, by name."""
+    official = "official test images"
+    framed = f"{official} framed by the nucleus, eight views"
     rows = {
-        "official test images: accuracy, one view": column(
-            found, "views", "1", "after", "accuracy"
-        ),
-        "official test images: accuracy, eight views": column(
-            found, "views", VIEWS, "after", "accuracy"
-        ),
-        "official test images: calibration error (ECE), eight views": column(
+        f"{official}: accuracy, one view": column(found, "views", "1", "after", "accuracy"),
+        f"{official}: accuracy, eight views": column(found, "views", VIEWS, "after", "accuracy"),
+        f"{official}: calibration error (ECE), eight views": column(
             found, "views", VIEWS, "after", "ece"
         ),
         "corrupted test images: accuracy, one view": [
             deviation(corrupted_accuracy(robust, name)) for name in found
         ],
         f"{framed}: balanced accuracy": column(found, "framed", "balanced_accuracy"),
-        f"{framed}: recall of erythroblasts": column(found, "framed", "recalls", "erythroblast"),
-        f"{framed}: recall of immature granulocytes": column(
-            found, "framed", "recalls", "immature granulocyte"
-        ),
-        f"{framed}: recall of platelets": column(found, "framed", "recalls", "platelet"),
-        f"`{where}`: balanced accuracy, all classes possible": [
-            f"{value} {over_slides(part)}"
-            for value, part in zip(
-                column(scores, "balanced_accuracy"), scores.values(), strict=True
-            )
-        ],
-    } | {f"`{where}`: {words}": column(scores, *keys) for words, keys in THERE.items()}
-    lines = [[words, *cells] for words, cells in rows.items() if set(cells) != {"-"}]
-    first = next(iter(there.values()))
-    present = sum(number > 0 for number in first["counts"].values())
-    seeds = len(next(iter(found.values()))["float16"]["test"]["labels_changed"])
-    return "\n\n".join(
-        [
-            table(["", *found], lines),
-            f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
-            f"{first['slides']} slides]. `{where}`: {first['images']} images "
-            f"({counted(first['counts'])}), eight views; always predicting one class has a "
-            f"balanced accuracy of {1 / present:.2f}. As frequent as in normal blood: {SMEARS} "
-            f"random draws of {sum(NORMAL_SMEAR.values())} images, the same for all models, over "
-            f"half of them neutrophils, {NORMAL_SMEAR['eosinophil']} eosinophils and "
-            f"{NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
-            "value is that of all images. `--adapt` uses the images that are scored, without their "
-            "labels; ± covers the seeds, not the draws. A dash: not measured, or `--adapt` "
-            "refused, since most images seem to be of one class. With the weights in float16, as "
-            "`predict.py` has them, the last digit differs from the tables of the trained models."
-            f"{older_code(*found.values(), robust)}",
-            recall_table(there["cnn-robust"]),
-            "`cnn-robust`, eight views, all classes possible: recall [95 % interval over images], "
-            "and the classes that at least one image in twenty is taken for.",
-        ]
+    }
+    for name in SIZE_LOST:
+        rows[f"{framed}: recall of {name}s"] = column(found, "framed", "recalls", name)
+    return rows
+
+
+def rows_elsewhere(there: dict[str, dict]) -> dict[str, list[str]]:
+    """The rows on another laboratory's images: their cells, by name."""
+    where = next(iter(there.values()))["name"]
+    scores = {name: part["views"][VIEWS] for name, part in there.items()}
+    balanced = [
+        f"{deviation(part['balanced_accuracy'])} {over_slides(part)}" for part in scores.values()
+    ]
+    rows = {"balanced accuracy, all classes possible": balanced}
+    rows |= {words: column(scores, *keys) for words, keys in THERE.items()}
+    return {f"`{where}`: {words}": cells for words, cells in rows.items()}
+
+
+def explanation(there: dict, seeds: int) -> str:
+    """What the columns and rows are."""
+    present = sum(number > 0 for number in there["counts"].values())
+    return (
+        f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
+        f"{there['slides']} slides]. `{there['name']}`: {there['images']} images "
+        f"({counted(there['counts'])}), eight views; always predicting one class has a "
+        f"balanced accuracy of {1 / present:.2f}. As frequent as in normal blood: {SMEARS} "
+        f"random draws of {sum(NORMAL_SMEAR.values())} images, the same for all models, over "
+        f"half of them neutrophils, {NORMAL_SMEAR['eosinophil']} eosinophils and "
+        f"{NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
+        "value is that of all images. `--adapt` uses the images that are scored, without their "
+        "labels; ± covers the seeds, not the draws. A dash: not measured, or `--adapt` "
+        "refused, since most images seem to be of one class. With the weights in float16, as "
+        "`predict.py` has them, the last digit differs from the tables of the trained models."
     )
 
 
