@@ -21,7 +21,7 @@ LEFT_OUT = (  # files and folders that do not determine the numbers
     *("bloodcells/errors.py", "bloodcells/data/download.py"),  # the download's MD5 is checked
     *("bloodcells/training/checkpoint.py", "bloodcells/training/checkpoint_folder.py"),
     *("bloodcells/training/interruption.py", "bloodcells/training/locks.py"),
-    "bloodcells/training/progress.py",
+    *("bloodcells/training/progress.py", "bloodcells/training/refusals.py"),
     *("bloodcells/training/identity.py", "bloodcells/training/process_group.py"),
     *("bloodcells/training/session.py", "bloodcells/training/tensorboard.py"),
     "bloodcells/training/threads.py",

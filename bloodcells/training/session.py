@@ -39,6 +39,7 @@ from bloodcells.training.meter import DivergedError, refuse_divergence
 from bloodcells.training.process_group import process_group
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
+from bloodcells.training.refusals import refuse_few_test_images, refuse_misfit
 from bloodcells.training.tensorboard import Curves
 
 TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
@@ -98,6 +99,7 @@ def open_folder(
 ) -> CheckpointFolder:
     """Take the run folder, to resume its experiment or begin a new one. Raises `UserError`."""
     refuse_misfit(network, dataset)
+    refuse_few_test_images(dataset)
     names, shared = chosen(args, folds), trains_a_part(args)
     mine = identity.identity_of(args, dataset, network, device)
     identity.refuse_other_processes(mine)
@@ -265,20 +267,6 @@ def plain(value: object) -> object:
     """A NumPy or torch scalar as a Python number, which a checkpoint can hold."""
     single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
     return cast(Tensor, value).item() if single else value
-
-
-def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:
-    """Raise `UserError` if the network does not give one number for each class of the data set."""
-    images = torch.zeros(2, 3, dataset.size, dataset.size, device=next(network.parameters()).device)
-    training = network.training
-    with torch.inference_mode():
-        found = tuple(network.eval()(images).shape)
-    network.train(training)
-    if found != (2, len(dataset.classes)):
-        raise UserError(
-            f"{type(network).__name__}: its output for two images has the shape {found}, not "
-            f"{(2, len(dataset.classes))}: one number for each class of {dataset.name}"
-        )
 
 
 def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
