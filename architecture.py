@@ -12,7 +12,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_architecture
 
 if __name__ == "__main__":
-    run_script(parse_architecture, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_architecture, __file__)  # --help ends before torch loads; main parses again
 
 import math
 from pathlib import Path

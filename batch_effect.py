@@ -15,7 +15,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.studies import parse_batch_effect
 
 if __name__ == "__main__":
-    run_script(parse_batch_effect, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_batch_effect, __file__)  # --help ends before torch loads; main parses again
 
 from argparse import Namespace
 from dataclasses import replace

@@ -12,7 +12,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_data
 
 if __name__ == "__main__":
-    run_script(parse_data, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_data, __file__)  # --help ends before torch loads; main parses again
 
 from argparse import Namespace
 from collections import Counter

@@ -14,7 +14,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.own_images import parse_demo
 
 if __name__ == "__main__":
-    run_script(parse_demo, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_demo, __file__)  # --help ends before torch loads; main parses again
 
 import base64
 import os

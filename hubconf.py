@@ -15,7 +15,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_hub
 
 if __name__ == "__main__":
-    run_script(parse_hub, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_hub, __file__)  # --help ends before torch loads; main parses again
 
 import contextlib
 import sys

@@ -14,7 +14,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_baseline
 
 if __name__ == "__main__":
-    run_script(parse_baseline, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_baseline, __file__)  # --help ends before torch loads; main parses again
 
 import torch
 from torch import nn

@@ -2,23 +2,23 @@
 
     python model_cnn.py --overwrite                            # the paper's CNN, five folds
     python model_cnn.py --protocol as-published --overwrite    # as published: leaks test images
-    python model_cnn.py --config cnn-best --overwrite          # half an hour in bfloat16
-    python model_cnn.py --config cnn-distilled --overwrite     # taught by those five
+    python model_cnn.py --config cnn-best --overwrite          # 5 models, half an hour in bfloat16
+    python model_cnn.py --config cnn-distilled --overwrite     # learns from those five models
     python model_cnn.py --epochs 10 --lr 5e-4                  # other settings, in their own folder
 
 Each model is scored after every epoch on its held-out images, if it has any, and once on the
 official test split, at the end (as published: only the last fold's model). Writes metrics.json,
-history.csv, predictions.npz, config.toml and figures into plots/<preset>/, or into a folder named
-after other settings. The first command reaches a test accuracy of 0.887 and takes 65 to 270 seconds
-on two cores of an AMD EPYC. Ctrl-C stops after the current batch and prints the command that
-resumes. docs/experiments.md shows edits of this script.
+history.csv, predictions.npz, config.toml and figures into plots/<preset>/; other settings than the
+preset's, and edits of the code, are added to the folder's name. The first command reaches a test
+accuracy of 0.887 and takes 65 to 270 seconds on two cores of an AMD EPYC. Ctrl-C stops after the
+current batch and prints the command that resumes. docs/experiments.md shows edits of this script.
 """
 
 from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_cnn
 
 if __name__ == "__main__":
-    run_script(parse_cnn, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_cnn, __file__)  # --help ends before torch loads; main parses again
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def build(args: Namespace) -> nn.Module:
 def set_up(
     args: Namespace, recipe: Recipe, fold: Fold, train: Labelled
 ) -> tuple[nn.Module, Batches, list[Optimizer], list[LRScheduler]]:
-    """A new model for a fold, with its batches, optimizers and schedulers."""
+    """A new model for a fold, with its batches, optimizers (two for Muon) and their schedulers."""
     generator = seed_everything(fold)
     model = build(args).to(  # type: ignore[call-overload]
         train.labels.device, memory_format=torch.channels_last

@@ -16,7 +16,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_search
 
 if __name__ == "__main__":
-    run_script(parse_search, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_search, __file__)  # --help ends before torch loads; main parses again
 
 import time
 from argparse import Namespace

@@ -17,7 +17,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_release
 
 if __name__ == "__main__":
-    run_script(parse_release, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_release, __file__)  # --help ends before torch loads; main parses again
 
 from argparse import Namespace
 from dataclasses import dataclass

@@ -89,7 +89,7 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-Norm = Callable[[int], nn.Module]  # makes a normalisation layer for so many channels
+Norm = Callable[[int], nn.Module]  # makes a normalisation layer, given the number of channels
 
 
 class GroupNorm(nn.GroupNorm):
@@ -230,7 +230,8 @@ class OptionError(ValueError):
     """
 
 
-# Each takes in_channels, num_classes and image_size; the tests pass other values than the defaults.
+# The choices of `--model`: add yours. Each takes in_channels, num_classes and image_size; the tests
+# pass other values than the defaults.
 NETWORKS = (Baseline, ConvNet, CellNet, RobustNet, ResNet18)
 MODELS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in NETWORKS}
 

@@ -16,7 +16,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.tools import parse_report
 
 if __name__ == "__main__":
-    run_script(parse_report, __file__)  # before matplotlib loads, for --help; main parses again
+    run_script(parse_report, __file__)  # --help ends before matplotlib loads; main parses again
 
 import functools
 import json

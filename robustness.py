@@ -14,7 +14,7 @@ from bloodcells.cli.arguments import run_script
 from bloodcells.cli.scripts import parse_robustness
 
 if __name__ == "__main__":
-    run_script(parse_robustness, __file__)  # before torch loads, for --help; main parses again
+    run_script(parse_robustness, __file__)  # --help ends before torch loads; main parses again
 
 from pathlib import Path
 from typing import Any

@@ -11,7 +11,7 @@ from bloodcells.cli.types import fraction, positive, whole_number
 from bloodcells.errors import UserError
 
 SEEDED = ("official", "train-and-validation")  # protocols with several seeds; the others have folds
-ALL_AT_THE_END = 0.1  # share of the steps, at the end, without focus
+ALL_AT_THE_END = 0.1  # --focus is off in this last share of the steps
 
 
 def setting(
@@ -65,21 +65,24 @@ class Recipe:
     domain_randomisation: float = setting(
         0.0,
         fraction,
-        help="share of each batch with colours, geometry, sharpness and noise changed at random",
+        help="share of each batch changed at random: colours, geometry, sharpness, spots and noise",
     )
     unchanged: str = setting(
         "none",
         ("none", "colour", "geometry", "sharpness", "dirt"),
-        help="what domain randomisation does not change",
+        help="kind of change that domain randomisation leaves out; dirt: spots and noise",
     )
     focus: float = setting(
         0.0,
         fraction,
-        help="share of the images to train on between the warm-up and the last tenth of the steps, "
-        "half of them the hardest; 0: all",
+        help="share of the images to train on between the warm-up and the last tenth of the steps: "
+        "half of them with the highest loss, half at random; 0: all images",
     )
     views: int = setting(
-        1, (1, 2, 4, 8), help="test-time augmentation: rotations and reflections to average over"
+        1,
+        (1, 2, 4, 8),
+        help="test-time augmentation: number of views (the image, its rotations and reflections) "
+        "whose predictions are averaged",
     )
     precision: str = "float32"  # or "bfloat16"; "auto" is resolved before
 
@@ -92,7 +95,7 @@ class Recipe:
             choices = part.metadata.get("of")
             if isinstance(choices, tuple) and getattr(self, part.name) not in choices:
                 raise ValueError(f"{part.name} {getattr(self, part.name)!r}: not of {choices}")
-        # a pass over all images is an epoch: only then may the next begin
+        # before focus begins, each pass is an epoch: so focus can begin only where an epoch does
         starts = (epoch / self.epochs for epoch in range(1, self.epochs))
         if self.focus and not any(self.warmup <= done < 1 - ALL_AT_THE_END for done in starts):
             raise UserError(

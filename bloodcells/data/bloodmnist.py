@@ -1,8 +1,8 @@
 """BloodMNIST in memory: load, choose images, normalise.
 
 Yang et al., "MedMNIST v2", Scientific Data 2023, made from the images of Acevedo et al., Data in
-Brief 2020, CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image. With
-the photographs' names, eleven stages of maturation take the classes' place.
+Brief 2020, CC BY 4.0. Eight classes of blood cell, one cell in the middle of each RGB image. The
+photographs' file names tell eleven stages of maturation, which --labels stages uses as classes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 (N, size, size, 3), and their labels, int64 (N,), which number `names`."""
+    """Images, uint8 (N, size, size, 3), and labels, int64 (N,): positions in `names`, from 0."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -86,7 +86,7 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names that the labels number."""
+        """The names of the classes (or stages), in the order of the labels."""
         return self.train.names
 
     def splits(self) -> dict[str, Split]:
@@ -201,10 +201,10 @@ def load(
 ) -> Dataset:
     """Load the images of `size` pixels, downloading the file if this machine has no copy.
 
-    `labels`, a key of `LABELS`, says what they number; images without a stage are left out where
-    that is "stages". `photographs` is the folder of the original collection: then the images are
-    made anew from it, with the official images' compression if `jpeg`. Raises `UserError` if a file
-    is wrong or cannot be obtained.
+    `labels` is "classes" or "stages"; with "stages", images whose stage is not known are left out.
+    `photographs` is the folder of the original collection: then the images are made anew from it,
+    with the official images' compression if `jpeg`. Raises `UserError` if a file is wrong or cannot
+    be obtained.
     """
     if synthetic:
         splits = {name: Split(*arrays) for name, arrays in synthetic_cells.make(size).items()}

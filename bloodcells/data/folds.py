@@ -16,7 +16,10 @@ Rows = list[tuple[np.ndarray, np.ndarray]]  # (training rows, held-out rows) of 
 
 @dataclass(frozen=True)
 class Fold:
-    """One model to train: its seed, and the rows of a pool that it trains on and holds out."""
+    """One model to train: its seed, and the rows of a pool that it trains on and holds out.
+
+    Protocols with seeds use it, too: then all models have the same rows, and `fold` is None.
+    """
 
     seed: int
     fold: int | None  # its number; None if the protocol has seeds instead
@@ -42,7 +45,7 @@ def make_folds(
     code's plain folds of all three splits, so that most test images are trained on; only the last
     fold's model is scored on the test split. "official": train on train and hold out validation,
     with `runs` seeds starting at `seed`. "train-and-validation": the same seeds, but train on both
-    splits, so that no choice can be based on it.
+    splits; nothing is held out, so no setting can be chosen by it.
     """
     pool = Pool(dataset.train, dataset.val)
     if protocol in SEEDED:

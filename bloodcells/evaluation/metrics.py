@@ -1,8 +1,10 @@
 """Metrics, intervals and paired tests, from saved arrays of probabilities and labels.
 
-Averages over classes are macro averages. `std` is the standard deviation over runs (n - 1), which
-shows the effect of other seeds or folds; `low` and `high` bound the 95 % interval of test sampling,
-which shows the effect of other test images.
+A run is one trained model of an experiment. Averages over classes are macro averages, so
+`balanced_accuracy` equals `recall_macro`. `std`, which tables print after ±, is the standard
+deviation over runs (n - 1): the effect of other seeds or folds. `low` and `high`, in brackets in
+tables, are the ends of a 95 % interval: the effect of other test images. `mcc` is Matthews'
+correlation coefficient.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Training batches: which images, in which order, augmented by moving whole pixels.
 
 A stained cell has no preferred orientation or handedness, so the eight rotations and reflections of
-its image are equally likely. Nothing here interpolates, but for domain randomisation, which changes
-only a share of the images: the official images contain JPEG and resampling artefacts that
-interpolation would remove, and a network trained without them fails on images that have them.
+its image are equally likely. Pixels are moved, never interpolated: the official images contain JPEG
+and resampling artefacts that interpolation would remove, and a network trained without them fails
+on images that have them. Only domain randomisation interpolates; it leaves a share of the images as
+they are. docs/experiments.md shows where to add an augmentation.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Batches:
         if losses.shape != (expected,):
             raise ValueError(f"losses of shape {tuple(losses.shape)}: pass one for each image")
         self.recorded = self.step
-        if self.randomised:  # such images' losses tell more of the change than of the image
+        if self.randomised:  # a changed image's loss says little of the image: keep its last one
             losses = losses.clone()
             losses[: changed_count(self.randomised, len(losses))] = torch.nan
         latest = distributed.joined(losses, len(self.rows))

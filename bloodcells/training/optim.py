@@ -12,7 +12,10 @@ from bloodcells.errors import UserError
 
 
 def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Adam for all weights, or Muon for the filters and AdamW for the rest. Raises `UserError`."""
+    """One Adam for all weights; with --optimizer muon two: AdamW, and Muon for the filters.
+
+    Raises `UserError` for a network without filters for Muon.
+    """
     weights = list(model.parameters())
     if recipe.optimizer == "adam":
         return [torch.optim.Adam(weights, lr=recipe.lr, fused=True)]
@@ -35,6 +38,7 @@ def learning_rate_share(recipe: Recipe, step: int, steps: int) -> float:
         return 1.0
     if recipe.schedule == "steps":
         return 0.1 ** ((step >= steps / 2) + (step >= 3 * steps / 4))
+    # triangle: rises to 1 over the first `peak` steps, then falls to almost 0
     peak = max(1.0, recipe.warmup * steps)
     return max(0.0, min((step + 1) / peak, (steps - step) / (steps - peak + 1)))
 
@@ -64,6 +68,7 @@ class Muon(torch.optim.Optimizer):
                 momentum = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
                 nesterov = weight.grad.lerp(momentum, group["momentum"]).flatten(1)
                 update = orthogonalise(nesterov, group["steps"])
+                # larger for more outputs than inputs, as in the Muon post
                 update = update * max(1, update.shape[0] / update.shape[1]) ** 0.5
                 weight.sub_(update.view_as(weight), alpha=group["lr"])
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from bloodcells.data.bloodmnist import Dataset
 from bloodcells.errors import UserError
+from bloodcells.evaluation.metrics import summarise
 
-FEWEST_OTHERS = 14  # with fewer, one of 1,000 resamples may be of one class, and has no AUC
+ENOUGH = 30  # images outside the largest class: no resample of 1,000 lacks them all
 
 
 def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:
@@ -26,11 +28,17 @@ def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:
 
 
 def refuse_few_test_images(dataset: Dataset) -> None:
-    """Raise `UserError` if the test images are too few to score, before they are to be scored."""
-    counts = dataset.test.class_counts()
-    if (others := counts.sum() - counts.max()) < FEWEST_OTHERS:
+    """Raise `UserError` if the test images are too few to score, before they are to be scored.
+
+    Where one of the resamples has images of one class only, it has no AUC.
+    """
+    counts, labels = dataset.test.class_counts(), dataset.test.labels
+    others = counts.sum() - counts.max()
+    if others >= ENOUGH:
+        return
+    certain = np.eye(len(counts), dtype=np.float32)[labels]
+    if not np.isfinite(summarise(labels, certain[None])["auc_macro"]["low"]):
         raise UserError(
             f"{dataset.name}: of the test images, only {others} are not of the class "
-            f"{dataset.classes[counts.argmax()]!r}, too few for an interval of the AUC; "
-            f"at least {FEWEST_OTHERS} are needed"
+            f"{dataset.classes[counts.argmax()]!r}, too few for an interval of the AUC: add some"
         )
