@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from bloodcells.data import preparation, user_images
@@ -127,14 +127,24 @@ class ReleasedNetwork(nn.Module):
             if not isinstance(image, Image.Image):
                 raise ValueError(f"image {number} is no PIL image; stack arrays into one array")
             try:
-                upright = image.copy()
-                user_images.turned_upright(upright)
-                one = preparation.prepare(user_images.to_rgb(upright), self.size, frame)
+                upright = user_images.to_rgb(_upright(image))
+                one = preparation.prepare(upright, self.size, frame)
             except (preparation.BadImageError, OSError, SyntaxError) as error:  # Pillow's, lazily
                 raise ValueError(f"image {number}: {error}") from error
             pixels[number] = one.pixels
             foreign.append(one.foreign)
         return pixels, np.array(foreign, bool)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF data say; as it is if these are damaged."""
+    image.load()  # raises for damaged pixels
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # of many kinds
+        return image
 
 
 def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> ReleasedNetwork:

@@ -37,12 +37,12 @@ def test_folders_of_slides_within_those_of_classes(fails, predict, twelve, weigh
             path.rename(folder / "slide1" / path.name)
     line = fails("predict.py", "--labelled", twelve, "--weights", weights)
     assert "('slide1' is none of " in line
-    assert "; move the images up, into '" in line
-    assert "map the name" not in line
+    assert "or, if it is a slide, move its images up, into '" in line
     (path, *_) = sorted((twelve / "basophil" / "slide1").iterdir())
     path.rename(twelve / "basophil" / path.name)
     outcome = predict("--labelled", twelve)
-    assert "in folders named 'slide1', which is not a known class name; move the" in outcome.err
+    assert "in folders named 'slide1', which is not a known class name; map the" in outcome.err
+    assert "move its images up, into 'basophil', with the slide's name" in outcome.err
 
 
 def test_hidden_folders_are_no_classes(predict, twelve):

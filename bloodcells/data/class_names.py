@@ -126,7 +126,12 @@ def folder_name(file: str) -> str:
 def remedy_for(file: str, names: Names, remedy: str) -> str:
     """What to do about a file whose folder is not named after a class."""
     above = folder_name(os.path.dirname(os.path.abspath(file)))
-    return f"move the images up, into {above!r}" if names.meaning(above) else remedy
+    if not names.meaning(above):
+        return remedy
+    return (
+        f"{remedy}; or, if it is a slide, move its images up, into {above!r}, with the slide's "
+        "name before theirs"
+    )
 
 
 def refuse_empty_folders(

@@ -22,8 +22,7 @@ def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     except PermissionError as error:
         raise BadImageError("permission denied") from error
     except Exception as error:  # a damaged file raises exceptions of many kinds
-        if re.search("Object arrays|Python objects", str(error)):
-            raise BadImageError("holds objects, perhaps images of several sizes") from error
+        refuse_objects(error)
         raise BadImageError("not an array file that can be read") from error
     if isinstance(loaded, np.ndarray):
         yield name, lambda: loaded
@@ -41,10 +40,19 @@ def arrays_of(name: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
                     raise BadImageError("over 4 GiB: save it as .npy, which is read in parts")
                 try:
                     return loaded[key]
+                except ValueError as error:
+                    refuse_objects(error)
+                    raise
                 except MemoryError as error:  # its header may claim any size
                     raise BadImageError("does not fit into memory") from error
 
             yield f"{name}:{key}" if len(keys) > 1 else name, load
+
+
+def refuse_objects(error: Exception) -> None:
+    """Raise `BadImageError` if NumPy refused an array of objects, as of images that differ."""
+    if re.search("Object arrays|Python objects", str(error)):
+        raise BadImageError("holds objects, perhaps images of several sizes") from error
 
 
 def to_stack(array: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """A hash of the code that determines a script's numbers.
 
 That code is the script and the project's files that it imports, directly or indirectly, except
-those that only parse the command line, download, begin and end processes, resume, keep run folders,
-draw or write. Each file is hashed as its syntax tree without docstrings, help texts, annotations
-and the messages of the calls in `MESSAGES`, so that comments, formatting, such wording and types do
-not count.
+those that only parse the command line, refuse, download, begin and end processes, resume, keep run
+folders, draw or write. Each file is hashed as its syntax tree without docstrings, help texts,
+annotations and the messages of the calls in `MESSAGES`, so that comments, formatting, such wording
+and types do not count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ ONLY_WITH = {  # files, and the setting without which, or with 0 of which, each 
     "bloodcells/data/slides.py": "elsewhere",
     "bloodcells/data/user_arrays.py": "elsewhere",
     "bloodcells/data/user_images.py": "elsewhere",
-    "bloodcells/evaluation/elsewhere.py": "elsewhere",
 }
 NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree fields that do not count
 TYPING = ("typing", "collections.abc", "__future__")  # imported only for annotations

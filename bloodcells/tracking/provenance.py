@@ -172,7 +172,7 @@ def git(*arguments: str) -> bytes | None:
 def settings_hash(content: bytes | None) -> str:
     """The hash of a preset's settings; of its bytes if it is not valid TOML."""
     try:
-        settings = tomllib.loads((content or b"").decode())
+        settings = tomllib.loads((content or b"").decode("utf-8-sig"))
         return digest(json.dumps(settings, sort_keys=True, default=str).encode())  # a date: as text
     except ValueError:
         return digest(content or b"")

@@ -61,7 +61,8 @@ class CheckpointFolder:
         self.names, self.identity, self.shared = names, identity, shared
         self.identity_file = run_folder / IDENTITY
         self.locks = ModelLocks(run_folder, self.path, names, shared)
-        self.again = "delete the folder" if shared else "pass --overwrite"  # to start again
+        # to start again
+        self.again = "once none is at work, delete the folder" if shared else "pass --overwrite"
         self.mark = mark_of(identity)  # in every file, so that no other experiment's is read
 
     def begin(self, resume: bool, overwrite: bool) -> None:
@@ -129,7 +130,8 @@ class CheckpointFolder:
                 f"--output {self.run_folder}: it holds an unfinished experiment; pass --resume to "
                 "continue it, or --overwrite to start again"
             )
-        compare(kept_identity(self.identity_file), self.identity, self.run_folder, self.again)
+        kept = kept_identity(self.identity_file, self.again)
+        compare(kept, self.identity, self.run_folder, self.again)
         self.locks.take()
         self.resumed = True
 

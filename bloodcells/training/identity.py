@@ -65,8 +65,8 @@ def refuse_other_processes(mine: dict) -> None:
     )
 
 
-def kept_identity(path: Path) -> dict:
-    """The identity of an unfinished experiment. Raises `UserError`."""
+def kept_identity(path: Path, again: str) -> dict:
+    """The identity of an unfinished experiment. Raises `UserError`; `again` is as in `compare`."""
     try:
         kept = read_json(path)
         if not isinstance(kept, dict) or not isinstance(kept.get("code", {}), dict):
@@ -75,7 +75,7 @@ def kept_identity(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: damaged: {error}; without it, the models trained there cannot be resumed: "
-            "restore it, or pass --overwrite to start again"
+            f"restore it, or {again} to start again"
         ) from error
 
 
@@ -90,7 +90,7 @@ def finished_identity(result: Path) -> dict:
         raise UserError(f"{result}: damaged; pass --overwrite to replace it") from error
 
 
-def refuse_what_needs_the_models(args: argparse.Namespace, result: Path) -> None:
+def refuse_what_needs_the_models(args: argparse.Namespace, result: Path, again: str) -> None:
     """Raise `UserError` if this command asks for what a finished experiment does not have.
 
     Its models are gone: no weights can be saved, and no other images scored.
@@ -102,10 +102,10 @@ def refuse_what_needs_the_models(args: argparse.Namespace, result: Path) -> None
     if getattr(args, "released", None):
         weights = run_folder.find(args.released).read_bytes()
         asked["weights"] = hashlib.md5(weights, usedforsecurity=False).hexdigest()
-    compare(kept, asked, args.output)
+    compare(kept, asked, args.output, again)
 
 
-def compare(kept: dict, now: dict, run: Path, again: str = "pass --overwrite") -> None:
+def compare(kept: dict, now: dict, run: Path, again: str) -> None:
     """Raise `UserError` if a folder's experiment is another one; `again` is how to replace it."""
     if changes := differences(kept, now):
         raise UserError(  # with --output, as that of other settings has another default

@@ -99,15 +99,16 @@ def open_folder(
 ) -> CheckpointFolder:
     """Take the run folder, to resume its experiment or begin a new one. Raises `UserError`."""
     refuse_misfit(network, dataset)
-    refuse_few_test_images(dataset)
+    if any(fold.scored for fold in folds):
+        refuse_few_test_images(dataset)
     names, shared = chosen(args, folds), trains_a_part(args)
     mine = identity.identity_of(args, dataset, network, device)
-    identity.refuse_other_processes(mine)
+    identity.refuse_other_processes(mine | {"models": names})
     tensorboard.refuse_others(args.output)
     folder = CheckpointFolder(args.output, names, mine, shared, result)
     folder.begin(args.resume or shared, args.overwrite)
     if folder.finished:
-        identity.refuse_what_needs_the_models(args, folder.result)
+        identity.refuse_what_needs_the_models(args, folder.result, folder.again)
         print(f"{args.output}: finished already")
     elif not (folder.resumed or distributed.rank()):
         tensorboard.clear(args.output)

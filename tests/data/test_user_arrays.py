@@ -34,11 +34,15 @@ def test_integers_that_fill_little_of_the_range_are_refused(tmp_path, top):
     assert cell.problem.startswith(f"values up to {top}, few of 0 to ")
 
 
-def test_images_of_several_sizes_in_one_array(tmp_path):
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_images_of_several_sizes_in_one_array(tmp_path, ending):
     images = np.empty(2, object)
     images[:] = noise(28, 28, 3), noise(30, 30, 3)
-    np.save(tmp_path / "a.npy", images, allow_pickle=True)
-    (cell,) = user_images.read([str(tmp_path / "a.npy")], 28, "none")
+    if ending == "npy":
+        np.save(tmp_path / "a.npy", images, allow_pickle=True)
+    else:
+        np.savez(tmp_path / "a.npz", images=images)
+    (cell,) = user_images.read([str(tmp_path / f"a.{ending}")], 28, "none")
     assert cell.problem == "holds objects, perhaps images of several sizes"
 
 

@@ -54,3 +54,5 @@ def test_code_for_other_laboratories_may_change_where_none_was_scored(path):
     ):
         code = code_with(path, script=script)
         assert older_commit({"code": code, "config": {}, **scored}) == older
+    code = code_with("bloodcells/evaluation/elsewhere.py", script="model_release.py")
+    assert older_commit({"code": code, "config": {}}) == COMMIT  # it scores framed images, too

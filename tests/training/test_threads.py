@@ -128,6 +128,13 @@ def test_the_next_training_has_the_cores_of_one_that_ended(other):
         assert torch.get_num_threads() == 4
 
 
+def test_a_training_that_shares_no_core_is_not_counted(other, monkeypatch):
+    with threads.trainings() as beside:
+        assert beside.others() == [other.pid]
+        monkeypatch.setattr(threads, "shares_cores_with", lambda process: False)
+        assert beside.others() == []
+
+
 def test_a_killed_training_is_forgotten(other, tmp_path):
     with threads.trainings() as beside:
         assert beside.others() == [other.pid]

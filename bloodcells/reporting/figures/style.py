@@ -1,8 +1,8 @@
 """The style of all figures, which are drawn without a display.
 
 The colours are Okabe and Ito's, distinct under all common forms of colour blindness. A `watermark`
-is printed across the top of a figure that must not be taken for a result. It is required wherever
-generated images may be drawn, so that no caller forgets it.
+is printed across the top of a figure that must not be taken for a result; most figures require it,
+so that no caller forgets it.
 """
 
 from __future__ import annotations
