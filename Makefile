@@ -57,15 +57,15 @@ bench: setup
 
 # The lower bounds of requirements.txt, tested: the oldest versions that they allow.
 test-lowest:
-	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install uv
-	.venv-lowest/bin/uv pip compile --quiet --resolution lowest-direct requirements.txt requirements-dev.txt --output-file .venv-lowest/lowest.txt
+	.venv-lowest/bin/uv pip compile --quiet --resolution lowest-direct requirements.txt requirements-dev.txt --python .venv-lowest/bin/python --only-binary :all: --output-file .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --requirement .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pytest
 
 # Pin the newest versions that requirements.txt allows, by their hashes, for every platform and Python.
 lock: $(VENV)/.installed-dev
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes requirements.txt --output-file requirements-lock.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --generate-hashes requirements.txt --output-file requirements-lock.txt
 
 # Compare the pinned packages with the published advisories.
 audit:

@@ -93,7 +93,8 @@ def test_a_process_before_its_first_checkpoint_is_left_alone(fails, tmp_path):
         assert "another process is at work there" in line
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--only-seed", 0)
         assert "holds another experiment (different code: " in line
-        assert "once none is at work, delete the folder to start again" in line  # --overwrite is refused
+        # with --only-seed, --overwrite is refused
+        assert "once none is at work, delete the folder to start again" in line
 
 
 def test_a_finished_experiment_of_other_code(fails, whole, tmp_path):
