@@ -70,10 +70,14 @@ def test_ablation_ends_after_the_batch(run, tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(checkpoint.Checkpoint, "save", save_then_ctrl_c)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", *SMALL]
     flags += ["--checkpoint-every", "9"]
-    outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
+    # a background shell ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        outcome = run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert outcome.code == 130
     first, *_, last = outcome.err.strip().splitlines()
     assert first == "stopping after this batch; again to stop at once"

@@ -1,4 +1,4 @@
-"""The house: few scripts at the top, which show their experiment, and a package behind them."""
+"""The layout: few scripts at the top, which show their experiment, and a package behind them."""
 
 import ast
 

@@ -263,8 +263,7 @@ def test_reader_that_leaves_early(weights, tmp_path):
     process = warm.start(*command, out=tmp_path / "pipe", err=tmp_path / "err")
     with (tmp_path / "pipe").open() as reader:
         assert reader.readline().startswith("path,label")
-    process.join()
-    assert process.exitcode == 141
+    assert warm.ended(process) == 141
     assert "Traceback" not in (tmp_path / "err").read_text()
 
 

@@ -52,7 +52,7 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     assert (outcome.code, "--detect needs pictures" in outcome.err) == (1, True)
 
 
-def test_what_is_too_small_in_a_large_field_is_told(predict, tmp_path):
+def test_a_large_field_warns_of_nuclei_too_small_to_find(predict, tmp_path):
     for name, disks in (("some", [(2000, 60, 45), (400, 60, 45)]), ("none", [])):
         field((4200, 120), *disks).save(tmp_path / f"{name}.png")
     field((3500, 120), (2000, 60, 45)).save(tmp_path / "small.png")

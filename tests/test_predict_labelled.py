@@ -45,9 +45,12 @@ def test_folders_of_slides_within_those_of_classes(fails, predict, twelve, weigh
     assert "move its images up, into 'basophil', with the slide's name" in outcome.err
 
 
-def test_hidden_folders_are_no_classes(predict, twelve):
+def test_hidden_folders_are_left_out(predict, twelve):
     (twelve / ".thumbnails" / "platelet").mkdir(parents=True)
-    assert predict(twelve, "--labelled").code == 0
+    (twelve / ".cache" / "monocyte").mkdir(parents=True)
+    Image.fromarray(CELLS[0]).save(twelve / ".cache" / "monocyte" / "a.png")
+    outcome = predict(twelve, "--labelled", "--format", "json")
+    assert (outcome.code, len(json.loads(outcome.out))) == (0, 12)
 
 
 def test_a_link_to_a_class_is_refused(fails, predict, twelve, weights, tmp_path):

@@ -14,6 +14,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from drawn import noise
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -102,7 +103,7 @@ def test_presets(script, monkeypatch, tmp_path):
 def whole_images(mode, form):
     """A small file of images as bytes."""
     file = BytesIO()
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+    pixels = noise(40, 36, 3)
     if form == "NPY":
         np.save(file, pixels)
     elif form == "NPZ":

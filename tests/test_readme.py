@@ -230,7 +230,7 @@ def test_every_script_has_its_line():
         assert f"`{path.name}`" in TEXTS[ROOT / "README.md"]
 
 
-def test_make_reproduce_runs_the_last_lines():
+def test_make_reproduce_runs_the_commands_of_the_readme():
     target = re.search(
         r"^reproduce: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE
     )

@@ -203,11 +203,11 @@ def test_figures_that_need_more_than_files_are_not_drawn_again(fails, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a named pipe")
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.write_bytes(b"\xff")])
-def test_a_list_of_code_that_is_none(fails, plots, documents, make):
+def test_an_unreadable_code_list_is_out_of_date(fails, plots, documents, make):
     make(plots / "code.json")
     assert "code.json is out of date" in fails("report.py", *documents, "--check")
 
 
-def test_numbers_that_are_none_in_a_figure(fails, plots, documents):
+def test_text_in_place_of_a_number_in_a_figure(fails, plots, documents):
     change(plots / "cnn-paper", model={"parameters": "many"})
     assert "a result is damaged" in fails("report.py", *documents)

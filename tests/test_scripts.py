@@ -184,13 +184,6 @@ def test_weights_of_an_earlier_run_do_not_stay(run, tmp_path):
     assert not list(tmp_path.glob("weights-*"))
 
 
-def test_other_files_of_the_folder_are_left_alone(run, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    assert run("model_baseline.py", *QUICK, "--output", tmp_path).code == 0
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert not list(tmp_path.glob(".writing-*"))
-
-
 def test_a_result_that_cannot_be_written_leaves_the_last_one(run, quick_run, tmp_path, monkeypatch):
     for path in quick_run.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

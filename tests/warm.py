@@ -33,6 +33,14 @@ def start(*command, cwd=ROOT, environment=None, out=os.devnull, err=os.devnull, 
     return process
 
 
+def ended(process, seconds=120):
+    """The exit code of a process, which is killed if it does not end."""
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
 def run_at_once(*commands, cwd, seconds=120, drawn=False):
     """Run scripts at the same time, each of `commands` an environment, a script and its flags.
 
@@ -49,9 +57,7 @@ def run_at_once(*commands, cwd, seconds=120, drawn=False):
             started.append((command, process, streams))
         done = []
         for command, process, streams in started:
-            process.join(seconds)
-            process.kill()  # if it has not ended
-            process.join()
+            ended(process, seconds)
             texts = [path.read_text() for path in streams]
             done.append(subprocess.CompletedProcess(command, process.exitcode, *texts))
         return done

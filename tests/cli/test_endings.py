@@ -94,8 +94,8 @@ def test_a_missing_package_is_one_line(monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell's redirection")
-@pytest.mark.parametrize("redirected", ["2>&-", ">/dev/full", ">&-", "2>&- >&-"])
-def test_closed_and_full_streams(redirected):
+@pytest.mark.parametrize("redirected", ["2>&-", ">&-", "2>&- >&-"])
+def test_closed_streams(redirected):
     command = f"{shlex.quote(sys.executable)} predict.py {redirected}"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
@@ -170,11 +170,11 @@ def test_a_password_is_not_shown(fails):
     ],
     ids=["cuda", "context", "mps", "cublas"],
 )
-def test_no_memory_of_a_gpu_is_no_defect(capsys, monkeypatch, error):
+def test_gpu_out_of_memory_is_not_a_defect(capsys, monkeypatch, error):
     monkeypatch.delenv("BLOODCELLS_DEBUG")
     code, line = end_by(error, capsys)
     assert code == 2
-    assert "out of memory; lower --batch-size" in line
+    assert "the device is out of memory; lower --batch-size" in line
 
 
 def test_a_gpu_that_torch_has_no_code_for_is_no_defect(capsys, monkeypatch):
@@ -208,13 +208,9 @@ def test_a_package_that_is_missed_late_is_no_defect(capsys, monkeypatch):
 def test_an_interactive_session_is_left_alone():
     """In a folder of the project, too."""
     code = "import sys, bloodcells.cli.arguments; print(sys.excepthook is sys.__excepthook__)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT / "docs",
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    command, surroundings = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(ROOT)}
+    settings = {"cwd": ROOT / "docs", "env": surroundings, "capture_output": True, "text": True}
+    done = subprocess.run(command, **settings)
     assert done.stdout == "True\n", done.stderr
 
 
@@ -229,7 +225,7 @@ def test_no_memory_is_no_defect(capsys, monkeypatch, size):
     with pytest.raises(SystemExit) as stop:
         arguments.run_script(greedy)
     assert stop.value.code == 2
-    assert "out of memory" in capsys.readouterr().err
+    assert "out of memory; close other programs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["torch", "argparse"])
@@ -260,12 +256,15 @@ def test_a_second_process_is_told_who_is_at_work_and_sigterm_ends_after_the_batc
     folder, out, err = tmp_path / "run", tmp_path / "out", tmp_path / "err"
     command = ("model_baseline.py", *flags, "--output", folder)
     first = warm.start(*command, out=out, err=err)
-    while not (out.exists() and "epoch 2/" in out.read_text()):
-        assert first.is_alive()
-        time.sleep(0.05)
-    line = fails(*command)
-    os.kill(first.pid, signal.SIGTERM)
-    first.join()
+    try:
+        while not (out.exists() and "epoch 2/" in out.read_text()):
+            assert first.is_alive()
+            time.sleep(0.05)
+        line = fails(*command)
+        os.kill(first.pid, signal.SIGTERM)
+        first.join(120)
+    finally:
+        warm.ended(first, seconds=0)
     assert f"another process is at work there (process {first.pid} on {os.uname().nodename}" in line
     assert first.exitcode == 143
     one, *_, last = err.read_text().strip().splitlines()
@@ -284,8 +283,7 @@ def test_closed_pipe_ends_quietly(tmp_path):
     process = warm.start(*command, out=tmp_path / "pipe", err=tmp_path / "err")
     with (tmp_path / "pipe").open() as reader:
         assert reader.readline()
-    process.join()
-    assert process.exitcode == 141
+    assert warm.ended(process) == 141
     assert (tmp_path / "err").read_text() == ""
 
 
@@ -293,8 +291,7 @@ def test_closed_pipe_ends_quietly(tmp_path):
 def test_standard_output_that_is_full(weights, twelve, tmp_path):
     command = ("predict.py", twelve, "--weights", weights)
     process = warm.start(*command, out="/dev/full", err=tmp_path / "err")
-    process.join()
-    assert process.exitcode == 2
+    assert warm.ended(process) == 2
     assert (tmp_path / "err").read_text().splitlines() == [
         "predict.py: error: standard output: cannot write: No space left on device"
     ]

@@ -2,19 +2,16 @@
 
 import numpy as np
 import pytest
+from drawn import noise
 
 from bloodcells.data import duplicates
 from bloodcells.data.bloodmnist import Dataset, Split
 
 
-def random_images(count, size=28, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-
-
 @pytest.fixture
 def planted():
     """Train, validation and test of ten random images, with duplicates put in."""
-    images = random_images(30)
+    images = noise(30, 28, 28, 3)
     images[12] = images[3]  # val 2 equals train 3
     images[25] = images[4]  # test 5 equals train 4, under another label
     images[21] = np.rot90(images[7][:, ::-1], 3).clip(1, 254) + 1  # test 1 is train 7 turned
@@ -50,9 +47,9 @@ def test_planted_duplicates_are_found(planted):
 
 @pytest.mark.parametrize("size", [28, 64])
 def test_search_misses_no_pair(size):
-    base = random_images(6, size).astype(np.float32)
-    noise = np.random.default_rng(1).normal(0, 12, (6, 4, size, size, 3))
-    images = np.concatenate([base + noise[:, i] for i in range(4)]).clip(0, 255).astype(np.uint8)
+    base = noise(6, size, size, 3).astype(np.float32)
+    changes = np.random.default_rng(1).normal(0, 12, (6, 4, size, size, 3))
+    images = np.concatenate([base + changes[:, i] for i in range(4)]).clip(0, 255).astype(np.uint8)
     images[::5] = duplicates.turn(images[::5], 6)
     threshold = 17.5
     expected = {}
@@ -75,7 +72,7 @@ def test_rounding_hides_no_pair(seed):
 
 
 def test_eight_transforms_differ():
-    image = random_images(1)
+    image = noise(1, 28, 28, 3)
     assert len({duplicates.turn(image, t).tobytes() for t in range(8)}) == 8
 
 

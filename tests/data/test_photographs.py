@@ -56,7 +56,6 @@ def test_twins_are_the_images_that_occur_twice(real_dataset):
     images = np.concatenate([split.images for split in real_dataset.splits().values()])
     sources = [one for name in real_dataset.splits() for one in table[name]]
     groups = exact_groups(images)
-    assert len(groups) == 17
     across = [group for group in groups if len({sources[i].stage for i in group}) > 1]
     assert len(across) == 1  # in two classes, where each image was matched within its own
     twins = {i for group in groups for i in group if group not in across}

@@ -247,19 +247,22 @@ def test_many_files_keep_their_order_and_few_are_read_ahead(tmp_path, monkeypatc
     names = [str(tmp_path / f"{number:02}.png") for number in range(40)]
     for number, name in enumerate(names):
         Image.new("RGB", (28, 28), (number, 0, 0)).save(name)
-    opened, real = [], user_images.open_image
+    taken, real = [], user_images.open_image
+
+    def listed():
+        for name in names:
+            taken.append(name)
+            yield name
 
     def slow(source):
-        time.sleep(0.02 * (len(opened) % 2 == 0))
-        opened.append(source)
+        time.sleep(0.02 * (int(Path(source).stem) % 2 == 0))  # so the second is read first
         return real(source)
 
     monkeypatch.setattr(user_images, "open_image", slow)
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    cells = user_images.read(names, 28, "auto")
-    first = next(cells)
-    assert first.name == names[0]
-    assert len(opened) <= 5  # two for each thread, and one
+    cells = user_images.read(listed(), 28, "auto")
+    assert next(cells).name == names[0]
+    assert len(taken) == 5  # two for each thread, and one
     rest = list(cells)
     assert [cell.name for cell in rest] == names[1:]
     assert [int(cell.pixels[0, 0, 0]) for cell in rest] == list(range(1, 40))

@@ -47,23 +47,22 @@ def test_score_is_of_the_predictions(cells):
     assert score(model, None, Recipe()) == {}
 
 
-def test_loss_of_a_certain_mistake_is_finite():
-    probabilities = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    loss, accuracy = loss_and_accuracy(probabilities, torch.tensor([0, 0]))
-    assert np.isfinite(loss)
+def test_loss_and_accuracy_by_hand():
+    probabilities = torch.tensor([[0.8, 0.2], [0.7, 0.3]])
+    loss, accuracy = loss_and_accuracy(probabilities, torch.tensor([0, 1]))
+    assert loss == pytest.approx(-(np.log(0.8) + np.log(0.3)) / 2)
     assert accuracy == 0.5
+    loss, _ = loss_and_accuracy(torch.tensor([[0.0, 1.0]]), torch.tensor([0]))
+    assert loss == pytest.approx(87.3, abs=0.1)  # a certain mistake: finite
 
 
 def test_a_model_in_training_goes_on_training(cells):
     model = models.ConvNet().train()
     predict(model, torch.from_numpy(cells.val.images))
     assert all(module.training for module in model.modules())
-    assert not predict_in_place(model.eval(), cells).training
-
-
-def predict_in_place(model, cells):
+    model.eval()
     predict(model, torch.from_numpy(cells.val.images))
-    return model
+    assert not model.training
 
 
 def test_images_that_are_normalised_already_are_refused():

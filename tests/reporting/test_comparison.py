@@ -79,7 +79,7 @@ def test_data_that_is_not_at_hand(run, quick_run, tmp_path):
     assert "<li>neither settings nor code</li>" in text
 
 
-def test_probabilities_that_are_none(fails, quick_run, tmp_path):
+def test_nan_probabilities_are_refused(fails, quick_run, tmp_path):
     copy = Path(shutil.copytree(quick_run, tmp_path / "copy"))
     with np.load(copy / "predictions.npz") as saved:
         arrays = dict(saved)
@@ -95,8 +95,7 @@ def test_a_full_disk_is_no_damage(quick_run, tmp_path):
     shutil.copytree(quick_run, tmp_path / "copy")
     command = ("report.py", "--plots", tmp_path, "--compare", quick_run, tmp_path / "copy")
     process = warm.start(*command, out="/dev/full", err=tmp_path / "err")
-    process.join()
-    assert process.exitcode == 2
+    assert warm.ended(process) == 2
     assert "No space left on device; make room" in (tmp_path / "err").read_text()
 
 

@@ -128,7 +128,7 @@ def test_what_is_no_file_is_left_out(plots, name):
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + "0" * 400])
-def test_a_number_that_is_none_is_left_out(fails, plots, quick_run, number):
+def test_a_run_with_a_number_that_is_not_finite_is_left_out(fails, plots, quick_run, number):
     path = plots / "good" / "metrics.json"
     text = path.read_text().replace('"mean": 0.25', f'"mean": {number}')
     path.write_text(text)

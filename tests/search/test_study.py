@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -22,25 +23,42 @@ from bloodcells.search import study as shared_study
 from bloodcells.search.database import AwayError, Database
 
 
+def begun(folder):
+    """Who began which slot, as (process, slot), in order."""
+    lines = (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
+    return [tuple(map(int, line.split())) for line in lines]
+
+
 def three_workers_of_which_two_are_killed(url, folder):
-    """Each in its first trial; the third fills all slots, and no slot twice."""
-    more = (url, folder, 6, 0.4)
-    workers = [warm.server.Process(target=search_worker.work, args=more) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    deadline = time.monotonic() + 60
-    for victim in workers[:2]:
-        while not (folder / "log").exists() or str(victim.pid) not in (folder / "log").read_text():
+    """Two die in their first trials; the third fills all slots, each once."""
+    workers = []
+
+    def begin(seconds):
+        more = (url, folder, 6, seconds)
+        workers.append(warm.server.Process(target=search_worker.work, args=more))
+        workers[-1].start()
+
+    def wait_for_all():
+        deadline = time.monotonic() + 60
+        while not {one.pid for one in workers} <= {pid for pid, _ in begun(folder)}:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        os.kill(victim.pid, signal.SIGKILL)
-    workers[2].join(60)
-    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, -signal.SIGKILL, 0]
-    begun = [line.split() for line in (folder / "log").read_text().splitlines()]
-    survivor = [x for pid, x in begun if int(pid) == workers[2].pid]
-    assert len(survivor) == len(set(survivor))
-    twice = [x for x in range(6) if [y for _, y in begun].count(str(x)) > 1]
-    assert 1 <= len(twice) <= 2  # what the dead ones were at, unless one had just ended
+
+    try:
+        begin(600)  # neither this one nor the next ends its trial
+        begin(600)
+        wait_for_all()
+        begin(0.1)
+        wait_for_all()
+        for victim in workers[:2]:
+            os.kill(victim.pid, signal.SIGKILL)
+        workers[2].join(60)
+        assert workers[2].exitcode == 0
+    finally:
+        for worker in workers:
+            warm.ended(worker, seconds=0)
+    slots = [slot for pid, slot in begun(folder) if pid == workers[2].pid]
+    assert sorted(slots) == list(range(6))
 
 
 def test_workers_share_a_file_and_survive_kills(tmp_path):
@@ -59,7 +77,10 @@ class Server:
         if os.geteuid() == 0:  # the server refuses to run as root
             shutil.chown(folder, "postgres")
         self.call("initdb", "--auth", "trust", "--username", "postgres", "--pgdata", self.data)
-        self.url = "postgresql+psycopg://postgres@127.0.0.1:54330/postgres"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
 
     def call(self, program, *arguments):
         command = [self.programs / program, *map(str, arguments)]
@@ -67,15 +88,14 @@ class Server:
         subprocess.run([*user, *command], check=True, cwd="/", stdout=subprocess.DEVNULL)
 
     def control(self, *action):
-        options = (
-            f"-c listen_addresses=127.0.0.1 -c port=54330 -c unix_socket_directories={self.folder}"
-        )
+        options = f"-c listen_addresses=127.0.0.1 -c port={self.port}"
+        options += f" -c unix_socket_directories={self.folder}"
         log = self.folder / "log"
         self.call("pg_ctl", "--wait", "--pgdata", self.data, "--log", log, "-o", options, *action)
 
 
 @pytest.fixture
-def server(tmp_path_factory):
+def server():
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("no PostgreSQL server is installed")
@@ -90,7 +110,7 @@ def server(tmp_path_factory):
 @pytest.mark.skipif(not EVERY, reason="a minute of work, for make test-faults")
 def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server):
     """Each worker dies in the middle of a trial and is replaced; no trial is lost or kept twice."""
-    total, log = 60, tmp_path / "log"
+    total = 60
 
     def begin():
         arguments = (server.url, tmp_path, total, 1)
@@ -98,13 +118,9 @@ def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server)
         process.start()
         return process
 
-    def begun():
-        lines = log.read_text().splitlines() if log.exists() else []
-        return [tuple(map(int, line.split())) for line in lines]
-
     workers = [begin() for _ in range(8)]
     deadline = time.monotonic() + 300
-    while not {worker.pid for worker in workers} <= {pid for pid, _ in begun()}:
+    while not {worker.pid for worker in workers} <= {pid for pid, _ in begun(tmp_path)}:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     for number, victim in enumerate(list(workers)):
@@ -124,10 +140,10 @@ def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server)
     assert sorted(complete) == list(range(total))
 
 
-def worker_of(tmp_path, total=2, **options):
+def worker_of(tmp_path):
     database = Database(None, default=tmp_path / "a.db")
     study = database.study("s", {})
-    return shared_study.Worker(database, study, total, lambda slot: {})
+    return shared_study.Worker(database, study, 2, lambda slot: {})
 
 
 def test_trial_taken_over_while_alive(tmp_path, capsys):

@@ -78,18 +78,18 @@ def folder(tmp_path):
 
 def moves(monkeypatch, fails):
     """Let each move fail for whose number `fails` returns an error; Ctrl-C comes after it."""
-    replace, moved = Path.replace, []
+    replace, moved = os.replace, []
 
-    def counted(path, target):
-        moved.append(path.name)
+    def counted(source, target):
+        moved.append(Path(source).name)
         error = fails(len(moved))
         if isinstance(error, OSError):
             raise error
-        replace(path, target)
+        replace(source, target)
         if error:
             raise error
 
-    monkeypatch.setattr(Path, "replace", counted)
+    monkeypatch.setattr(os, "replace", counted)
     return moved
 
 
@@ -199,7 +199,7 @@ def test_a_file_that_cannot_be_written_keeps_its_content(folder, monkeypatch):
 )
 def test_a_file_that_is_open_elsewhere_for_a_moment(folder, monkeypatch, winerror, times, lost):
     """On Windows; elsewhere such an error has no `winerror`."""
-    real, waits, refused = Path.replace, [], itertools.count(1)
+    real, waits, refused = os.replace, [], itertools.count(1)
 
     def busy(source, target):
         if next(refused) <= times:
@@ -208,7 +208,7 @@ def test_a_file_that_is_open_elsewhere_for_a_moment(folder, monkeypatch, winerro
             raise error
         return real(source, target)
 
-    monkeypatch.setattr(Path, "replace", busy)
+    monkeypatch.setattr(os, "replace", busy)
     monkeypatch.setattr(atomic.time, "sleep", waits.append)
     path = folder / "metrics.json"
     if lost:

@@ -19,19 +19,20 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def test_full_disk_leaves_the_last_state(run, fails, whole, tmp_path, monkeypatch):
-    fsync, count = os.fsync, []
+    trained, train_epoch, fsync = [], model_cnn.train_epoch, os.fsync
 
     def full(number):
-        count.append(1)
-        if len(count) > 6:  # the folder's own is every second one
-            raise OSError(28, "No space left on device")
+        if len(trained) == 3:  # from the end of the third epoch
+            raise OSError(errno.ENOSPC, "No space left on device")
         fsync(number)
 
     with monkeypatch.context() as patch:
+        patch.setattr(model_cnn, "train_epoch", lambda *g: trained.append(1) or train_epoch(*g))
         patch.setattr(os, "fsync", full)
         line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
     assert "No space left on device; the previous file is unchanged" in line
-    assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
+    resumed = run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
+    assert (resumed.code, resumed.out.count(" epoch ")) == (0, 4)  # of six: two were kept
     same(whole, tmp_path)
 
 
@@ -65,27 +66,15 @@ def test_damaged_and_hostile_checkpoints(fails, stopped, tmp_path):
 @pytest.mark.parametrize(
     "function", ["torch.load", "bloodcells.training.optim.Muon.load_state_dict"]
 )
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("MPS backend out of memory"),
-        MemoryError(),
-    ],
-    ids=["gpu", "cpu", "mps", "python"],
-)
-def test_no_memory_is_no_damage(fails, stopped, tmp_path, monkeypatch, function, error):
+def test_no_memory_is_no_damage(fails, stopped, tmp_path, monkeypatch, function):
     stopped(tmp_path, 2)
 
     def full(*_, **__):
-        raise error
+        raise MemoryError
 
     monkeypatch.setattr(function, full)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
-    of_the_device = not isinstance(error, MemoryError) and "CPU" not in str(error)
-    assert ("the device is out of memory; " in line) == of_the_device
-    assert ("out of memory; close other programs" in line) != of_the_device
+    assert "out of memory; " in line
     assert "delete" not in line
 
 

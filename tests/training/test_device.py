@@ -1,7 +1,5 @@
 """Devices and precision by capability; the clock that compares work in turn."""
 
-import time
-
 import pytest
 import torch
 
@@ -34,17 +32,25 @@ def test_precision_is_what_was_asked_for_or_what_the_processor_has(monkeypatch):
         assert device.choose_precision("auto", CPU) == expected
 
 
-def test_medians_of_work_in_turn():
-    order = []
+def test_medians_of_work_in_turn(monkeypatch):
+    now, order = [0.0], []
+    monkeypatch.setattr("bloodcells.training.device.time.perf_counter", lambda: now[0])
 
-    def work(name, seconds):
-        order.append(name)
-        time.sleep(seconds)
+    def work(name, *seconds):
+        left = iter(seconds)
 
-    works = (lambda: work("slow", 0.02), lambda: work("fast", 0.0))
-    slow, fast = device.seconds_in_turn(works, CPU, repeats=3)
-    assert order == ["slow", "fast"] * 4  # one round to warm up
-    assert slow > fast
+        def call():
+            order.append(name)
+            now[0] += next(left)
+
+        return call
+
+    def works():  # the first of each is the warm-up
+        return work("slow", 9, 1, 7, 2), work("fast", 9, 0.1, 0.1, 0.4)
+
+    assert device.seconds_in_turn(works(), CPU, 3, limit=1000) == pytest.approx([2, 0.1])
+    assert order == ["slow", "fast"] * 4
+    assert device.seconds_in_turn(works(), CPU, 3, limit=5) == pytest.approx([1, 0.1])  # one round
 
 
 def test_measuring_the_machine_leaves_random_numbers_alone():

@@ -37,11 +37,6 @@ def together(*command, second=()):
     )
 
 
-def results(folder):
-    found = metrics_of(folder)
-    return found, probabilities_of(folder)
-
-
 def test_two_processes_fail_go_on_and_train_as_one(run, fails, tmp_path):
     flags = (*SMALL, "--folds", 2, "--epochs", 2)
     one, two = tmp_path / "one", tmp_path / "two"
@@ -63,9 +58,9 @@ def test_two_processes_fail_go_on_and_train_as_one(run, fails, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" epoch ") == 4 - epochs  # none twice
 
-    (_, expected), (joint, found) = results(one), results(two)
+    expected, found = map(probabilities_of, (one, two))
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert joint["environment"]["processes"] == 2
+    assert metrics_of(two)["environment"]["processes"] == 2
     histories = [(folder / "history.csv").read_text().splitlines() for folder in (one, two)]
     for mine, theirs in zip(*histories, strict=True):
         if "loss" not in mine:  # the same counts and, to rounding, losses; not the same times
@@ -73,7 +68,7 @@ def test_two_processes_fail_go_on_and_train_as_one(run, fails, tmp_path):
             np.testing.assert_allclose(*values, rtol=1e-4)
 
 
-def test_a_mistake_is_told_once(run, tmp_path):
+def test_a_mistake_is_told_once(tmp_path):
     flags = ("model_baseline.py", *SMALL, "--folds", 2, "--epochs", 1, "--output", tmp_path)
     first, second = together(*flags, second=("--lr", 0.1))
     assert [first.returncode, second.returncode] == [2, 2]
@@ -108,8 +103,7 @@ def test_network_with_batch_normalisation_and_focus(run, tmp_path):
     else:
         done, _ = together("model_cnn.py", *flags, "--output", two)
     assert done.returncode == 0, done.stderr
-    (alone, _), (joint, _) = results(one), results(two)
-    accuracy = [found["test"]["accuracy"]["mean"] for found in (alone, joint)]
+    accuracy = [metrics_of(run)["test"]["accuracy"]["mean"] for run in (one, two)]
     assert min(accuracy) > 0.5  # 1/8 is chance
     assert abs(accuracy[0] - accuracy[1]) < 0.15
 

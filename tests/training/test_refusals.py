@@ -12,7 +12,7 @@ from bloodcells.training.refusals import refuse_few_test_images
 
 
 @pytest.mark.parametrize("others", [1, 3, 5, 7, 9, 15, 40])
-def test_test_images_of_which_a_resample_is_of_one_class(others):
+def test_too_few_test_images_of_other_classes_are_refused(others):
     dataset = bloodmnist.load(None, 28, synthetic=True)
     labels = np.full(len(dataset.test), 7)
     labels[:others] = 0

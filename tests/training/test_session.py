@@ -13,7 +13,7 @@ from shared import QUICK, ROOT
 from written import probabilities_of
 
 import model_cnn
-from bloodcells.training import checkpoint, checkpoint_folder, session
+from bloodcells.training import session
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -62,15 +62,11 @@ def test_paper_recipe_resumes_too(run, stopped, tmp_path):
 
 
 def test_checkpoint_less_often(run, whole, stopped, tmp_path, monkeypatch):
-    written = []
-    write = checkpoint.write_whole
-    for module in (checkpoint, checkpoint_folder):
-        monkeypatch.setattr(
-            module, "write_whole", lambda p, c: written.append(p.name) or write(p, c)
-        )
+    path, there, score = tmp_path / "checkpoint" / "seed-0.pt", [], model_cnn.score
+    monkeypatch.setattr(model_cnn, "score", lambda *g: there.append(path.exists()) or score(*g))
     flags = (*SMALL, "--checkpoint-every", 3)
     stopped(tmp_path, 2, flags)
-    assert written == ["identity.json", "seed-0.pt"]  # at the stop alone
+    assert (there, path.exists()) == ([False, False], True)  # at the stop alone
     run("model_cnn.py", *flags, "--output", tmp_path, "--resume")
     same(whole, tmp_path)
 

@@ -115,7 +115,7 @@ def test_two_processes_on_one_folder(fails, run, stopped, tmp_path):
     assert run("model_cnn.py", *SMALL, "--output", tmp_path, "--resume").code == 0
 
 
-def test_finished_run_is_no_other(fails, whole):
+def test_a_finished_run_is_not_resumed_with_other_settings(fails, whole):
     line = fails("model_cnn.py", *SMALL, "--lr", 0.01, "--output", whole, "--resume")
     assert "different lr 0.005 there, 0.01 now" in line
 
@@ -166,7 +166,7 @@ def test_a_folder_of_another_script(fails, quick_run):
 
 
 @pytest.mark.parametrize("text", ["5", "null", "[]", '["code"]', '{"code": []}'])
-def test_an_identity_that_is_none(fails, stopped, tmp_path, text):
+def test_a_malformed_identity_is_refused(fails, stopped, tmp_path, text):
     stopped(tmp_path, 1)
     (tmp_path / "checkpoint" / "identity.json").write_text(text)
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path, "--resume")
@@ -174,7 +174,7 @@ def test_an_identity_that_is_none(fails, stopped, tmp_path, text):
     assert "cannot be resumed: restore it, or pass --overwrite to start again" in line
 
 
-def test_results_whose_code_is_none(fails, whole, tmp_path):
+def test_results_with_a_malformed_code_entry(fails, whole, tmp_path):
     copy = shutil.copytree(whole, tmp_path / "copy")
     change(copy, code={"files": []})
     line = fails("model_cnn.py", *SMALL, "--output", copy, "--resume")
@@ -215,7 +215,7 @@ def test_overwriting_stopped_before_its_first_checkpoint_is_resumed(
     same(whole, copy)
 
 
-def test_where_nothing_is_to_be_resumed_it_is_told(run, whole, tmp_path):
+def test_resume_says_when_there_is_nothing_to_resume(run, whole, tmp_path):
     outcome = run("model_cnn.py", *SMALL, "--output", tmp_path / "new", "--resume")
     assert f"{tmp_path / 'new'}: nothing to resume, so it begins anew" in outcome.out
     same(whole, tmp_path / "new")
