@@ -41,7 +41,7 @@ from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
 from bloodcells.inference.classification import classify, frame_of
 from bloodcells.inference.classifier import Released, load_classifier
-from bloodcells.inference.fine_tuning import is_fine_tuned
+from bloodcells.inference.fine_tuning import holds_for
 from bloodcells.inference.output import Prediction, as_csv, in_base64
 from bloodcells.training.device import choose_device
 
@@ -72,7 +72,7 @@ def main() -> None:
     gradio.processing_utils.async_ssrf_protected_download = refuse_download
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
-        fitted = is_fine_tuned(args.weights)
+        fitted = holds_for(args.weights)
         page = make_page(gradio, model, Path(uploads), frame_of(args.weights), fitted)
         page.launch(
             server_name=args.host,
@@ -131,7 +131,7 @@ def refuse_address(host: str, port: int) -> None:
         ) from error
 
 
-def make_page(gradio: Any, model: Released, uploads: Path, frame: str, fitted: bool) -> Any:
+def make_page(gradio: Any, model: Released, uploads: Path, frame: str, fitted: str | None) -> Any:
     """The page: images in, which Gradio puts into the folder `uploads`, answers out."""
     gradio.set_static_paths([EXAMPLES])  # otherwise examples would be deleted, as uploads are
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 300)) as page:
@@ -164,11 +164,11 @@ def answer(
     model: Released,
     uploads: Path,
     frame: str = "auto",
-    fitted: bool = False,
+    fitted: str | None = None,
 ) -> str:
     """What the page says of some image files, as HTML; deletes those in the folder `uploads`.
 
-    `fitted` says whether the weights were fitted to a laboratory.
+    `fitted` says what the calibration of fitted weights holds for.
     """
     chosen = [str(name) for name in names[:MOST_IMAGES]]
     try:

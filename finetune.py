@@ -29,6 +29,7 @@ from bloodcells.data import labelled_folders, user_images
 from bloodcells.data.class_names import Names
 from bloodcells.errors import UserError
 from bloodcells.evaluation import calibration, metrics
+from bloodcells.evaluation.balanced_accuracy import over
 from bloodcells.evaluation.fine_tuned import LaboratoryImages, study
 from bloodcells.inference import fine_tuning
 from bloodcells.inference.cards import LEVELS, VIEWS
@@ -63,7 +64,8 @@ def main() -> None:
     tensors, card = fine_tuning.fine_tuned(
         args.weights, layer, entries(model, images, held_out, released, content)
     )
-    found = held_out[max(VIEWS)]
+    temperature = card["calibration"][str(max(VIEWS))]["temperature"]
+    found = calibration.apply_temperature(held_out[max(VIEWS)], temperature)
 
     def fill(folder: Path) -> None:
         confusion = metrics.confusion_matrix(images.labels, found[None])
@@ -78,7 +80,7 @@ def main() -> None:
     run_folder.write(args.output, fill, last="metrics.json")
     print("\n".join(lines(content)))
     weights = as_typed([str(args.output / WEIGHTS)])
-    print(f"wrote {args.output}; next: python predict.py --weights {weights} IMAGES")
+    print(f"wrote {args.output}; next: python predict.py --weights {weights} --views 8 IMAGES")
 
 
 def read(args: Namespace, files: list[str], model: Released) -> LaboratoryImages:
@@ -100,6 +102,13 @@ def read(args: Namespace, files: list[str], model: Released) -> LaboratoryImages
         raise UserError(
             f"PATH: {few[0]} has fewer than {FEWEST} usable images; add some, or leave it out"
         )
+    if found.slides is not None:
+        for label in counts:
+            if len(np.unique(found.slides[labels == label])) == 1:
+                print(
+                    f"{model.classes[label]}: all on one slide: while this is held out, the fit "
+                    "has no labels of the class; its recall, the temperature and the sets suffer"
+                )
     released, distances = model.predict(pixels, np.ones(len(pixels), bool), 128)
     features = fine_tuning.view_features(model.classifier, pixels)
     images = [image.name for image in found.images]
@@ -184,7 +193,7 @@ def lines(content: dict) -> list[str]:
     if content["slides"] is None:
         text.append("images of one slide may be on both sides: expect less on a new one (--slide)")
     else:
-        text.append(f"  [95 % intervals over {content['slides']} slides]")
+        text.append(f"  [95 % intervals {over(content['slides'])}]")
         text.append(f"  {'if held out at random (too high)':33} {content['at_random']:.3f}")
     text.append(f"recall: {'':21} images   released   fitted   fitted without its labels")
     for row in content["classes"]:

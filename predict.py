@@ -37,7 +37,7 @@ from bloodcells.inference import onnx_export, output
 from bloodcells.inference.adaptation import Adaptation, adapt
 from bloodcells.inference.classification import classify, frame_of, pixels_of
 from bloodcells.inference.classifier import Released, load_classifier, md5_of
-from bloodcells.inference.fine_tuning import is_fine_tuned
+from bloodcells.inference.fine_tuning import holds_for, is_fine_tuned
 from bloodcells.inference.output import Prediction
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
@@ -65,7 +65,10 @@ def main() -> None:
     model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
     if args.adapt and is_fine_tuned(args.weights):
         raise UserError("--adapt: these weights are fitted to a laboratory already")
-    args.frame = args.frame or frame_of(args.weights)
+    fitted = frame_of(args.weights)
+    if args.detect and fitted not in ("auto", "cell"):
+        note(f"the weights are fitted to --frame {fitted}, but --detect cuts cells out by nucleus")
+    args.frame = args.frame or fitted
     names = class_names.Names(model.classes, args.names)
     if args.classes:
         model = restrict_to_classes(model, names, args.classes)
@@ -215,6 +218,8 @@ def score(tally: Tally, labels: dict[str, str | None], model: Released, args: Na
             slides = None
         content["scores"] = labelled.score(tally.kept, model.classes, slides)
         print(labelled.report(content["scores"]), file=sys.stderr)
+        if is_fine_tuned(args.weights):
+            note("images that the weights were fitted to score too high; score others")
     return content
 
 
@@ -235,11 +240,11 @@ def note_limits(tally: Tally, args: Namespace) -> None:
     """Print what limits the trust in the answers."""
     ones = "cells" if args.detect else "images"
     if tally.foreign:
-        fitted = is_fine_tuned(args.weights)
+        where = holds_for(args.weights)
         note(
             f"{tally.foreign} of {tally.images} {ones} are not of the data set's kind: their "
             "classes are taken as equally frequent, and calibration and sets promise nothing "
-            + ("but for the laboratory fitted to" if fitted else "there")
+            + (f"but for {where}" if where else "there")
         )
     if tally.by_size:
         note(

@@ -20,6 +20,7 @@ from bloodcells.evaluation.fine_tuned import LaboratoryImages
 from bloodcells.inference import fine_tuning
 from bloodcells.inference.classification import frame_of
 from bloodcells.inference.classifier import load_classifier
+from bloodcells.inference.fine_tuning import holds_for
 
 ABSENT = ("erythroblast", "platelet")
 
@@ -45,6 +46,20 @@ def finetune(run, weights, tmp_path, monkeypatch):
     return lambda *more: run("finetune.py", *more, *flags)
 
 
+@pytest.fixture
+def studied(monkeypatch):
+    """The labels and the held-out probabilities of each fit that finetune.py scores."""
+    kept = []
+
+    def study(model, images, seed):
+        scores, held_out = fine_tuned.study(model, images, seed)
+        kept.append((images.labels, held_out))
+        return scores, held_out
+
+    monkeypatch.setattr("finetune.study", study)
+    return kept
+
+
 def test_no_mistake_in_a_few_images_is_no_certainty(model):
     labels = np.repeat([0, 6], 10)
     images = images_of(labels, range(20), np.zeros((20, 16)))
@@ -57,16 +72,8 @@ def test_no_mistake_in_a_few_images_is_no_certainty(model):
 
 
 def test_the_card_is_calibrated_on_what_was_held_out(
-    finetune, laboratory, weights, tmp_path, monkeypatch
+    finetune, laboratory, weights, tmp_path, studied
 ):
-    studied = []
-
-    def study(model, images, seed):
-        scores, held_out = fine_tuned.study(model, images, seed)
-        studied.append((images.labels, held_out))
-        return scores, held_out
-
-    monkeypatch.setattr("finetune.study", study)
     (laboratory / "basophil" / "slide0_bad.npy").write_text("no array")
     (laboratory / "smudge").mkdir()
     np.save(laboratory / "smudge" / "slide0_x.npy", np.zeros((1, 28, 28, 3), np.uint8))
@@ -88,7 +95,9 @@ def test_the_card_is_calibrated_on_what_was_held_out(
             assert (of_the_truth >= least).mean() >= float(level)
 
 
-def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, weights, tmp_path):
+def test_a_random_network_learns_a_laboratory(
+    finetune, run, fails, laboratory, weights, tmp_path, studied
+):
     outcome = finetune(laboratory, "--slide", "slide.")
     assert outcome.code == 0, outcome
     folder = tmp_path / "mine"
@@ -99,7 +108,9 @@ def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, 
     gain = found["fine_tuned"]["mean"] - found["released"]["mean"]
     assert found["gain"]["mean"] == pytest.approx(gain)
     assert found["gain"]["low"] <= gain <= found["gain"]["high"]
-    assert "95 % intervals over 3 slides" in outcome.out
+    assert "95 % intervals over 3 slides; too narrow for so few]" in outcome.out
+    assert "finetuned.safetensors --views 8 IMAGES" in outcome.out
+    assert "all on one slide" not in outcome.out
     flags = ("--weights", weights, "--labelled", "--views", 8)
     text = run("predict.py", laboratory, *flags).err
     assert f"balanced accuracy {found['released']['mean']:.4f} [" in text
@@ -116,6 +127,10 @@ def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, 
         for name in {row["truth"] for row in rows}
     ]
     assert found["fine_tuned"]["mean"] == pytest.approx(np.mean(recalls))
+    ((_, held_out),) = studied
+    card = json.loads((folder / "finetuned.json").read_text())["calibration"]["8"]
+    calibrated = calibration.apply_temperature(held_out[8], card["temperature"]).max(1)
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], calibrated, atol=1e-4)
     assert {path.name for path in folder.iterdir()} == {
         *("metrics.json", "predictions.csv", "confusion_matrix.png", "label_curve.png"),
         *("finetuned.safetensors", "finetuned.json"),
@@ -126,6 +141,7 @@ def test_a_random_network_learns_a_laboratory(finetune, run, fails, laboratory, 
     assert outcome.code == 0, outcome
     rows = json.loads(outcome.out)
     assert np.mean([row["label"] == row["truth"] for row in rows]) > found["fine_tuned"]["mean"]
+    assert "images that the weights were fitted to score too high; score others" in outcome.err
     assert "fitted to a laboratory already" in fails("predict.py", laboratory, "--adapt", *fitted)
     line = fails("finetune.py", laboratory, *fitted, "--output", tmp_path / "again")
     assert "fitted to a laboratory already; begin anew" in line
@@ -244,3 +260,21 @@ def test_images_are_framed_as_those_that_the_weights_were_fitted_to(
     outcome = run("predict.py", blank, "--weights", weights, "--frame", "cell")
     assert outcome.code == 1
     assert "no stained cell found" in outcome.err
+    outcome = run("predict.py", "--detect", blank, "--weights", weights)
+    assert "fitted to --frame none, but --detect cuts cells out by nucleus" in outcome.err
+    cell = next((laboratory / "basophil").iterdir())
+    outcome = run("predict.py", cell, "--frame", "cell", "--weights", weights)
+    assert "promise nothing but for the slides fitted to" in outcome.err
+
+
+def test_a_class_on_one_slide_is_told(finetune, laboratory, tmp_path):
+    for path in list((laboratory / "basophil").iterdir()):
+        path.rename(
+            path.with_name(path.name.replace("slide1", "slide0").replace("slide2", "slide0"))
+        )
+    outcome = finetune(laboratory, "--slide", "slide.")
+    assert outcome.code == 0, outcome
+    assert holds_for(tmp_path / "mine" / "finetuned.safetensors") == "the laboratory fitted to"
+    assert (
+        "basophil: all on one slide: while this is held out, the fit has no labels" in outcome.out
+    )

@@ -10,6 +10,7 @@ from bloodcells.evaluation.metrics import CONFIDENCE, wilson_interval
 
 RESAMPLES = 5000
 AT_ONCE = 100  # of them
+FEW = 10  # slides; over fewer, the interval is too narrow
 
 
 def over_images(right: np.ndarray, counts: np.ndarray) -> dict[str, float]:
@@ -42,11 +43,19 @@ def over_slides(labels: np.ndarray, right: np.ndarray, slides: np.ndarray) -> di
 def gain_over_slides(
     labels: np.ndarray, before: np.ndarray, after: np.ndarray, slides: np.ndarray
 ) -> dict[str, float]:
-    """What `after` gains over `before`, resampled together; as `over_slides`."""
+    """What `after` gains over `before`, resampled together.
+
+    It has no width where no answer changes, unlike that of `over_slides`.
+    """
     change = after.astype(float) - before
     low, high = resampled(labels, change, slides)
     mean = np.mean([change[labels == label].mean() for label in np.unique(labels)])
     return {"mean": float(mean), "low": low, "high": high}
+
+
+def over(slides: int) -> str:
+    """What an interval is over, in words."""
+    return f"over {slides} slides" + ("; too narrow for so few" if slides < FEW else "")
 
 
 def resampled(labels: np.ndarray, values: np.ndarray, slides: np.ndarray) -> tuple[float, float]:
@@ -54,7 +63,7 @@ def resampled(labels: np.ndarray, values: np.ndarray, slides: np.ndarray) -> tup
 
     Whole slides are resampled (cluster bootstrap: Field and Welsh, 2007). The percentiles lie
     farther out for fewer slides, by Student's t (Hesterberg, "What Teachers Should Know About the
-    Bootstrap", 2015); it remains too narrow for less than about ten. A class that a resample lacks
+    Bootstrap", 2015); it remains too narrow for fewer than `FEW`. A class that a resample lacks
     is left out of its mean.
     """
     _, present = np.unique(labels, return_inverse=True)

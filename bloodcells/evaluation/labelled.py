@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bloodcells.evaluation import balanced_accuracy
+from bloodcells.evaluation.balanced_accuracy import over
 from bloodcells.evaluation.metrics import wilson_interval
 from bloodcells.inference.output import Prediction
 
@@ -71,7 +72,7 @@ def report(found: dict) -> str:
         f"{found['majority_class_accuracy']:.4f}",
         "balanced accuracy {mean:.4f} [{low:.4f}, {high:.4f}]".format(**found["balanced_accuracy"])
         + f", mean recall of {len(found['per_class'])} classes",
-        *([f"both intervals are over {found['slides']} slides"] if found["slides"] else []),
+        *([f"both intervals are {over(found['slides'])}"] if found["slides"] else []),
         "recall with its 95 % interval over images; images by class (row) and answer (column):",
         f"  {'':20} {'recall':22} " + " ".join(f"{name[:7]:>7}" for name in found["columns"]),
     ]

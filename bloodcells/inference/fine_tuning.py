@@ -31,7 +31,7 @@ def view_features(classifier: Classifier, images: np.ndarray, batch_size: int = 
 
 
 def released_layer(model: Released) -> nn.Linear:
-    """The last layer as released, for classes that are equally frequent: on the CPU."""
+    """The released last layer, without temperature, for equally frequent classes: on the CPU."""
     layer = model.classifier.network.classifier
     copied = nn.Linear(layer.in_features, layer.out_features)
     log_frequencies = torch.from_numpy(np.log(model.frequencies)).float()
@@ -114,3 +114,9 @@ def card_of(weights: Path) -> dict:
 def is_fine_tuned(weights: Path) -> bool:
     """Whether weights were fitted to a laboratory's images, by their card."""
     return ENTRY in card_of(weights)
+
+
+def holds_for(weights: Path) -> str | None:
+    """Where the calibration of fitted weights holds, in words; None for released weights."""
+    fitted = card_of(weights).get(ENTRY)
+    return fitted and f"the {'laboratory' if fitted['config']['slide'] else 'slides'} fitted to"
