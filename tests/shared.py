@@ -31,8 +31,6 @@ OLDER: set[str] = {
     "ablation/ablation.json",
     "ablation-robust/ablation.json",
     "cnn-best-train-and-validation/metrics.json",
-    "finetune/metrics.json",
-    "release/metrics.json",
     "release-best/metrics.json",
     "release-stages/metrics.json",
 }
