@@ -94,7 +94,8 @@ def read_runs(plots: Path) -> tuple[list[dict], list[str]]:
         if folder.name in STUDIES:
             continue
         code = provenance.recorded(folder)
-        trains = code and code["script"] in ("model_baseline.py", "model_cnn.py")  # or a copy
+        trains = code and code["script"] in ("model_baseline.py", "model_cnn.py")
+        # a copy of these scripts is known by what it wrote
         if code and not (trains or run_folder.is_training(folder)):
             left_out.append(f"{folder.name}: of {code['script']}, no training experiment")
             continue

@@ -61,7 +61,7 @@ class CheckpointFolder:
         self.names, self.identity, self.shared = names, identity, shared
         self.identity_file = run_folder / IDENTITY
         self.locks = ModelLocks(run_folder, self.path, names, shared)
-        # to start again
+        # how to start again: --overwrite would take the other processes' models, too
         self.again = "once none is at work, delete the folder" if shared else "pass --overwrite"
         self.mark = mark_of(identity)  # in every file, so that no other experiment's is read
 
