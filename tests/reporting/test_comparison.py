@@ -17,6 +17,7 @@ from bloodcells.reporting.tables import studies
 from bloodcells.reporting.tables.compare import (
     ModelKey,
     compare_runs,
+    differences,
     paired_tests,
     pairing,
     recalls,
@@ -56,6 +57,15 @@ def test_page_of_two_experiments(run, quick_run, longer_run, tmp_path):
         assert cells in text
         if round(before, 3) != round(after, 3):
             assert f"  {name:20} {before:.3f} -> {after:.3f}" in outcome.out
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_code_that_neither_uses_is_no_difference(quick_run, processes):
+    first, other = run_folder.read(quick_run), run_folder.read(quick_run)
+    other.metrics["code"]["files"]["bloodcells/training/distributed.py"] = "0" * 12
+    other.metrics["environment"]["processes"] = processes
+    used = ["code: bloodcells/training/distributed.py"] if processes > 1 else []
+    assert differences([first, other]) == used
 
 
 def test_more_seeds_on_one_side():

@@ -12,6 +12,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
 from bloodcells.reporting.tables.cells import cell, deviation, label_of, median_seconds
 from bloodcells.reporting.tables.paired import Gain, gain, in_words
+from bloodcells.reporting.tables.reading import idle_code
 from bloodcells.tracking.code_hash import different
 from bloodcells.tracking.run_folder import HeldOut, SavedRun, named, origin
 
@@ -93,7 +94,10 @@ def spread(values: list[float]) -> str:
 
 
 def differences(runs: list[SavedRun]) -> list[str]:
-    """One line per differing setting, one for differing code, one per experiment of edited code."""
+    """One line per differing setting, one for differing code, one per experiment of edited code.
+
+    Code that does nothing with the settings of any of them is left out.
+    """
     configs = [run.metrics["config"] for run in runs]
     keys = sorted(set().union(*configs))
     lines = []
@@ -103,7 +107,7 @@ def differences(runs: list[SavedRun]) -> list[str]:
             lines.append(f"{key}: {' | '.join(map(str, values))}")
     codes = [run.metrics["code"] for run in runs]
     files = {path for code in codes for path in different(codes[0]["files"], code["files"])}
-    if files:
+    if files := files - set.intersection(*(idle_code(run.metrics) for run in runs)):
         lines.append(f"code: {named(sorted(files))}")
     for run, code in zip(runs, codes, strict=True):
         if code["edited"]:

@@ -144,20 +144,25 @@ def older_commit(found: dict) -> str | None:
 
     Code that does nothing with the results' settings does not count.
     """
-    code, config = found["code"], found.get("config", {})
+    code = found["code"]
     changed = different(provenance.committed_code(code["script"]), code["files"])
+    return (code["commit"] or "unknown") if set(changed) - idle_code(found) else None
+
+
+def idle_code(found: dict) -> set[str]:
+    """The files whose code does nothing with the settings of these results."""
+    config = found.get("config", {})
     processes = found.get("environment", {}).get("processes", 1)
     used = {
         "torchrun": processes > 1 or "averaging_seconds" in found,  # bench.py times it
-        "elsewhere": found.get("elsewhere") or code["script"] == "finetune.py",
+        "elsewhere": found.get("elsewhere") or found["code"]["script"] == "finetune.py",
     }
     varied = {*config.get("space", {})}
     varied |= {name for row in found.get("variants", []) for name in row["changes"]}
-    off = idle(
+    return idle(
         [config, used, *experiments_of(found).values()],
         {name.replace("-", "_") for name in varied},
     )
-    return (code["commit"] or "unknown") if set(changed) - off else None
 
 
 def experiments_of(found: dict) -> dict[str, dict]:
