@@ -7,9 +7,10 @@ Prints the machine's peak speed in matrix products, each network's speed as a sh
 operators that take a training step's time, images per second by batch size, the speed of the data
 pipeline and of the paper's protocol against PyTorch's DataLoader (without workers), how time grows
 with images, pixels and width, how a shared search scales with its workers, how long two processes
-take to average their gradients, each script's start-up time, peak memory, and an epoch over a
-million images of a file that is not loaded. Measurements that are compared, such as a network's
-passes and the peak, are interleaved, so drift in the machine's speed hardly affects the comparison.
+take to average their gradients, how soon each script answers --help, peak memory, and an epoch
+over a million images of a file that is not loaded. Measurements that are compared, such as a
+network's passes and the peak, are interleaved, so drift in the machine's speed hardly affects the
+comparison.
 Run nothing else at the same time. Writes bench.json and three figures.
 """
 
@@ -79,7 +80,7 @@ SEED_0 = Fold(seed=0, fold=None, train=np.arange(0), held_out=None, scored=False
 
 def main() -> None:
     """Run all measurements, one after another, and write the results."""
-    args = parse_bench(__file__)
+    args = parse_bench(__file__, PRESET_OF.values())
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler logs to the console
     device = choose_device(args.device, args.threads)
     run_folder.prepare(args.output, args.code, script=args.code.script)
@@ -92,6 +93,8 @@ def main() -> None:
         "code": args.code.describe(),
         "environment": environment(device.type, args.code),
     }
+    found["averaging_seconds"] = all_reduce.seconds_of(PROCESSES)  # first, since it may fail
+    print(f"{PROCESSES} processes average gradients in {found['averaging_seconds'] * 1e3:.1f} ms")
     found["peak_gflops"] = {
         name: matrix_product_gflops(name, device, args.repeats) for name in ("float32", "bfloat16")
     }
@@ -101,8 +104,6 @@ def main() -> None:
     found["dataloader"] = beside_the_dataloader(args, dataset, device, found["networks"])
     found["growth"] = growth(args, device)
     found["search_seconds_by_workers"] = shared_search()
-    found["averaging_seconds"] = all_reduce.seconds_of(PROCESSES)
-    print(f"{PROCESSES} processes average gradients in {found['averaging_seconds'] * 1e3:.1f} ms")
     found["help_seconds"] = start_up(args)
     found["training_memory_mib_by_pixels"] = peak_memory()
     found["mapped_epoch"] = mapped_epoch()
@@ -120,13 +121,19 @@ def main() -> None:
     print(f"wrote {args.output}")
 
 
-def recipe_of(name: str, device: torch.device) -> Recipe:
-    """The recipe in a network's preset."""
+def most_images(size: int) -> int:
+    """The largest batch: as many pixels as the largest of `BATCHES` at 28 pixels."""
+    return max(1, BATCHES[-1] * 28**2 // size**2)
+
+
+def recipe_of(name: str, device: torch.device, size: int = 28) -> Recipe:
+    """The recipe in a network's preset, with smaller batches of larger images."""
     settings = Namespace(precision="auto")
     for key, value in load_preset(PRESETS / f"{PRESET_OF[name]}.toml").items():
         setattr(settings, key.replace("-", "_"), value)
     settings.precision = choose_precision(settings.precision, device)
-    return Recipe.of(settings)
+    recipe = Recipe.of(settings)
+    return replace(recipe, batch_size=min(recipe.batch_size, most_images(size)))
 
 
 def train_and_score(name: str, recipe: Recipe, train: Labelled, held_out: Labelled) -> None:
@@ -150,7 +157,7 @@ def networks(args: Namespace, device: torch.device) -> list[dict]:
     """Each network's FLOP, speed, share of the peak, time by operator, and images per second."""
     rows = []
     for name in PRESET_OF:
-        recipe = recipe_of(name, device)
+        recipe = recipe_of(name, device, args.size)
         network = models.build(name, args.size)
         step = Step(network, recipe.batch_size, args.size, recipe, device, train_epoch)
         row: dict = {"name": name, "batch": recipe.batch_size, "precision": recipe.precision}
@@ -171,8 +178,9 @@ def networks(args: Namespace, device: torch.device) -> list[dict]:
             least = row["operator_gflop"].get(op, 0) / row["peak_gflops"]
             limit = f", at the peak {least * 1e3:.1f} ms" if least else ""
             print(f"  of a step, {op}: {took * 1e3:.1f} ms{limit}")
+        batches = [count for count in BATCHES if count <= most_images(args.size)]
         row |= images_per_second(
-            network, BATCHES, args.size, recipe, device, train_epoch, args.repeats
+            network, batches, args.size, recipe, device, train_epoch, args.repeats
         )
         for what in ("trained", "predicted"):
             rates = row[f"{what}_images_per_second"].items()
@@ -188,7 +196,7 @@ def beside_the_dataloader(
     """Time the data pipeline and the paper's protocol against PyTorch's DataLoader."""
     train = dataset.train
     split = Split(train.images[:DATALOADER_IMAGES], train.labels[:DATALOADER_IMAGES])
-    recipe = recipe_of("CellNet", device)
+    recipe = recipe_of("CellNet", device, args.size)
     batch = dataloader.compare_batches(split, recipe, device, args.repeats)
     step = next(row["step"]["seconds"] for row in speeds if row["name"] == "CellNet")
     batch["share_of_step"] = batch["our_seconds"] / step
@@ -198,7 +206,7 @@ def beside_the_dataloader(
             **batch
         )
     )
-    recipe = recipe_of("ConvNet", device)
+    recipe = recipe_of("ConvNet", device, args.size)
     found = dataloader.compare_protocol(
         train, DATALOADER_IMAGES, recipe, device, args.repeats, train_and_score
     )
@@ -224,7 +232,8 @@ def growth(args: Namespace, device: torch.device) -> dict[str, dict]:
 
     def epoch(count: int) -> float:
         images = torch.randint(256, (count, 28, 28, 3), dtype=torch.uint8, device=device)
-        train = Labelled(images, torch.randint(8, (count,), device=device))
+        labels = torch.randint(len(bloodmnist.CLASS_NAMES), (count,), device=device)
+        train = Labelled(images, labels)
         return seconds(partial(train_small, train, recipe), device, args.repeats)
 
     by_pixels = steps([(pixels, WIDTHS[0]) for pixels in PIXELS])

@@ -25,7 +25,6 @@ from functools import partial
 from typing import cast
 
 import optuna
-import torch
 from optuna.trial import FrozenTrial
 
 from bloodcells.cli.arguments import data_settings
@@ -33,12 +32,11 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Labelled
 from bloodcells.data.folds import Fold, make_folds
-from bloodcells.errors import UserError
 from bloodcells.evaluation.prediction import score
 from bloodcells.reporting.search_results import MACHINE, importances, save_search
 from bloodcells.search.database import DAMAGED, Database
 from bloodcells.search.space import number_of_trials, prepare_trial, read_space
-from bloodcells.search.study import Worker
+from bloodcells.search.study import MODELS, Worker, failure
 from bloodcells.search.trials import COLUMNS, EarlyStopping, Search, models_of
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
@@ -74,16 +72,19 @@ def main() -> None:
     worker = Worker(database, study, trials, partial(prepare_trial, args, space, study))
     print(f"{trials} trials of up to {len(folds)} models on {device}; study: {database}")
     keep_freed_memory()
-    objective = partial(held_out_score, search=search, images=pool.to(device), folds=folds)
+    objective = partial(
+        held_out_score, search=search, images=pool.to(device), folds=folds, database=database
+    )
     worker.run(objective, Console(trials, search))
     with database.errors(DAMAGED):
-        filled, shares = worker.filled(), importances(study)
+        filled = worker.filled()
+        shares = importances(filled)
         cells = [cell for trial in filled for cell in search.cells(trial)]
     save_search(args, dataset.describe(), record, search, filled, cells, shares)
 
 
 def held_out_score(
-    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold]
+    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold], database: Database
 ) -> float:
     """The objective: train one model per fold with the trial's settings; higher is better.
 
@@ -98,8 +99,8 @@ def held_out_score(
         train, held_out = images.choose(fold.train), images.choose(fold.held_out)
         with trainings() as beside:  # a worker that waits for the others needs no cores
             models.append(train_until_it_stops(args, recipe, fold, train, held_out, beside))
-        trial.set_user_attr("folds", models)
-        trial.report(search.score(models), step=len(models))
+        database.patiently(partial(trial.set_user_attr, MODELS, models))
+        database.patiently(partial(trial.report, search.score(models), len(models)))
     return search.score(models)
 
 
@@ -129,8 +130,6 @@ def train_until_it_stops(
                 break
     except DivergedError:
         diverged = True
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{train.labels.device} is out of memory") from error
     return {**history, "diverged": diverged, "seconds": time.perf_counter() - started}
 
 
@@ -145,12 +144,12 @@ class Console:
         """Print the trial that has just ended, the `done`-th."""
         settings = ", ".join(f"{name} {value}" for name, value in trial.params.items())
         models = models_of(trial)
-        if "failed" in trial.user_attrs:
-            result = f"cannot be trained: {trial.user_attrs['failed']}"
+        if reason := failure(trial):
+            result = f"not trained: {reason}"
         else:
             result = f"{self.search.args.objective} {abs(self.search.score(models)):.4f}"
-        if 0 < len(models) < self.search.models:
-            result += f", pruned after {len(models)} of {self.search.models} models"
+            if len(models) < self.search.models:
+                result += f", pruned after {len(models)} of {self.search.models} models"
         began, ended = cast(datetime, trial.datetime_start), cast(datetime, trial.datetime_complete)
         self.seconds.append((ended - began).total_seconds())
         left = (self.total - done) * sum(self.seconds) / len(self.seconds) / 60

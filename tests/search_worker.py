@@ -1,10 +1,11 @@
-"""A worker of a study whose trials only sleep, which logs what it begins."""
+"""Workers of a study: one whose trials only sleep, which logs what it begins; one for tests."""
 
 import os
 from pathlib import Path
 
 from bloodcells.benchmarks import search_scaling
 from bloodcells.search import study
+from bloodcells.search.database import Database
 
 
 def hasten() -> None:
@@ -22,3 +23,9 @@ def work(url: str | None, folder: Path, total: int, seconds: float) -> None:
 
     trials = search_scaling.work(url, folder, total, seconds, log)
     assert sorted(trial.params["slot"] for trial in trials) == list(range(total))
+
+
+def sole(folder: Path, url: str | None = None) -> study.Worker:
+    """A worker of a study of two slots."""
+    database = Database(url, default=folder / "a.db")
+    return study.Worker(database, database.study("s", {}), 2, lambda slot: {})

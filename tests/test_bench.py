@@ -1,6 +1,8 @@
 """What the bench measures, made small."""
 
 import json
+import multiprocessing
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,11 +12,15 @@ from matplotlib.figure import Figure
 from shared import ROOT
 
 import bench
-from bloodcells.benchmarks import dataloader, memory
+from bloodcells.benchmarks import all_reduce, dataloader, memory, search_scaling
 from bloodcells.benchmarks.timing import process_of_its_own
+from bloodcells.cli import arguments
 from bloodcells.cli.recipe import Recipe
+from bloodcells.cli.scripts import parse_bench
 from bloodcells.data import bloodmnist
+from bloodcells.errors import UserError
 from bloodcells.reporting.figures import studies as figures
+from bloodcells.tracking import provenance
 
 FEW = {"train": 300, "val": 200, "test": 100}  # in place of BloodMNIST's images
 NAP = 0.2  # seconds
@@ -84,6 +90,38 @@ def test_a_figure_of_generated_images_still_says_what_it_shows(tmp_path, monkeyp
     figures.operators(tmp_path / "a.png", found["networks"], "generated images")
     assert seen[0].get_suptitle() == "generated images"
     assert "black line" in seen[0].get_supxlabel()
+
+
+def test_batches_of_large_images_are_small():
+    assert [bench.most_images(size) for size in (28, 56, 224, 1000)] == [512, 128, 8, 1]
+    cpu = torch.device("cpu")
+    assert [bench.recipe_of("CellNet", cpu, size).batch_size for size in (28, 224)] == [64, 8]
+
+
+def fails_elsewhere(*_):
+    """In any process but the test's own."""
+    if multiprocessing.parent_process():
+        sys.exit(3)
+
+
+def test_a_process_that_fails_is_told_at_once(monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_context", lambda *_: warm.server)
+    monkeypatch.setattr(all_reduce, "average", fails_elsewhere)
+    with pytest.raises(UserError, match="ended with code 3"):
+        all_reduce.seconds_of(2)
+    monkeypatch.setattr(search_scaling, "work_at_once", fails_elsewhere)
+    with pytest.raises(UserError, match="ended with code 3"):
+        search_scaling.wall_seconds(2, 1, 0)
+
+
+def test_an_edit_of_a_preset_that_is_timed_counts(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bench.py"])
+    monkeypatch.setattr(
+        provenance, "committed_preset", lambda path: "before" if "cnn-best" in path else None
+    )
+    monkeypatch.setattr(arguments, "code_of", provenance.code_of)
+    codes = [parse_bench(str(ROOT / "bench.py"), used).code for used in ([], ["cnn-best"])]
+    assert [".config/cnn-best.toml" in code.edited for code in codes] == [False, True]
 
 
 def test_processes_that_are_compared_have_as_many_threads(monkeypatch):

@@ -13,13 +13,17 @@ import torch
 import torch.distributed as dist
 
 import models
+from bloodcells.errors import UserError
 from bloodcells.training import distributed
 
 ROUNDS = 20
 
 
 def seconds_of(processes: int) -> float:
-    """Median seconds of averaging CellNet's gradients among so many processes."""
+    """Median seconds of averaging CellNet's gradients among so many processes.
+
+    Raises `UserError` if one fails, such as for a torch without `torch.distributed`.
+    """
     spawn = multiprocessing.get_context("spawn")
     found = spawn.Queue()
     with tempfile.TemporaryDirectory() as folder:
@@ -31,7 +35,13 @@ def seconds_of(processes: int) -> float:
         for process in group:
             process.start()
         try:
-            return found.get(timeout=300)
+            while found.empty():
+                if failed := [process.exitcode for process in group if process.exitcode]:
+                    raise UserError(
+                        f"a process that averages gradients ended with code {failed[0]}"
+                    )
+                time.sleep(0.1)
+            return found.get()
         finally:
             for process in group:
                 process.kill()

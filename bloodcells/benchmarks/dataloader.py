@@ -43,13 +43,14 @@ class Images(Dataset):
 
 def network(name: str, side: int) -> nn.Module:
     """Either "Baseline" or "ConvNet", for images of `side` pixels."""
+    classes = len(bloodmnist.CLASS_NAMES)
     if name == "Baseline":
-        return nn.Sequential(nn.Flatten(), nn.Linear(3 * side**2, 8))
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * side**2, classes))
     pooled = (side - 1) // 2 - 1
     return nn.Sequential(
         *(nn.Conv2d(3, 64, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
         *(nn.Conv2d(64, 64, 2), nn.ReLU(), nn.Dropout(0.25), nn.Flatten()),
-        *(nn.Linear(64 * pooled**2, 64), nn.Dropout(0.25), nn.Linear(64, 8)),
+        *(nn.Linear(64 * pooled**2, 64), nn.Dropout(0.25), nn.Linear(64, classes)),
     )
 
 

@@ -21,7 +21,7 @@ COUNTS = {"train": 11_959, "val": 1_712, "test": 3_421}  # images in BloodMNIST'
 Train = Callable[[str, Recipe, Labelled, Labelled], object]  # as `train_ours` in `dataloader`
 TrainEpoch = Callable[[Labelled, Recipe], object]
 
-TRAINED = 256  # images, two batches; all images are loaded
+TRAINED = 256  # images; all are loaded
 
 
 def peak() -> int | None:
@@ -79,15 +79,15 @@ def train_on_mapped(path: Path, recipe: Recipe, train: TrainEpoch) -> tuple[floa
 
 def arrays(size: int, counts: dict[str, int]) -> dict[str, np.ndarray]:
     """The arrays of a data file as medmnist stores it, with black images."""
-    found = {}
+    found, classes = {}, len(bloodmnist.CLASS_NAMES)
     for name, count in counts.items():
         found[f"{name}_images"] = np.zeros((count, size, size, 3), np.uint8)
-        found[f"{name}_labels"] = (np.arange(count) % 8).astype(np.uint8)[:, None]
+        found[f"{name}_labels"] = (np.arange(count) % classes).astype(np.uint8)[:, None]
     return found
 
 
 def train_a_little(path: Path, size: int, recipe: Recipe, train: Train) -> int | None:
-    """Load a file, train on two batches of it, and return the peak memory in MiB."""
+    """Load a file, train on a few batches of it, and return the peak memory in MiB."""
     keep_freed_memory()
     splits = [bloodmnist.read_split(path, name, size) for name in bloodmnist.SPLITS]
     cpu, rows = torch.device("cpu"), np.arange(TRAINED)

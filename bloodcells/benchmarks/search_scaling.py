@@ -15,6 +15,7 @@ from typing import cast
 import optuna
 from optuna.trial import FrozenTrial
 
+from bloodcells.errors import UserError
 from bloodcells.search import study as shared_study
 from bloodcells.search.database import Database
 
@@ -47,17 +48,25 @@ def work(
 
 
 def wall_seconds(workers: int, total: int, seconds: float) -> float:
-    """Seconds from the first trial's start to the last one's end, with `workers` processes."""
+    """Seconds from the first trial's start to the last one's end, with `workers` processes.
+
+    Raises `UserError` if one fails.
+    """
     spawn = multiprocessing.get_context("spawn")
     together = spawn.Barrier(workers)  # all start together: torch takes seconds to load
     with tempfile.TemporaryDirectory() as folder:
         settings = together, Path(folder), total, seconds
-        others = [spawn.Process(target=work_at_once, args=settings) for _ in range(workers - 1)]
+        others = [
+            spawn.Process(target=work_at_once, args=settings, daemon=True)
+            for _ in range(workers - 1)
+        ]
         for process in others:
             process.start()
         trials = work_at_once(*settings)
         for process in others:
             process.join()
+    if failed := [process.exitcode for process in others if process.exitcode]:
+        raise UserError(f"a worker of the search that only sleeps ended with code {failed[0]}")
     begin = min(cast(datetime, trial.datetime_start) for trial in trials)
     end = max(cast(datetime, trial.datetime_complete) for trial in trials)
     return (end - begin).total_seconds()

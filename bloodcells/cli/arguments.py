@@ -110,8 +110,12 @@ def add_figure_flag(group: argparse._ActionsContainer) -> None:
     )
 
 
-def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(
+    parser: Parser, argv: Sequence[str] | None = None, also: Sequence[Path] = ()
+) -> argparse.Namespace:
     """Parse the command line, which overrides the preset's defaults.
+
+    `also` are further presets whose edits count as those of the code.
 
     `config` becomes the preset's path, `output` the default run folder if it is not given. An
     attribute is added: `code`, the script's `provenance.Code`. Raises `UserError` for an unknown
@@ -124,7 +128,8 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     args = parser.parse_args(argv)
     args.config = path
     refuse_contradictions(parser, args)
-    args.code = code_of(Path(cast(str, parser.script)), tuple(layers(path)))
+    used = dict.fromkeys(layer for preset in (path, *also) for layer in layers(preset))
+    args.code = code_of(Path(cast(str, parser.script)), tuple(used))
     if args.output is None:
         args.output = ROOT / "plots" / run_name(parser, args)
     return args

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 from bloodcells import ROOT
@@ -22,6 +23,7 @@ from bloodcells.cli.flags import (
     add_work_flags,
 )
 from bloodcells.cli.parser import Parser
+from bloodcells.cli.presets import PRESETS
 from bloodcells.cli.recipe import Recipe
 from bloodcells.cli.types import (
     fraction,
@@ -159,13 +161,16 @@ def parse_data(script: str) -> Namespace:
     return parse(parser)
 
 
-def parse_bench(script: str) -> Namespace:
-    """The command line of bench.py."""
+def parse_bench(script: str, networks: Iterable[str] = ()) -> Namespace:
+    """The command line of bench.py, whose results depend on the presets of `networks`, too."""
     parser = make_parser(script, preset="bench")
     parser.add_argument(
-        "--repeats", type=whole_number(1, 1000), default=7, help="repetitions of each measurement"
+        "--repeats",
+        type=whole_number(1, 1000),
+        default=7,
+        help="at most; fewer of what takes long",
     )
-    return parse(parser)
+    return parse(parser, also=[PRESETS / f"{name}.toml" for name in networks])
 
 
 def parse_robustness(script: str) -> Namespace:

@@ -120,10 +120,12 @@ def best_settings(
     return {k: v for k, v in sorted(settings.items()) if k not in left_out}
 
 
-def importances(study: optuna.Study) -> dict[str, float]:
+def importances(trials: list[FrozenTrial]) -> dict[str, float]:
     """PED-ANOVA importance of each parameter; empty if the trials are too few or too alike."""
-    if len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])) < FEWEST_TRIALS:
+    if sum(trial.state == TrialState.COMPLETE for trial in trials) < FEWEST_TRIALS:
         return {}
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
         with warnings.catch_warnings():

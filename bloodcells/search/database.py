@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import filelock
 import optuna
@@ -19,6 +20,10 @@ from bloodcells.training.locks import refuse_without_locks
 # what reading odd entries raises
 DAMAGED = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 IDENTITY = "search"  # the study's attribute that describes its search
+PATIENCE, RETRY = 300.0, 2.0  # seconds to wait for a server that does not answer; between tries
+MOST_IDLE = 60  # seconds, after which a server releases the lock of a worker that fell silent
+
+Result = TypeVar("Result")
 
 
 class AwayError(UserError):
@@ -48,9 +53,10 @@ class Database:
     def __init__(self, url: str | None, default: Path):
         """`default` is the file to use if no URL is given. Raises `UserError`."""
         self.url = read_url(url) if url else URL.create("sqlite", database=str(default))
-        self.is_file = self.url.drivername == "sqlite"
-        options = {"timeout": 60} if self.is_file else {"connect_timeout": 20}
-        self.options = {"connect_args": options}
+        self.is_file, self.is_default = self.url.drivername == "sqlite", not url
+        # a connection that is cut off fails after a minute; otherwise it would hang for hours
+        server = {"connect_timeout": 20, "keepalives_idle": 20, "tcp_user_timeout": 60_000}
+        self.options = {"connect_args": {"timeout": 60} if self.is_file else server}
 
     def __str__(self) -> str:
         return without_passwords(self.url.render_as_string(hide_password=True))
@@ -64,8 +70,26 @@ class Database:
             return
         engine = sqlalchemy.create_engine(self.url, poolclass=NullPool, **self.options)
         with engine.begin() as connection:  # the lock ends with the transaction
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(20231128)"))
+            longest = f"SET LOCAL idle_in_transaction_session_timeout = '{MOST_IDLE}s'"
+            for statement in (longest, "SELECT pg_advisory_xact_lock(20231128)"):
+                connection.execute(sqlalchemy.text(statement))
             yield
+
+    def patiently(self, call: Callable[[], Result]) -> Result:
+        """Call it; while the server is away, call it again. Raises `UserError` after `PATIENCE`."""
+        since, told = None, ""
+        while True:
+            try:
+                with self.errors():
+                    return call()
+            except AwayError as error:
+                since = since or time.monotonic()
+                if time.monotonic() - since > PATIENCE:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    print(f"{told}; trying again for {PATIENCE:g} s", flush=True)
+                time.sleep(RETRY)
 
     @contextmanager
     def errors(self, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
@@ -78,7 +102,8 @@ class Database:
             chain: list[BaseException] = [error]
             while (cause := chain[-1].__cause__) is not None:
                 chain.append(cause)
-            away = any(isinstance(one, sqlalchemy.exc.OperationalError) for one in chain)
+            ended = sqlalchemy.exc.OperationalError, sqlalchemy.exc.InternalError  # by the server
+            away = any(isinstance(one, ended) for one in chain)
             reason = " ".join(f"{type(chain[-1]).__name__}: {chain[-1]}".split())[:200]
             kind = AwayError if away and not self.is_file else UserError
             raise kind(f"--storage {self}: {reason}") from error
@@ -94,7 +119,8 @@ class Database:
             raise UserError(f"--storage {self}: its folder does not exist")
         try:
             if self.is_file:
-                refuse_without_locks(Path(cast(str, self.url.database)).parent)
+                flag = "--output" if self.is_default else "--storage"
+                refuse_without_locks(Path(cast(str, self.url.database)).parent, flag)
             with self.errors(DAMAGED), self.turn():
                 return self.study_in_turn(name, search)
         except ImportError as error:
@@ -110,6 +136,9 @@ class Database:
         text = self.url.render_as_string(hide_password=False)
         text = text.replace("{", "{{").replace("}", "}}")  # Optuna would read a template
         storage = optuna.storages.RDBStorage(text, engine_kwargs=self.options)
+        names = optuna.get_all_study_names(storage)
+        if self.is_default and len(names) == 1:  # perhaps of the name that its folder had before
+            name = names[0]
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
@@ -123,6 +152,7 @@ class Database:
         ):
             raise UserError(
                 f"--storage {self}: its study {name} belongs to another search (different "
-                f"{', '.join(other)}); pass another --output, or that search's settings"
+                f"{', '.join(other)}); pass another --output, or that search's "
+                f"{'code' if other == ['code'] else 'settings'}"
             )
         return study

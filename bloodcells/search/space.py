@@ -76,6 +76,8 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
     for key, part in args.space.items():
         where = f"{args.config}: [space] {key}"
         name = key.replace("-", "_")
+        if name in space:
+            raise UserError(f"{where}: listed twice, with - and with _")
         if name in SETTINGS and getattr(args, name) != parser.get_default(name):
             raise UserError(
                 f"--{name.replace('_', '-')}: does nothing, the search varies it: {where}"

@@ -3,8 +3,9 @@
 The search has slots, numbered from zero, and one finished trial fills each. Workers take turns
 under a database lock, so no slot is assigned twice. A worker sends heartbeats while it trains. If
 another worker sees none for `GRACE` seconds, it ends the trial and assigns its slot again, with the
-settings and the models that the trial had. (Optuna's `GridSampler` and heartbeat alone can train a
-combination of settings twice, or lose one, when workers die.)
+settings and the models that the trial had. A trial that lacked memory is tried again, too.
+(Optuna's `GridSampler` and heartbeat alone can train a combination of settings twice, or lose one,
+when workers die.)
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from contextlib import contextmanager, suppress
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from bloodcells.cli.endings import out_of_memory
 from bloodcells.errors import UserError
-from bloodcells.search.database import DAMAGED, AwayError, Database
+from bloodcells.search.database import DAMAGED, Database
 
 BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
-PATIENCE = 300.0  # seconds to wait for a server that does not answer
 POLL: float = 2  # seconds between checks on other workers
-MOST_DEATHS = 10  # a slot is given up after more dead trials than this
+# a slot is given up after more trials than this that died, or lacked memory, without a new model
+MOST_DEATHS, MOST_LACKS = 10, 2
 TAKEN_OVER = optuna.exceptions.UpdateFinishedTrialError  # another worker ended the trial
-ALIVE, STOPPED = "alive", "stopped"  # attributes of a trial: its last heartbeat; ended by Ctrl-C
+# attributes of a trial: its last heartbeat; ended by Ctrl-C; its memory was too small; its settings
+# can't be trained; the histories of its models
+ALIVE, STOPPED, LACKED, FAILED, MODELS = "alive", "stopped", "lacked", "failed", "folds"
 
 Objective = Callable[[optuna.Trial], float]
 
@@ -43,26 +47,17 @@ class Worker:
     ):
         self.database, self.study, self.total, self.prepare = database, study, total, prepare
         self.seen: dict[int, tuple[object, float]] = {}  # last heartbeat, and when first seen
-        self.told = ""  # the last message that might repeat
+        self.looked = 0.0  # when it last looked for them
+        self.told_to_wait = False
 
     def run(self, objective: Objective, report: Callable[[FrozenTrial, int], None]) -> None:
         """Work until every slot is filled, by this process or others.
 
         `report` is called with each trial that this process ends and the number of filled slots.
-        Raises `UserError` if the database fails, or its server is away for `PATIENCE` seconds.
+        Raises `UserError` if the database fails, or its server is away for too long.
         """
-        since = None  # when the server stopped answering
-        while True:
-            try:
-                if self.take_turn(objective, report):
-                    return
-                since = None
-            except AwayError as error:
-                since = since or time.monotonic()
-                if time.monotonic() - since > PATIENCE:
-                    raise
-                self.tell_once(f"{error}; trying again for {PATIENCE:g} s")
-                time.sleep(POLL)
+        while not self.database.patiently(lambda: self.take_turn(objective, report)):
+            pass
 
     def take_turn(self, objective: Objective, report: Callable[[FrozenTrial, int], None]) -> bool:
         """Take a trial and run it, or wait if there is none; returns whether all are done."""
@@ -72,20 +67,17 @@ class Worker:
         if filled >= self.total:
             return True
         if trial is None:  # others are at work on the rest
-            self.tell_once("waiting for the trials of other workers")
+            if not self.told_to_wait:
+                print("waiting for the trials of other workers", flush=True)
+            self.told_to_wait = True
             time.sleep(POLL)
             return False
+        self.told_to_wait = False
         with self.database.errors():
             if self.train(trial, objective):
                 frozen = self.study.get_trials(deepcopy=False)[trial.number]
                 report(frozen, len(self.filled()))
         return False
-
-    def tell_once(self, message: str) -> None:
-        """Print a message, unless it is the last one again."""
-        if message != self.told:
-            print(message, flush=True)
-        self.told = message
 
     def train(self, trial: optuna.Trial, objective: Objective) -> bool:
         """Run a trial and store its result; returns False if another worker took it over."""
@@ -97,7 +89,7 @@ class Worker:
         except TAKEN_OVER:
             value, state = None, None
         with self.database.errors(DAMAGED):
-            return self.ended(trial, value, state)
+            return self.database.patiently(lambda: self.ended(trial, value, state))
 
     def give_back(self, trial: optuna.Trial) -> None:
         """Free the slot of a trial that Ctrl-C stopped, if no other worker has it.
@@ -112,8 +104,9 @@ class Worker:
         """Store how a trial ended; returns False if another worker took it over."""
         told = None
         with suppress(TAKEN_OVER):  # between the reading and the writing of its state
-            told = state and self.study.tell(trial, value, state, skip_if_finished=True)
-        if told and told.state == state:
+            if state is not None:
+                told = self.study.tell(trial, value, state, skip_if_finished=True)
+        if told is not None and told.state == state:
             return True
         print(
             f"trial {trial.number} sent no heartbeat for over {GRACE:g} s: another worker "
@@ -131,21 +124,36 @@ class Worker:
             self.prepare(waiting.user_attrs["slot"])
         else:
             slots = self.by_slot(trials)
-            free = (slot for slot, there in slots.items() if all(map(is_dead, there)))
-            slot = next((slot for slot in free if not given_up(slots[slot])), None)
-            if slot is None:
+            free = [
+                slot
+                for slot, there in slots.items()
+                if all(map(is_dead, there)) and not given_up(there)
+            ]
+            if not free:
                 return None
+            slot = min(
+                free, key=lambda slot: len(lacking(slots[slot]))
+            )  # there may be memory later
             given, kept = self.prepare(slot), {"slot": slot}
             if slots[slot]:  # continue with the dead trial's settings and models
                 last = slots[slot][-1]
-                given |= last.params  # none if it died before it drew them
-                kept = {k: v for k, v in last.user_attrs.items() if k not in (ALIVE, STOPPED)}
+                # it may have died before it drew all of them, and before it drew those given to it
+                given |= last.system_attrs.get("fixed_params", {}) | last.params
+                own = (ALIVE, STOPPED, LACKED)
+                kept = {k: v for k, v in last.user_attrs.items() if k not in own}
             self.study.enqueue_trial(given, user_attrs=kept)
         return self.study.ask()  # the first waiting trial
 
     def bury(self) -> None:
-        """End the trials whose heartbeats have stopped."""
+        """End the trials whose heartbeats have stopped.
+
+        Silence counts only while this worker looks often: after a break, such as a training or an
+        outage of the server, it may just not have heard them.
+        """
         now = time.monotonic()
+        if now - self.looked > GRACE / 2:
+            self.seen.clear()
+        self.looked = now
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             sign = trial.user_attrs.get(ALIVE)
             known = self.seen.get(trial.number)
@@ -181,18 +189,39 @@ def outcome(trial: optuna.Trial, objective: Objective) -> tuple[float | None, Tr
     except optuna.TrialPruned:
         return None, TrialState.PRUNED
     except UserError as error:  # settings that can't be trained
-        trial.set_user_attr("failed", str(error))
-        return None, TrialState.FAIL
+        trial.set_user_attr(FAILED, str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not (lack := out_of_memory(error)):
+            raise
+        trial.set_user_attr(LACKED, lack)
+    return None, TrialState.FAIL
 
 
 def is_dead(trial: FrozenTrial) -> bool:
-    """Whether the trial ended with its worker, so that its slot is free again."""
-    return trial.state == TrialState.FAIL and "failed" not in trial.user_attrs
+    """Whether the trial ended with its worker or its memory, so that its slot is free again."""
+    return trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
+
+
+def lacking(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials whose memory was too small."""
+    return [trial for trial in trials if LACKED in trial.user_attrs]
 
 
 def given_up(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether so many trials of a slot died that it is not tried again; a stop is no death."""
-    return sum(is_dead(one) and STOPPED not in one.user_attrs for one in trials) > MOST_DEATHS
+    """Whether so many trials of a slot died without a new model that it is not tried again.
+
+    A stop is no death.
+    """
+    dead = [trial for trial in trials if is_dead(trial) and STOPPED not in trial.user_attrs]
+    stuck = [one for one in dead if one.user_attrs.get(MODELS) == dead[-1].user_attrs.get(MODELS)]
+    return len(stuck) > MOST_DEATHS or len(lacking(stuck)) > MOST_LACKS
+
+
+def failure(trial: FrozenTrial) -> str | None:
+    """Why a trial has no result; None if it has one, or was pruned."""
+    if trial.state != TrialState.FAIL:
+        return None
+    return trial.user_attrs.get(FAILED) or trial.user_attrs.get(LACKED, "its workers died")
 
 
 @contextmanager

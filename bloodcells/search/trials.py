@@ -7,6 +7,7 @@ column. The results after fewer epochs can be read from it, so one trial may cov
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bloodcells.errors import UserError
 from bloodcells.search.space import Space, shorter, trained
+from bloodcells.search.study import MODELS, failure
 
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # kept by a trial
 DIVERGED = 10.0  # a loss far above log 8, that of a uniform guess
@@ -89,9 +91,6 @@ class Search:
             names = ", ".join(sorted(map(str, other)))
             raise UserError(f"--storage: trial {trial.number} varies {names}, the search does not")
         default = trial.params.get("epochs", self.args.epochs)
-        failed = trial.user_attrs.get("failed")
-        if trial.state == TrialState.FAIL and not failed:
-            failed = "its workers died"
         return [
             {
                 "trial": trial.number,
@@ -101,7 +100,7 @@ class Search:
                 "loss": [at(model, "val_loss", epochs) for model in models],
                 "epochs": [len(model["val_loss"][:epochs]) for model in models],
                 "complete": trial.state == TrialState.COMPLETE,
-                "failed": failed,
+                "failed": failure(trial),
             }
             for epochs in self.lengths()
         ]
@@ -109,7 +108,7 @@ class Search:
 
 def models_of(trial: optuna.Trial | FrozenTrial) -> list[dict]:
     """The histories of a trial's models. Raises `UserError` for what no search writes."""
-    models = trial.user_attrs.get("folds", [])
+    models = trial.user_attrs.get(MODELS, [])
     if not isinstance(models, list) or not all(map(is_history, models)):
         raise UserError(
             f"--storage: trial {trial.number} has no histories of models: {models!r:.60}"
@@ -122,9 +121,11 @@ def is_history(model: object) -> bool:
     if not isinstance(model, dict) or not {*COLUMNS, "diverged", "seconds"} <= model.keys():
         return False
     lists = [model[column] for column in COLUMNS]
-    numbers = (value for values in lists for value in (values if isinstance(values, list) else "x"))
+    if not all(isinstance(values, list) for values in lists):
+        return False
+    numbers = (model["seconds"], *itertools.chain(*lists))
     return (
-        all(isinstance(value, int | float) for value in (*numbers, model["seconds"]))
+        all(isinstance(value, int | float) for value in numbers)
         and len(set(map(len, lists))) == 1
         and bool(lists[0] or model["diverged"])
     )

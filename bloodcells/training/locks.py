@@ -91,18 +91,18 @@ class ModelLocks:
                 lock.release()
 
 
-def refuse_without_locks(run: Path) -> None:
+def refuse_without_locks(folder: Path, flag: str = "--output") -> None:
     """Raise `UserError` if a folder's file system has no file locks; `OSError` for other failures.
 
-    `filelock` would wait for ever there.
+    `filelock` would wait for ever there. `flag` is what the user chose the folder with.
     """
     if fcntl is None:
         return
-    with tempfile.TemporaryFile(dir=run) as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
-                f"--output {run}: its file system has no file locks ({error.strerror}); pass a "
+                f"{flag} {folder}: its file system has no file locks ({error.strerror}); pass a "
                 "folder on a local disk, or start the lock service"
             ) from error

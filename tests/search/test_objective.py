@@ -9,6 +9,7 @@ import pytest
 
 import model_parameter_tuning
 from bloodcells.cli.recipe import Recipe
+from bloodcells.errors import UserError
 from bloodcells.search.trials import COLUMNS
 
 GRID = """
@@ -56,6 +57,29 @@ def test_a_model_that_diverges_ends_there(train):
     found, _ = train(1.0, float("nan"), 0.5)
     assert found["val_loss"] == [1.0]
     assert found["diverged"]
+
+
+def test_a_search_goes_on_in_a_renamed_folder_and_failures_are_not_called_pruned(
+    run, tmp_path, monkeypatch
+):
+    calls = itertools.count(1)
+
+    def train(*_):
+        if next(calls) % 2 == 0:  # the second model of each trial
+            raise UserError("too few images")
+        return {name: [0.5] * 5 for name in COLUMNS} | {"diverged": False, "seconds": 1.0}
+
+    monkeypatch.setattr(model_parameter_tuning, "train_until_it_stops", train)
+    (tmp_path / "preset.toml").write_text(GRID)
+    flags = ("--config", tmp_path / "preset.toml", "--output")
+    outcome = run("model_parameter_tuning.py", *flags, tmp_path / "out")
+    assert outcome.out.count("not trained: too few images, ") == 4
+    assert "pruned" not in outcome.out
+    assert outcome.code == 2
+    (tmp_path / "out").rename(tmp_path / "renamed")
+    outcome = run("model_parameter_tuning.py", *flags, tmp_path / "renamed")
+    assert "min left" not in outcome.out  # all trials are there
+    assert "no trial produced a result: too few images" in outcome.err
 
 
 def test_what_is_far_behind_is_not_trained_on_the_other_fold(run, tmp_path, monkeypatch):

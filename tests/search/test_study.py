@@ -8,8 +8,10 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+import optuna
 import pytest
 import search_worker
 import warm
@@ -19,6 +21,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from bloodcells.errors import UserError
+from bloodcells.search import database as databases
 from bloodcells.search import study as shared_study
 from bloodcells.search.database import AwayError, Database
 
@@ -140,14 +143,35 @@ def test_eight_workers_killed_in_turn_and_the_server_restarted(tmp_path, server)
     assert sorted(complete) == list(range(total))
 
 
-def worker_of(tmp_path):
-    database = Database(None, default=tmp_path / "a.db")
-    study = database.study("s", {})
-    return shared_study.Worker(database, study, 2, lambda slot: {})
+def test_a_worker_that_hangs_in_its_turn_on_postgresql_does_not_keep_the_others_waiting(
+    postgresql, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(databases, "MOST_IDLE", 1)
+    hanging, other = (search_worker.sole(tmp_path, postgresql).database for _ in range(2))
+    entered = []
+    with pytest.raises(AwayError, match="idle"), hanging.errors(), hanging.turn(), other.turn():
+        entered.append("the server has ended the first one's session")
+    assert entered
+
+
+def test_silence_counts_only_while_one_listens(tmp_path, monkeypatch):
+    """After its own training, a worker may not have heard the others' heartbeats."""
+    worker, now = search_worker.sole(tmp_path), [1000.0]
+    monkeypatch.setattr(shared_study.time, "monotonic", lambda: now[0])
+    with worker.database.turn():
+        worker.study.ask()  # another worker's, which was away with the server
+    running = {TrialState.RUNNING}
+    for wait, states in ((0, running), (500, running), (29, running), (29, running)):
+        now[0] += wait
+        worker.bury()
+        assert {trial.state for trial in worker.study.trials} == states
+    now[0] += 29
+    worker.bury()
+    assert {trial.state for trial in worker.study.trials} == {TrialState.FAIL}
 
 
 def test_trial_taken_over_while_alive(tmp_path, capsys):
-    worker = worker_of(tmp_path)
+    worker = search_worker.sole(tmp_path)
 
     def objective(trial):
         if trial.number == 0:  # this process slept, and another one buried it
@@ -159,43 +183,9 @@ def test_trial_taken_over_while_alive(tmp_path, capsys):
     assert [trial.number for trial in worker.filled()] == [1, 2]
 
 
-def test_trial_that_dies_before_it_draws_its_settings(tmp_path):
-    database = Database(None, default=tmp_path / "a.db")
-    study = database.study("s", {})
-    worker = shared_study.Worker(database, study, 2, lambda slot: {"lr": 0.1 * (slot + 1)})
-    with database.turn():
-        study.tell(worker.take(), state=TrialState.FAIL)
-    worker.run(lambda trial: trial.suggest_float("lr", 0, 1), lambda trial, done: None)
-    assert [trial.params["lr"] for trial in worker.filled()] == pytest.approx([0.1, 0.2])
-
-
-def test_slot_that_kills_its_workers_is_given_up(tmp_path):
-    worker = worker_of(tmp_path)
-    for _ in range(shared_study.MOST_DEATHS + 1):
-        with worker.database.turn():
-            worker.study.tell(worker.take(), state=TrialState.FAIL)
-    worker.run(lambda trial: 1.0, lambda trial, done: None)
-    given_up, filled = worker.filled()
-    assert (given_up.state, filled.state) == (TrialState.FAIL, TrialState.COMPLETE)
-
-
-def test_stopping_is_no_death(tmp_path):
-    worker = worker_of(tmp_path)
-
-    def stopped(trial):
-        raise KeyboardInterrupt
-
-    for _ in range(shared_study.MOST_DEATHS + 1):
-        with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
-            worker.run(stopped, lambda trial, done: None)
-    worker.run(lambda trial: 1.0, lambda trial, done: None)
-    assert [trial.state for trial in worker.filled()] == [TrialState.COMPLETE] * 2
-    assert not [t for t in worker.filled() if shared_study.STOPPED in t.user_attrs]
-
-
 def test_ctrl_c_while_the_database_is_away(tmp_path, monkeypatch):
     """It stops the worker, which otherwise waits for the database."""
-    worker = worker_of(tmp_path)
+    worker = search_worker.sole(tmp_path)
 
     def away(*arguments):
         raise StorageInternalError("away") from OperationalError("", {}, Exception("refused"))
@@ -209,26 +199,43 @@ def test_ctrl_c_while_the_database_is_away(tmp_path, monkeypatch):
 
 
 def test_a_server_that_is_away_is_waited_for_but_not_for_ever(tmp_path, monkeypatch, capsys):
-    worker, away = worker_of(tmp_path), AwayError("away")
-    turns = iter([away, away, True])
+    worker, away = search_worker.sole(tmp_path), AwayError("away")
+    turns = iter([away, away, 5])
 
-    def turn(*_):
+    def turn():
         if isinstance(found := next(turns), Exception):
             raise found
         return found
 
-    monkeypatch.setattr(worker, "take_turn", turn)
-    monkeypatch.setattr(shared_study, "POLL", 0)
-    worker.run(None, None)
+    monkeypatch.setattr(databases, "RETRY", 0)
+    assert worker.database.patiently(turn) == 5
     assert capsys.readouterr().out == "away; trying again for 300 s\n"  # once
     turns = itertools.repeat(away)
-    monkeypatch.setattr(shared_study, "PATIENCE", 0.01)
+    monkeypatch.setattr(databases, "PATIENCE", 0.01)
     with pytest.raises(AwayError):
-        worker.run(None, None)
+        worker.database.patiently(turn)
+
+
+def test_results_are_stored_after_an_outage(tmp_path, monkeypatch):
+    """The trial that ended meanwhile is not trained again."""
+    worker, tell = search_worker.sole(tmp_path), optuna.Study.tell
+    outages = iter([True, True])
+
+    def away_at_first(*given, **more):
+        if next(outages, False):
+            raise StorageInternalError("away") from OperationalError("", {}, Exception("refused"))
+        return tell(*given, **more)
+
+    monkeypatch.setattr(worker.database, "is_file", False)  # a server's failure
+    monkeypatch.setattr(worker.database, "turn", nullcontext)
+    monkeypatch.setattr(optuna.Study, "tell", away_at_first)
+    monkeypatch.setattr(databases, "RETRY", 0)
+    worker.run(lambda trial: 1.0, lambda trial, done: None)
+    assert [trial.state for trial in worker.study.trials] == [TrialState.COMPLETE] * 2
 
 
 def test_database_that_fails_meanwhile(tmp_path):
-    worker = worker_of(tmp_path)
+    worker = search_worker.sole(tmp_path)
 
     def objective(trial):
         (tmp_path / "a.db").write_text("no database any more " * 1000)

@@ -38,7 +38,7 @@ def heat_maps(path: Path, cells: list[dict], watermark: str | None) -> None:
             axes.set(xlabel="learning rate", ylabel="batch size", title=f"at most {epochs} epochs")
         figure.supxlabel(
             "mean ± standard deviation over the models of a trial; in brackets: their number, if "
-            "pruned\none training has the scores of all maps: they are equal if it stopped early",
+            "not all\none training has the scores of all maps: they are equal if it stopped early",
             size=7,
         )
         figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
@@ -57,7 +57,7 @@ def history(path: Path, cells: list[dict], objective: str, watermark: str | None
         axes = figure.subplots()
         for name, complete, colour in (
             ("complete: mean of all models", True, BLUE),
-            ("pruned: mean of those trained", False, ORANGE),
+            ("pruned or failed: mean of those trained", False, ORANGE),
         ):
             part = [row for row in rows if row["complete"] == complete]
             x, y = [row["trial"] for row in part], [sign * row["score"] for row in part]

@@ -107,7 +107,8 @@ def differences(runs: list[SavedRun]) -> list[str]:
             lines.append(f"{key}: {' | '.join(map(str, values))}")
     codes = [run.metrics["code"] for run in runs]
     files = {path for code in codes for path in different(codes[0]["files"], code["files"])}
-    if files := files - set.intersection(*(idle_code(run.metrics) for run in runs)):
+    unused = [idle_code(run.metrics) for run in runs]
+    if files := files - unused[0].intersection(*unused[1:]):
         lines.append(f"code: {named(sorted(files))}")
     for run, code in zip(runs, codes, strict=True):
         if code["edited"]:

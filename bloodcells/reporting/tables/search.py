@@ -50,8 +50,8 @@ def search(plots: Path) -> str:
 def held_out(cell: dict, models: int) -> str:
     """Mean ± standard deviation over folds, and their number if the rest were pruned."""
     values = cell["accuracy"]
-    if not values:
-        return f"cannot be trained: {cell['failed']}"
+    if cell["failed"]:
+        return f"not trained: {cell['failed']}"
     pruned = "" if len(values) == models else f" ({len(values)} of {models} folds)"
     return deviation(mean_and_deviation(values), 3) + pruned
 
@@ -102,7 +102,7 @@ def to_win(found: dict) -> str:
     needed = [
         (sum(best) - sum(cell["accuracy"])) / (models - len(cell["accuracy"]))
         for cell in found["cells"]
-        if 0 < len(cell["accuracy"]) < models
+        if 0 < len(cell["accuracy"]) < models and not cell["failed"]
     ]
     if not needed:
         return ""
