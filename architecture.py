@@ -42,7 +42,7 @@ def main() -> None:
     names = [args.model] if args.model else list(models.MODELS)
     try:
         networks = {name: models.build(name, args.size) for name in names}
-    except ValueError as error:
+    except models.OptionError as error:
         raise UserError(f"--{error}") from error
     layers = {name: trace(network, args.size) for name, network in networks.items()}
     run_folder.prepare(args.output, args.code, script=args.code.script)

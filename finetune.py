@@ -193,7 +193,8 @@ def lines(content: dict) -> list[str]:
     if content["slides"] is None:
         text.append("images of one slide may be on both sides: expect less on a new one (--slide)")
     else:
-        text.append(f"  [95 % intervals {over(content['slides'])}]")
+        by_class = [row["slides"] for row in content["classes"]]
+        text.append(f"  [95 % intervals {over(content['slides'], by_class)}]")
         text.append(f"  {'if held out at random (too high)':33} {content['at_random']:.3f}")
     text.append(f"recall: {'':21} images   released   fitted   fitted without its labels")
     for row in content["classes"]:
@@ -202,7 +203,8 @@ def lines(content: dict) -> list[str]:
         text.append(f"  {row['class']:28} {row['images']:5}   {recalls}")
     for row in content["curve"]:
         score = f"{row['mean']:.3f} ± {row['std']:.3f}"
-        text.append(f"fitted to {row['images_of_each_class']:2} images of each class: {score}")
+        count = f"at most {row['images_of_each_class']:2} images of each class"
+        text.append(f"fitted to {count}: {score}")
     return text
 
 

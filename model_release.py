@@ -75,7 +75,8 @@ def main() -> None:
     keep_freed_memory()
     there = elsewhere.read(args.elsewhere, args.size, args.slide) if args.elsewhere else None
     foreign = there.images if there else None
-    released_models = measure_models(run, dataset, foreign, device, args)
+    framed_test = framed.frame(dataset.test)
+    released_models = measure_models(run, dataset, framed_test, foreign, device, args)
     members = [model.scores for model in released_models]
 
     content = {
@@ -87,7 +88,10 @@ def main() -> None:
         "runs": {run.folder.name: run.metrics["config"]},
         "runs_code": {run.folder.name: run.metrics["code"]},
         **uncertainty.summary(run, members),
-        "framed": elsewhere.deviations([model.framed for model in released_models]),
+        "framed": {
+            **elsewhere.deviations([model.framed for model in released_models]),
+            "left_out": framed.left_out(dataset.test, framed_test),
+        },
     }
     curves = None
     if there is not None:
@@ -122,11 +126,15 @@ class Measured:
 
 
 def measure_models(
-    run: SavedRun, dataset: Dataset, foreign: Split | None, device: torch.device, args: Namespace
+    run: SavedRun,
+    dataset: Dataset,
+    framed_test: Split,
+    foreign: Split | None,
+    device: torch.device,
+    args: Namespace,
 ) -> list[Measured]:
     """Calibrate and score each seed's model."""
     strange = out_of_distribution.make(OUTSIDERS, args.size, args.seed)
-    framed_test = framed.frame(dataset.test)
     measured = []
     for row in run.metrics["runs"]:
         classifier = load_member(run, row["weights"], dataset.train, device)

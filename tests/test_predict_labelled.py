@@ -171,7 +171,8 @@ def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):
         file.rename(file.with_name(f"{'ab'[number % 2]}_{file.name}"))
     outcome = predict(twelve, "--labelled", "--slide", "[^_]+", "--output", tmp_path / "run")
     assert outcome.code == 0, outcome
-    assert "both intervals are over 2 slides" in outcome.err
+    assert "intervals are over 2 slides" in outcome.err
+    assert "recall with its 95 % interval over slides" in outcome.err
     with (tmp_path / "run" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     right = [row["label"] == row["truth"] for row in rows]
@@ -190,7 +191,7 @@ def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):
     for name in "ab":
         np.save(arrays / f"{name}.npy", CELLS[:3])
     outcome = predict(arrays.parent, "--labelled", "--slide", ".")
-    assert "both intervals are over 2 slides" in outcome.err  # of six images in two files
+    assert "intervals are over 2 slides" in outcome.err  # of six images in two files
     given = (arrays.parent, "--weights", weights, "--slide")
     line = fails("predict.py", *given, "c", "--labelled")
     assert "its name does not begin so" in line

@@ -223,7 +223,7 @@ def parse_release(script: str) -> Namespace:
     args = parse(parser)
     if args.slide and not args.elsewhere:
         raise UserError("--slide does nothing without --elsewhere")
-    keep_scores(args.output / "metrics.json", args.elsewhere)
+    keep_scores(args.output / "metrics.json", args.elsewhere, " and --weights")
     settings = args.false_alarms, args.seed, find(args.run).resolve().parent
     usual = settings == (FALSE_ALARMS, 0, ROOT / "plots")
     # neither edited code nor other settings or runs replace the released weights
@@ -236,12 +236,15 @@ def parse_release(script: str) -> Namespace:
     return args
 
 
-def keep_scores(result: Path, elsewhere: Path | None) -> None:
-    """Raise `UserError` if scores on another laboratory's images would be replaced by none."""
+def keep_scores(result: Path, elsewhere: Path | None, and_more: str = "") -> None:
+    """Raise `UserError` if scores on another laboratory's images would be replaced by none.
+
+    `and_more` are flags that name further outputs.
+    """
     if read_entry(result, "elsewhere") is not None and not elsewhere:
         raise UserError(
             f"--output {result.parent}: it has scores on another laboratory's images, which would "
-            "be lost; pass their folder as --elsewhere, or another --output (and --weights)"
+            f"be lost; pass their folder as --elsewhere, or another --output{and_more}"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bloodcells import ROOT
 from bloodcells.cli.arguments import SIZES, add_figure_flag, refuse_idle
 from bloodcells.cli.parser import Parser
-from bloodcells.cli.types import integer, location
+from bloodcells.cli.types import integer, location, non_empty
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
 
@@ -78,7 +78,7 @@ def parse_hub(script: str) -> Namespace:
 def parse_architecture(script: str) -> Namespace:
     """The command line of architecture.py."""
     parser = Parser(script)
-    parser.add_argument("--model", help="class in models.py (default: all)")
+    parser.add_argument("--model", type=non_empty, help="class in models.py (default: all)")
     parser.add_argument(
         "--size", type=integer, choices=SIZES, default=28, help="image side in pixels"
     )

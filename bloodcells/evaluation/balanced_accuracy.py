@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.linalg import norm
 from scipy import stats
@@ -53,9 +55,20 @@ def gain_over_slides(
     return {"mean": float(mean), "low": low, "high": high}
 
 
-def over(slides: int) -> str:
-    """What an interval is over, in words."""
-    return f"over {slides} slides" + ("; too narrow for so few" if slides < FEW else "")
+def recall_over_slides(right: np.ndarray, slides: np.ndarray) -> dict[str, float]:
+    """The recall of one class with its 95 % interval; over images where all are of one slide."""
+    places, numbers = np.unique(slides, return_inverse=True)
+    if len(places) == 1:
+        return over_images(right.sum(keepdims=True), np.array([len(right)]))
+    return over_slides(np.zeros(len(right)), right, numbers)
+
+
+def over(slides: int, by_class: Sequence[int]) -> str:
+    """What an interval over so many slides is worth, in words."""
+    words = f"over {slides} slides"
+    if min(by_class) == 1:
+        return f"{words}; too narrow: a class is on one of them only"
+    return words + ("; too narrow for so few" if slides < FEW else "")
 
 
 def resampled(labels: np.ndarray, values: np.ndarray, slides: np.ndarray) -> tuple[float, float]:
@@ -63,20 +76,21 @@ def resampled(labels: np.ndarray, values: np.ndarray, slides: np.ndarray) -> tup
 
     Whole slides are resampled (cluster bootstrap: Field and Welsh, 2007). The percentiles lie
     farther out for fewer slides, by Student's t (Hesterberg, "What Teachers Should Know About the
-    Bootstrap", 2015); it remains too narrow for fewer than `FEW`. A class that a resample lacks
-    is left out of its mean.
+    Bootstrap", 2015); it remains too narrow for fewer than `FEW`, and for
+    classes on one slide. A class that a resample lacks has its mean over all slides there.
     """
     _, present = np.unique(labels, return_inverse=True)
     images, sums = np.zeros((2, slides.max() + 1, present.max() + 1))
     np.add.at(images, (slides, present), 1)
     np.add.at(sums, (slides, present), values)
     count, rng = len(images), np.random.default_rng(0)
+    overall = sums.sum(0) / images.sum(0)
     means: list[float] = []
     for _ in range(RESAMPLES // AT_ONCE):
         drawn = rng.multinomial(count, np.full(count, 1 / count), AT_ONCE).astype(float)
         seen = drawn @ images
-        of_classes = np.divide(drawn @ sums, seen, out=np.full_like(seen, np.nan), where=seen > 0)
-        means.extend(np.nanmean(of_classes, axis=1))
+        of_classes = np.where(seen > 0, drawn @ sums / np.maximum(seen, 1), overall)
+        means.extend(of_classes.mean(1))
     farther = np.sqrt(count / (count - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
     tail = stats.norm.cdf(-farther)
     low, high = np.quantile(means, [tail, 1 - tail])

@@ -85,13 +85,14 @@ def score(model: Released, images: Split) -> dict:
     if smears:
         before = [unseen.balanced_accuracy(s.labels, predict(model, s)[0]) for s in smears]
         found["smear"] = float(np.mean(before))
-    with suppress(CannotAdaptError):
-        found["adapted"] = adapted_accuracy(model, images)
-        found["adapted_given_classes"] = adapted_accuracy(given, images)
-    with suppress(CannotAdaptError):
-        if smears:
-            after = [adapted_accuracy(model, smear) for smear in smears]
-            found["smear_adapted"] = float(np.mean(after))
+    for name, network, parts in (
+        ("adapted", model, [images]),
+        ("adapted_given_classes", given, [images]),
+        ("smear_adapted", model, smears),
+    ):
+        with suppress(CannotAdaptError):
+            if parts:
+                found[name] = float(np.mean([adapted_accuracy(network, part) for part in parts]))
     return found
 
 
@@ -151,7 +152,8 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, model: Released) -> di
 def summary(there: Laboratory, members: list[dict[int, dict]]) -> dict:
     """The scores of all seeds' models, by number of views: the mean and standard deviation.
 
-    With slides, the mean balanced accuracy over all classes also has its 95 % interval over them.
+    With slides, the mean balanced accuracy over all classes, and each class's recall, also have
+    their 95 % intervals over them.
     """
     images, slides = there.images, there.slides
     counts = images.class_counts()
@@ -160,18 +162,41 @@ def summary(there: Laboratory, members: list[dict[int, dict]]) -> dict:
         parts = [member[number] for member in members]
         views[str(number)] = deviations([without_arrays(part) for part in parts])
         if slides is not None:
-            right = [part["probabilities"].argmax(1) == images.labels for part in parts]
-            found = balanced_accuracy.over_slides(images.labels, np.mean(right, axis=0), slides)
-            views[str(number)]["over_slides"] = found
+            answers = [part["probabilities"].argmax(1) == images.labels for part in parts]
+            right = np.mean(answers, axis=0)
+            views[str(number)] |= {
+                "over_slides": balanced_accuracy.over_slides(images.labels, right, slides),
+                "recalls_over_slides": recalls_over_slides(images.labels, right, slides),
+            }
     return {
         "name": there.name,
         "images": len(images),
         "slide": there.slide,
         "slides": None if slides is None else int(slides.max()) + 1,
+        "slides_by_class": None if slides is None else on_slides(images.labels, slides),
         "unusable": there.unusable,
         "counts": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
         "majority_class_accuracy": float(counts.max() / len(images)),
         "views": views,
+    }
+
+
+def recalls_over_slides(
+    labels: np.ndarray, right: np.ndarray, slides: np.ndarray
+) -> dict[str, dict]:
+    """The recall of each present class, with its 95 % interval over slides."""
+    return {
+        CLASS_NAMES[label]: balanced_accuracy.recall_over_slides(
+            right[labels == label], slides[labels == label]
+        )
+        for label in np.unique(labels)
+    }
+
+
+def on_slides(labels: np.ndarray, slides: np.ndarray) -> dict[str, int]:
+    """On how many slides each present class is."""
+    return {
+        CLASS_NAMES[label]: len(np.unique(slides[labels == label])) for label in np.unique(labels)
     }
 
 

@@ -137,6 +137,7 @@ def by_class(
             {
                 "class": classes[label],
                 "images": int(mine.sum()),
+                "slides": None if images.slides is None else len(np.unique(images.slides[mine])),
                 "released": float((before[mine] == label).mean()),
                 "fine_tuned": float((after[mine] == label).mean()),
                 "without_its_labels": float((unlabelled[asked] == label).mean())

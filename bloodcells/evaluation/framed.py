@@ -38,6 +38,12 @@ def frame(images: Split) -> Split:
     return Split(np.stack(list(found.values())), images.labels[list(found)], images.names)
 
 
+def left_out(images: Split, framed: Split) -> dict[str, int]:
+    """How many images of each class have no nucleus that is found."""
+    lost = images.class_counts() - framed.class_counts()
+    return dict(zip(images.names, lost.tolist(), strict=True))
+
+
 def score(model: Released, images: Split) -> dict:
     """The balanced accuracy and the recall of each class, taken as equally frequent."""
     right = predict(model, images)[0].argmax(1) == images.labels

@@ -17,10 +17,10 @@ def score(
 ) -> dict:
     """Accuracy, balanced accuracy and recall by class, each with its 95 % interval.
 
-    With each image's slide (N,), the first two intervals are over slides. An abstention counts as
-    an error. Classes without images are left out of the averages. Also returned: the accuracy of
-    always predicting the most frequent class of these images, and the images by truth and answer,
-    one row per present class.
+    With each image's slide (N,), the intervals are over slides. An abstention counts as an error.
+    Classes without images are left out of the averages. Also returned: the accuracy of always
+    predicting the most frequent class of these images, and the images by truth and answer, one row
+    per present class.
     """
     truths = [str(one.truth) for one in predictions]
     answers = [one.label for one in predictions]
@@ -42,11 +42,15 @@ def score(
         "balanced_accuracy": balanced_accuracy.over_images(right, counts),
     }
     if slides is not None:
-        each = np.array(truths) == np.array(answers)
+        named, each = np.array(truths), np.array(truths) == np.array(answers)
         averages = {
             "accuracy": balanced_accuracy.over_slides(np.zeros(len(each)), each, slides),
-            "balanced_accuracy": balanced_accuracy.over_slides(np.array(truths), each, slides),
+            "balanced_accuracy": balanced_accuracy.over_slides(named, each, slides),
         }
+        for row in rows:
+            mine = named == row["class"]
+            row["slides"] = len(np.unique(slides[mine]))
+            row["recall"] = balanced_accuracy.recall_over_slides(each[mine], slides[mine])
     return {
         "images": len(truths),
         "slides": None if slides is None else int(slides.max()) + 1,
@@ -66,17 +70,22 @@ def interval(hits: int, count: int) -> dict[str, float]:
 
 def report(found: dict) -> str:
     """The score as a table for the console."""
+    rows = found["per_class"]
+    note, where = [], "images"
+    if found["slides"]:
+        note = [f"intervals are {over(found['slides'], [row['slides'] for row in rows])}"]
+        where = "slides (over images where a class is on one slide)"
     lines = [
         "accuracy          {mean:.4f} [{low:.4f}, {high:.4f}]".format(**found["accuracy"])
         + f", {found['images']} images; always predicting the most frequent class: "
         f"{found['majority_class_accuracy']:.4f}",
         "balanced accuracy {mean:.4f} [{low:.4f}, {high:.4f}]".format(**found["balanced_accuracy"])
-        + f", mean recall of {len(found['per_class'])} classes",
-        *([f"both intervals are {over(found['slides'])}"] if found["slides"] else []),
-        "recall with its 95 % interval over images; images by class (row) and answer (column):",
+        + f", mean recall of {len(rows)} classes",
+        *note,
+        f"recall with its 95 % interval over {where}; images by class (row) and answer (column):",
         f"  {'':20} {'recall':22} " + " ".join(f"{name[:7]:>7}" for name in found["columns"]),
     ]
-    for row, counts in zip(found["per_class"], found["confusion_matrix"], strict=True):
+    for row, counts in zip(rows, found["confusion_matrix"], strict=True):
         recall = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row["recall"])
         cells = " ".join(f"{count or '.':>7}" for count in counts)
         lines.append(f"  {row['class']:20} {recall:22} {cells}")

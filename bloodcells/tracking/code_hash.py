@@ -28,6 +28,7 @@ LEFT_OUT = (  # files and folders that do not determine the numbers
 )
 COUNTED = ("bloodcells/cli/flags.py", "bloodcells/cli/recipe.py")  # of these, the files that do
 ONLY_WITH = {  # files, and the setting without which, or with 0 of which, each does nothing
+    "bloodcells/evaluation/distillation.py": "teacher",
     "bloodcells/training/domain_randomisation.py": "domain_randomisation",
     "bloodcells/training/distributed.py": "torchrun",  # no flag, but whether torchrun was used
     "bloodcells/data/class_names.py": "elsewhere",  # whether another laboratory's images are read

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from bloodcells.evaluation import balanced_accuracy
-from bloodcells.evaluation.balanced_accuracy import gain_over_slides, over_images, over_slides
+from bloodcells.evaluation.balanced_accuracy import (
+    gain_over_slides,
+    over,
+    over_images,
+    over_slides,
+    recall_over_slides,
+)
 from bloodcells.evaluation.metrics import wilson_interval
 
 
@@ -65,6 +71,37 @@ def test_a_gain_is_resampled_by_pairs():
     assert gain["mean"] == pytest.approx(second["mean"] - first["mean"])
     assert 0 < gain["low"] < gain["mean"] < gain["high"]
     assert gain["high"] - gain["low"] < 0.1 * (first["high"] - first["low"])
+
+
+def test_a_class_that_a_resample_lacks_counts_as_usual():
+    """Left out, it would move the mean of the resample to that of the other classes."""
+    labels, slides = np.array([0] * 40 + [1] * 10), np.array([0, 1, 2, 3] * 10 + [4] * 10)
+    right = labels == 0
+    found = over_slides(labels, right, slides)
+    assert found == over_images(np.array([40, 0]), np.array([40, 10]))
+    assert found["high"] < 0.7  # not 1, though every image of class 0 is right
+    gain = gain_over_slides(labels, np.zeros(50), right, slides)
+    assert (gain["low"], gain["mean"], gain["high"]) == (0.5, 0.5, 0.5)
+
+
+def test_the_recall_of_a_class_over_its_own_slides():
+    right, slides = np.arange(40) % 4 > 0, np.arange(40) // 10 * 3  # numbered with gaps
+    found = recall_over_slides(right, slides)
+    assert found == over_slides(np.zeros(40), right, np.arange(40) // 10)
+    alone = recall_over_slides(right, np.full(40, 7))
+    assert (alone["low"], alone["high"]) == pytest.approx(wilson_interval(right.sum(), 40))
+
+
+@pytest.mark.parametrize(
+    ("slides", "by_class", "words"),
+    [
+        (20, [5, 6], "over 20 slides"),
+        (20, [5, 1], "over 20 slides; too narrow: a class is on one of them only"),
+        (9, [5, 4], "over 9 slides; too narrow for so few"),
+    ],
+)
+def test_intervals_that_are_too_narrow_are_told(slides, by_class, words):
+    assert over(slides, by_class) == words
 
 
 def test_the_interval_over_slides_has_a_width_where_all_is_right():

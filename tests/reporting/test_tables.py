@@ -110,10 +110,11 @@ def test_scores_elsewhere(plots):
     answers |= {"monocyte": {"mean": 0.7, "std": 0.1}, "platelet": {"mean": 0.26, "std": 0.2}}
     answers["basophil"] = {"mean": 0.04, "std": 0.0}
     found["elsewhere"]["views"]["8"]["answers"] = {"monocyte": answers}
+    ends = {"mean": 0.7, "low": 0.41, "high": 0.83}
+    found["elsewhere"]["views"]["8"]["recalls_over_slides"] = {"monocyte": ends}
     path.write_text(json.dumps(found))
-    count = found["elsewhere"]["counts"]["monocyte"]
-    low, high = wilson_interval(0.7 * count, count)
-    row = f"| monocyte | {count} | 0.70 ± 0.10 [{low:.2f}, {high:.2f}] | platelet 26% |"
+    count, on = (found["elsewhere"][key]["monocyte"] for key in ("counts", "slides_by_class"))
+    row = f"| monocyte | {count} | {on} | 0.70 ± 0.10 [0.41, 0.83] | platelet 26% |"
     lines = elsewhere_tables.elsewhere(plots).splitlines()
     assert row in lines
     found["elsewhere"]["views"]["8"]["over_slides"] = {"mean": 0.58, "low": 0.4111, "high": 0.7222}

@@ -8,7 +8,7 @@ import numpy as np
 
 from bloodcells.errors import UserError
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
-from bloodcells.evaluation.metrics import mean_and_deviation, wilson_interval
+from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.reporting.studies import STUDIES
 from bloodcells.reporting.tables.cells import deviation, interval, percent, table
 from bloodcells.reporting.tables.reading import older_code, read_results, read_study
@@ -16,6 +16,9 @@ from bloodcells.reporting.tables.release import read_robustness
 
 RELEASES = {"cnn-best": "release-best", "cnn-robust": "release"}  # presets of model_release.py
 VIEWS = "8"
+DEVELOPMENT = "chula_wbc"  # the images of another laboratory that choices were made on
+PULL_CHOSEN = " The one setting, the pull towards the released layer, was chosen on these images."
+SAME = ("name", "images", "counts", "slide", "slides")  # of the images that releases are scored on
 GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
     "colour": ("stain", "colour shift", "brightness", "contrast"),
     "sharpness": ("defocus", "motion", "pixelation"),
@@ -50,17 +53,18 @@ def elsewhere(plots: Path) -> str:
     found, robust = read_releases(plots), read_robustness(plots)
     there = {name: study["elsewhere"] for name, study in found.items()}
     first = next(iter(there.values()))
-    if any(part["name"] != first["name"] for part in there.values()):
-        raise UserError(f"{', '.join(RELEASES.values())}: scored on different laboratories' images")
+    if any(part[key] != first[key] for part in there.values() for key in SAME):
+        raise UserError(f"{', '.join(RELEASES.values())}: scored on different images elsewhere")
     rows = rows_at_home(found, robust) | rows_elsewhere(there)
     lines = [[words, *cells] for words, cells in rows.items() if set(cells) != {"-"}]
     seeds = len(next(iter(found.values()))["float16"]["test"]["labels_changed"])
     return "\n\n".join(
         [
             table(["", *found], lines),
-            explanation(first, seeds) + older_code(*found.values(), robust),
+            explanation(first, seeds, found["cnn-robust"]["framed"]["left_out"])
+            + older_code(*found.values(), robust),
             recall_table(there["cnn-robust"]),
-            "`cnn-robust`, eight views, all classes possible: recall [95 % interval over images], "
+            "`cnn-robust`, eight views, all classes possible: recall [95 % interval over slides], "
             "and the classes that at least one image in twenty is taken for.",
         ]
     )
@@ -98,43 +102,58 @@ def rows_elsewhere(there: dict[str, dict]) -> dict[str, list[str]]:
     return {f"`{where}`: {words}": cells for words, cells in rows.items()}
 
 
-def explanation(there: dict, seeds: int) -> str:
+def explanation(there: dict, seeds: int, left_out: dict[str, int]) -> str:
     """What the columns and rows are."""
-    present = sum(number > 0 for number in there["counts"].values())
+    present = {name for name, number in there["counts"].items() if number}
     return (
         f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
         f"{there['slides']} slides]. `{there['name']}`: {there['images']} images "
         f"({counted(there['counts'])}), eight views; always predicting one class has a "
-        f"balanced accuracy of {1 / present:.2f}. As frequent as in normal blood: {SMEARS} "
-        f"random draws of {sum(NORMAL_SMEAR.values())} images, the same for all models, over "
-        f"half of them neutrophils, {NORMAL_SMEAR['eosinophil']} eosinophils and "
-        f"{NORMAL_SMEAR['basophil']} basophils; without `--adapt` the expected "
-        "value is that of all images. `--adapt` uses the images that are scored, without their "
+        f"balanced accuracy of {1 / len(present):.2f}. {of_normal_blood(there, present)}Framed by "
+        f"the nucleus: without the images in which none is found ({counted(left_out) or 'none'}). "
+        "`--adapt` uses the images that are scored, without their "
         "labels; ± covers the seeds, not the draws. A dash: not measured, or `--adapt` "
         "refused, since most images seem to be of one class. With the weights in float16, as "
         "`predict.py` has them, the last digit differs from the tables of the trained models."
     )
 
 
+def of_normal_blood(there: dict, present: set[str]) -> str:
+    """What the draws with the frequencies of normal blood are; empty if there are none."""
+    if "smear" not in there["views"][VIEWS]:
+        return ""
+    expected = "; without `--adapt` the expected value is that of all images"
+    return (
+        f"As frequent as in normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} "
+        "images, the same for all models, over half of them neutrophils, "
+        f"{NORMAL_SMEAR['eosinophil']} eosinophils and {NORMAL_SMEAR['basophil']} basophils"
+        + (expected if present == set(NORMAL_SMEAR) else "")
+        + ". "
+    )
+
+
 def recall_table(there: dict) -> str:
     """Each class's recall on another laboratory's images, and what they are taken for."""
-    lines = []
-    for name, shares in there["views"][VIEWS]["answers"].items():
+    lines, scores = [], there["views"][VIEWS]
+    for name, shares in scores["answers"].items():
         others = sorted(((one["mean"], other) for other, one in shares.items()), reverse=True)
         taken = [f"{other} {one:.0%}" for one, other in others if other != name and one >= 0.05]
-        count = there["counts"][name]
-        ends = wilson_interval(shares[name]["mean"] * count, count)
-        recall = f"{deviation(shares[name], 2)} {interval(*ends, '.2f')}"
-        lines.append([name, str(count), recall, ", ".join(taken)])
-    return table((f"class of `{there['name']}`", "images", "recall", "taken for"), lines)
+        found = scores["recalls_over_slides"][name]
+        recall = f"{deviation(shares[name], 2)} {interval(found['low'], found['high'], '.2f')}"
+        numbers = [str(there[key][name]) for key in ("counts", "slides_by_class")]
+        lines.append([name, *numbers, recall, ", ".join(taken)])
+    heads = (f"class of `{there['name']}`", "images", "slides", "recall", "taken for")
+    return table(heads, lines)
 
 
 def fine_tuned(plots: Path) -> str:
     """What labelled images of another laboratory gain, on its slides that were held out."""
     found = read_results(plots, "finetune")
-    if not found["slides"]:
+    released = found["config"]["weights"] == "cnn-robust.safetensors"
+    if not (found["slides"] and released):
         command = STUDIES["finetune"].command
-        raise UserError(f"{plots}/finetune: made without --slide; run {command}")
+        why = "made without --slide" if released else "other weights than the released ones"
+        raise UserError(f"{plots}/finetune: {why}; run {command}")
     lines = [
         [row["class"], str(row["images"]), *(cell_of(row[key]) for key in FITS)]
         for row in found["classes"]
@@ -166,8 +185,9 @@ def fine_tuned(plots: Path) -> str:
             f"is {gained}; {pairs['only_second']} images are right only with the fit, "
             f"{pairs['only_first']} only without. Were images held out at random, so that a slide "
             f"is on both sides, the score would be {found['at_random']:.3f}. As released, if only "
-            f"these {len(found['classes'])} classes can occur: {given}.{curve} The one setting, "
-            f"the pull towards the released layer, was chosen on these images.{older_code(found)}",
+            f"these {len(found['classes'])} classes can occur: {given}.{curve}"
+            + (PULL_CHOSEN if found["dataset"]["name"] == DEVELOPMENT else "")
+            + older_code(found),
         ]
     )
 
@@ -242,8 +262,9 @@ def ablation(plots: Path) -> str:
             "left out: over those corruptions alone that resemble it (the whole "
             f"recipe's accuracy). Elsewhere: balanced accuracy on `{found['elsewhere']}`, "
             f"{config['views']} views, classes taken as equally frequent, without a temperature as "
-            "released networks have it; choices were made on it. "
-            f"The test split was not read.{older_code(found)}",
+            "released networks have it"
+            + ("; choices were made on it" if found["elsewhere"] == DEVELOPMENT else "")
+            + f". The test split was not read.{older_code(found)}",
         ]
     )
 
