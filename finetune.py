@@ -70,7 +70,8 @@ def main() -> None:
     def fill(folder: Path) -> None:
         confusion = metrics.confusion_matrix(images.labels, found[None])
         path = folder / f"confusion_matrix.{args.figure_format}"
-        training.confusion_matrix(path, confusion, model.classes, counted="your images, held out")
+        counted = f"{len(images.labels)} images of yours, each held out"
+        training.confusion_matrix(path, confusion, model.classes, counted=counted)
         studies.label_curve(folder / f"label_curve.{args.figure_format}", content)
         run_folder.write_csv(folder / "predictions.csv", table_of(model, images, found))
         (folder / WEIGHTS).write_bytes(tensors)

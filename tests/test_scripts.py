@@ -189,7 +189,7 @@ def test_a_result_that_cannot_be_written_leaves_the_last_one(run, quick_run, tmp
         (tmp_path / path.name).write_bytes(path.read_bytes())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bloodcells.reporting.figures.training.class_recall", full)

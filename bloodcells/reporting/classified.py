@@ -47,7 +47,9 @@ def draw_scores(
     for row, line in zip(scores["per_class"], scores["confusion_matrix"], strict=True):
         counts[classes.index(row["class"])] = line[: len(classes)]
     path = folder / "confusion_matrix.png"
-    figures.confusion_matrix(path, counts, classes, counted="your images")
+    unanswered = scores["images"] - int(counts.sum())
+    counted = "your images" + (f" that were answered; {unanswered} were not" if unanswered else "")
+    figures.confusion_matrix(path, counts, classes, counted=counted)
     rows = [row for row, one in enumerate(predictions) if one.label != ABSTAINED]
     answered = [predictions[row] for row in rows]
     if answered:
@@ -59,7 +61,7 @@ def draw_scores(
             classes,
             None,
             rows=np.array(rows),
-            table="predictions.csv, below the header",
+            table="predictions.csv, from 0, below the header",
         )
 
 

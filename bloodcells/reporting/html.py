@@ -54,6 +54,16 @@ SHOWS = {  # what a figure shows, by the beginning of its name
     "test_images_that_differ": "test images that only one of two experiments classifies correctly",
     "unlike": "distance from the training images, of cells and of other images",
 }
+TRAINING = "training images"
+MADE_ON = {  # what some are of, whatever the others of their folder are of
+    **dict.fromkeys(("batch_examples", "class_examples", "label_distribution"), TRAINING),
+    **dict.fromkeys(("mean_images", "montage", "stage_examples"), TRAINING),
+    "domains": "test split, clean and corrupted, and another laboratory's images, if any",
+    "learning_curves": "training and held-out images",
+    "risk_coverage": "test split, and another laboratory's images, if any",
+    "suspect_labels": "held-out images of train + validation",
+    "unlike": "test split, made-up images, and photographs",
+}
 
 
 def write(path: Path, template: str, **parts: object) -> None:
@@ -95,7 +105,7 @@ def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
         if not (content := path.read_bytes()).startswith(PNG):
             continue
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-        made_on = "training and held-out images" if path.stem == "learning_curves" else split
+        made_on = next((of for start, of in MADE_ON.items() if path.stem.startswith(start)), split)
         shown.append(
             {
                 "data": base64.b64encode(content).decode(),

@@ -108,7 +108,9 @@ def draw(
     watermark = warning(argparse.Namespace(**content["config"]))
     counts = np.array(content["test_confusion_matrix"])
     alone = len(tested) == 1  # the model that is scored as published
-    counted = "test images" if alone else f"test images, mean over {len(tested)} models"
+    views = content["config"].get("views", 1)
+    counted = f"test images, {views} view{'s' * (views > 1)}"
+    counted += "" if alone else f", mean over {len(tested)} models"
     table = "predictions.npz" + ("" if alone else f", probability: mean over {len(tested)} models")
     figures.learning_curves(  # which show no test image
         path("learning_curves"),
@@ -119,7 +121,9 @@ def draw(
     figures.confusion_matrix(
         path("confusion_matrix"), counts, test.names, watermark, counted=counted
     )
-    figures.class_recall(path("class_recall"), content["test_per_class"], watermark)
+    figures.class_recall(
+        path("class_recall"), content["test_per_class"], watermark, counted=counted
+    )
     figures.confident_mistakes(
         path("confident_mistakes"),
         test.images,

@@ -11,6 +11,7 @@ from matplotlib.figure import FigureBase
 
 from bloodcells.reporting.figures.style import BLUE, GREEN, ORANGE, page, short
 
+MOST_PIXELS = 800  # of a side that a figure shows one by one
 MOST_PAIRS = 60  # of duplicates; more take minutes to draw
 
 
@@ -23,12 +24,14 @@ def montage(path: Path, images: np.ndarray, side: int, watermark: str | None) ->
     grid = tiles.reshape(side, side, height, width, channels).swapaxes(1, 2)
     inches = min(2 + 0.2 * side, 5.2)
     with page(path, inches, inches, watermark) as figure:
-        show(figure.subplots(), grid.reshape(side * height, side * width, channels))
+        # a large one has more pixels than the figure: averaged, or some lines would be left out
+        how = "hanning" if side * width > MOST_PIXELS else "nearest"
+        show(figure.subplots(), grid.reshape(side * height, side * width, channels), how)
 
 
-def show(axes: Axes, image: np.ndarray) -> None:
+def show(axes: Axes, image: np.ndarray, interpolation: str = "nearest") -> None:
     """An image on axes without ticks."""
-    axes.imshow(image, interpolation="nearest")
+    axes.imshow(image, interpolation=interpolation)
     axes.axis("off")
 
 

@@ -38,7 +38,7 @@ def corrupted_examples(images: Split, severity: int, seed: int) -> Split:
     labels = range(len(images.names))
     kinds = list(corruptions.CORRUPTIONS)
     changed = [
-        corruptions.corrupt(images.of_class(label)[:1], kinds[label], severity, seed)
+        corruptions.corrupt(images.of_class(label)[:1], kinds[label % len(kinds)], severity, seed)
         for label in labels
     ]
     return Split(np.concatenate(changed), np.array(labels), images.names)

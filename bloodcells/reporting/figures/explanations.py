@@ -38,9 +38,9 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, watermark: str | None
                 colour = {row["label"]: BLUE, row["predicted"]: RED}.get(int(label), "black")
                 picture(axes, dataset.train.images[index], f"{NAMES[label]}\n{index}", colour)
         figure.supxlabel(
-            "left: confident errors on test, p of the released model, temperature-scaled; right: "
-            "the nearest training images in the\nnetwork's features (blue: of the labelled class, "
-            "red: of the predicted class)",
+            "left: confident errors on test, p of the released model, one view, calibrated\n"
+            "right: the nearest training images in the network's features (blue: of the labelled "
+            "class, orange: of the predicted one)",
             size=7,
         )
 
@@ -49,7 +49,7 @@ def suspects(path: Path, rows: list[dict], dataset: Dataset, watermark: str | No
     """The images whose labels are least probable."""
     columns = 8
     lines = max(-(-len(rows) // columns), 1)
-    with page(path, 1.0 * columns, 1.3 * lines + 0.3, watermark) as figure:
+    with page(path, 1.0 * columns, 1.35 * lines + 0.4, watermark) as figure:
         panels = figure.subplots(lines, columns, squeeze=False)
         for axes in panels.flat:
             axes.set_axis_off()
@@ -91,6 +91,6 @@ def maps(path: Path, rows: list[dict], split: Split, watermark: str | None) -> N
         bar.set_label("evidence for the labelled class", size=7)
         figure.supxlabel(
             "illustration: where the network finds the labelled class; bottom: the check, which "
-            "must differ",
+            "must differ; each map has its own scale",
             size=7,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, p
 from bloodcells.reporting.tables.release import TRAINED_ON
 
 COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
+STYLES = ("-", "--", ":", "-.")  # of further networks
 
 
 def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
@@ -21,13 +21,16 @@ def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
     columns = 4
     lines = -(-(len(kinds) + 1) // columns)  # the last panel has the legend
     with page(path, 7.5, 1.6 * lines, watermark) as figure:
-        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
+        panels = [*figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat]
+        for axes in panels[len(kinds) - columns : len(kinds)]:  # below some is the legend
+            axes.tick_params(labelbottom=True)
         for axes, kind in zip(panels, kinds, strict=False):
             shown = [clean, *(row for row in corrupted if row["corruption"] == kind)]
             severities = [row["severity"] for row in shown]
-            for name, colour in zip(clean["accuracy"], itertools.cycle(COLOURS), strict=False):
+            for number, name in enumerate(clean["accuracy"]):
+                colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % 4]
                 values = 100 * np.array([row["accuracy"][name] for row in shown])
-                axes.plot(severities, values.mean(1), color=colour, label=plain(name))
+                axes.plot(severities, values.mean(1), style, color=colour, label=plain(name))
                 axes.fill_between(
                     severities, values.min(1), values.max(1), color=colour, alpha=0.25, lw=0
                 )
@@ -59,3 +62,4 @@ def strips(path: Path, examples: dict[str, list[np.ndarray]], watermark: str | N
                 if axes.get_subplotspec().is_first_row():
                     axes.set_title(str(severity))
             row[0].set_ylabel(kind, rotation=0, ha="right", va="center")
+        figure.suptitle("severity (0: clean)", size=9)

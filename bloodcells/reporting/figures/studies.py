@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from bloodcells.evaluation.fine_tuned import DRAWS
 from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, ORANGE, error_bars, page
 
 FEW_IMAGES = 30  # with fewer images, a bar is grey
@@ -22,13 +23,15 @@ def ablation(path: Path, rows: list[dict], watermark: str | None) -> None:
 
     One panel for each kind of images of which the rows have scores.
     """
-    scores = {"held-out images": [row["accuracy"] for row in rows]}
+    scores = {"held-out images, accuracy": [row["accuracy"] for row in rows]}
     if rows[0].get("corrupted"):
-        scores["corrupted ones"] = [
+        scores["corrupted ones, one view"] = [
             [np.mean(list(kinds.values())) for kinds in row["corrupted"]] for row in rows
         ]
     if rows[0].get("elsewhere"):
-        scores["another laboratory"] = [[part["all"] for part in row["elsewhere"]] for row in rows]
+        scores["another laboratory, mean recall"] = [
+            [part["all"] for part in row["elsewhere"]] for row in rows
+        ]
     changed = rows[1:] or rows
     places = np.arange(len(changed))[::-1]
     with page(path, 2.8 + 2.4 * len(scores), 1.3 + 0.28 * len(changed), watermark) as figure:
@@ -153,7 +156,7 @@ def ladder(path: Path, points: list[dict]) -> None:
         figure.supxlabel(
             "filled: ours, eight views (paper: one); line: 95 % interval over test images; dash: "
             "one view\nhollow: published elsewhere, ResNet-18 but for the small CNN of 0.3 M "
-            "parameters; one view (tomrussobuilds: pretrained, several)",
+            "parameters; one view (tomrussobuilds: pretrained, several); their times are not known",
             size=7,
         )
 
@@ -161,7 +164,8 @@ def ladder(path: Path, points: list[dict]) -> None:
 def label_curve(path: Path, found: dict, watermark: str | None = None) -> None:
     """Balanced accuracy against the labelled images that a last layer is fitted to."""
     rows, fewest = found["curve"], min(row["images"] for row in found["classes"])
-    over = "slides" if found["slides"] else "images"
+    over = f"{found['slides']} slides" if found["slides"] else "images"
+    images = sum(row["images"] for row in found["classes"])
     with page(path, 4.6, 3.2, watermark) as figure:
         axes = figure.subplots()
         released = found["released"]
@@ -179,8 +183,8 @@ def label_curve(path: Path, found: dict, watermark: str | None = None) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylabel("balanced accuracy, %")
         figure.supxlabel(
-            "grey: as released; blue: random images, ± over draws; orange: four fifths of all\n"
-            f"(cross-validation); grey and orange with 95 % intervals over {over}",
+            f"grey: as released; blue: at most so many random images, ± over {DRAWS} draws\n"
+            f"orange: all but those held out, of {images}; grey, orange: 95 % intervals over {over}",
             size=7,
         )
 
@@ -192,7 +196,8 @@ def network_speed(path: Path, rows: list[dict], watermark: str | None) -> None:
         for place, part in enumerate(("forward", "backward", "step")):
             at = np.arange(len(rows)) + (place - 1) * 0.27
             shares = [100 * row[part]["share_of_peak"] for row in rows]
-            peak.bar(at, shares, 0.25, color=COLOURS[place], label=part)
+            shade = str(0.8 - 0.3 * place)  # colours are of networks, in the other panel
+            peak.bar(at, shares, 0.25, color=shade, label=part)
         names = [f"{row['name']}\n{row['precision']}\nbatch {row['batch']}" for row in rows]
         peak.set_xticks(range(len(rows)), names, size=6)
         peak.axhline(100, color=GREY, lw=0.8)
@@ -256,5 +261,7 @@ def growth(path: Path, found: dict[str, dict], watermark: str | None) -> None:
             axes.yaxis.set_minor_locator(NullLocator())  # each point has its value beside it
             axes.set_aspect("equal", adjustable="datalim")
         figure.supxlabel(
-            "CellNet; both axes logarithmic: a diagonal is growth in proportion", size=7
+            "CellNet, batches of 64; both axes logarithmic: a diagonal is growth in proportion; "
+            "of widths, x is their sum",
+            size=7,
         )

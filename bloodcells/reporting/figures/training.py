@@ -93,16 +93,18 @@ def confusion_matrix(
     The colour scale is a square root, so that rare errors show beside frequent ones, and the same
     for all experiments.
     """
-    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool))
+    images = counts.sum(1)
+    share = 100 * counts / np.maximum(images, 1)[:, None]
+    errors = np.ma.masked_array(share, np.eye(len(names), dtype=bool) | (images == 0)[:, None])
     side = max(4.6, 0.52 * len(names))
     with page(path, side + 0.6, side, watermark) as figure:
         axes = figure.subplots()
-        axes.set_facecolor("#E6E6E6")  # of the diagonal
+        axes.set_facecolor("#E6E6E6")  # of the diagonal, and of classes without images
         picture = axes.imshow(errors, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=SCALE_END))
         ticks = range(len(names))
         axes.set_xticks(ticks, short(names), rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(ticks, short(names))
+        true = [n if count else f"{n} (0)" for n, count in zip(short(names), images, strict=True)]
+        axes.set_yticks(ticks, true)
         axes.set(xlabel="predicted class", ylabel="true class")
         for row, column in np.argwhere(counts > 0):
             number = counts[row, column]
@@ -120,8 +122,11 @@ def confusion_matrix(
         figure.supxlabel(f"numbers: {counted}", size=7)
 
 
-def class_recall(path: Path, rows: list[dict], watermark: str | None) -> None:
-    """Recall by class with its 95 % interval, from the rows of `metrics.per_class`."""
+def class_recall(path: Path, rows: list[dict], watermark: str | None, *, counted: str) -> None:
+    """Recall by class with its 95 % interval, from the rows of `metrics.per_class`.
+
+    `counted` says of which images, and of how many models.
+    """
     with page(path, 5.2, 0.7 + 0.3 * len(rows), watermark) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
@@ -135,7 +140,7 @@ def class_recall(path: Path, rows: list[dict], watermark: str | None) -> None:
             short([row["class"] for row in rows]), rows, strict=True)]  # fmt: skip
         axes.set_yticks(places, labels)
         axes.set_xlim(next((end for end in RECALL_AXIS_STARTS if ends.min() >= end), 0), 1.005)
-        axes.set_xlabel("recall on the test images (in brackets), with 95 % interval", size=8)
+        axes.set_xlabel(f"recall, with 95 % interval over images\n{counted}", size=8)
         axes.margins(y=0.09)
 
 
@@ -173,4 +178,4 @@ def confident_mistakes(
                 size=6.5, ha="center",
             )  # fmt: skip
         axes.set(xlim=(0, 8), ylim=(-3 * 1.48, 0))
-        figure.supxlabel(f"no.: row of {table}", size=7)
+        figure.supxlabel(f"number: probability of the wrong class; no.: row of {table}", size=7)

@@ -70,12 +70,12 @@ def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None) 
                 axes.plot(x[some], y[some], "o", color=BLUE, mfc=inside, ms=4)
             axes.set(xlabel="probability of the top class", title=f"{when} temperature scaling")
             axes.set(ylim=(-0.03, 1.03))
-            axes.annotate(f"{n[-1] / n.sum():.0%}", (x[-1], y[-1]), (-4, -14), ha="right",
-                          textcoords="offset points", size=7)  # fmt: skip
+            words = f"last bin: {n[-1] / n.sum():.0%} of {n.sum():,} images"
+            axes.text(0.98, 0.03, words, transform=axes.transAxes, ha="right", size=7)
         figure.axes[0].set_ylabel("accuracy")
         figure.supxlabel(
             f"one model, {max(VIEWS)} views; line: 95 % interval; hollow: a bin of fewer than "
-            f"{FEW_IMAGES} images\nnumber: share of all images that is in the last bin",
+            f"{FEW_IMAGES} images",
             size=7,
         )
 
@@ -100,7 +100,8 @@ def risk_coverage(
                     label = ""  # the first line stands for all of them
             axes.set(title=name, ylabel="error rate, %", xlim=(0, 100), ylim=(0, None))
             axes.legend(frameon=False)
-        figure.supxlabel("coverage, % (most confident first); a line per model", size=8)
+        words = "coverage, % (most confident first); a line per model"
+        figure.supxlabel(words + "; scales differ" * (len(panels) > 1), size=8)
 
 
 def sets(
@@ -157,7 +158,7 @@ def distances(path: Path, members: list[dict], watermark: str | None) -> None:
         axes.set(
             xscale="log",
             xlabel="distance, 1 - cosine (box: quartiles, whiskers: 1 and 99 %); in brackets: "
-            "images\nright of the red line: flagged as unlike the training images",
+            "images\nright of the orange line: flagged as unlike the training images",
         )
         for place, kind in zip(places, values, strict=True):
             shares = [100 * np.mean(m["distances"][kind] > m["farthest"]) for m in members]
@@ -165,7 +166,9 @@ def distances(path: Path, members: list[dict], watermark: str | None) -> None:
             if len(shares) > 1:
                 words += f" (all models: {np.mean(shares):.0f} ± {np.std(shares, ddof=1):.0f} %)"
             axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), size=7, va="center")
-        axes.set_title("flagged by this model", loc="right", size=7)
+        axes.text(
+            1.02, 1.01, "flagged by this model", transform=axes.transAxes, va="bottom", size=7
+        )
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:.2g}")
         axes.xaxis.set_minor_formatter("")
