@@ -184,7 +184,7 @@ def label_curve(path: Path, found: dict, watermark: str | None = None) -> None:
         axes.set_ylabel("balanced accuracy, %")
         figure.supxlabel(
             f"grey: as released; blue: at most so many random images, ± over {DRAWS} draws\n"
-            f"orange: all but those held out, of {images}; grey, orange: 95 % intervals over {over}",
+            f"orange: all but those held out, of {images}; grey, orange: 95 % interval over {over}",
             size=7,
         )
 

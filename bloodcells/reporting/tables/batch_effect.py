@@ -60,15 +60,15 @@ def batch_effect(plots: Path) -> str:
 
 
 def in_brief(plots: Path) -> str:
-    """The loss on the batch that was left out, in a sentence."""
+    """The scores on the batch that was left out, in a sentence."""
     found = read_studies(plots)
     images = next(iter(found.values()))["scores"]["images"]["second"]
-    losses = [f"{RECIPES[name]}: {loss(found[name]['scores'])}" for name in BRIEF]
+    listed = [f"{RECIPES[name]}: {left_out_and_at_home(found[name]['scores'])}" for name in BRIEF]
     return (
         "A change of batch: balanced accuracy (mean recall) of models [trained without the data "
         f"set's second batch](docs/other-laboratories.md#a-batch-left-out), on the {images} images "
         "of that batch [95 % interval over images] and, in parentheses, on test images of the "
-        f"first batch: {'; '.join(losses)}."
+        f"first batch: {'; '.join(listed)}."
     )
 
 
@@ -78,7 +78,7 @@ def cost_at_home(scores: dict) -> str:
     return f"{100 * (with_both - without):+.1f}"
 
 
-def loss(scores: dict) -> str:
+def left_out_and_at_home(scores: dict) -> str:
     """The score on the batch left out, with its interval; in parentheses that on the first one."""
     left_out, at_home = scores["second_batch"], scores["first_batch"]
     ends = interval(left_out["low"], left_out["high"], ".2f")
