@@ -26,7 +26,11 @@ MOST_IDLE = 60  # seconds, after which a server releases the lock of a worker th
 Result = TypeVar("Result")
 
 
-class AwayError(UserError):
+class StorageError(UserError):
+    """The database failed."""
+
+
+class AwayError(StorageError):
     """The database's server does not answer."""
 
 
@@ -76,7 +80,10 @@ class Database:
             yield
 
     def patiently(self, call: Callable[[], Result]) -> Result:
-        """Call it; while the server is away, call it again. Raises `UserError` after `PATIENCE`."""
+        """Call it; while the server is away, call it again. Raises `StorageError`.
+
+        It does so after `PATIENCE` seconds, and at once if the database fails otherwise.
+        """
         since, told = None, ""
         while True:
             try:
@@ -85,7 +92,7 @@ class Database:
             except AwayError as error:
                 since = since or time.monotonic()
                 if time.monotonic() - since > PATIENCE:
-                    raise
+                    raise StorageError(str(error)) from error
                 if str(error) != told:
                     told = str(error)
                     print(f"{told}; trying again for {PATIENCE:g} s", flush=True)
@@ -93,7 +100,7 @@ class Database:
 
     @contextmanager
     def errors(self, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Turn database errors, and those of the kinds `also`, into a one-line `UserError`."""
+        """Turn database errors, and those of the kinds `also`, into a one-line `StorageError`."""
         kinds: tuple[type[Exception], ...]
         kinds = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, *also)
         try:
@@ -105,7 +112,7 @@ class Database:
             ended = sqlalchemy.exc.OperationalError, sqlalchemy.exc.InternalError  # by the server
             away = any(isinstance(one, ended) for one in chain)
             reason = " ".join(f"{type(chain[-1]).__name__}: {chain[-1]}".split())[:200]
-            kind = AwayError if away and not self.is_file else UserError
+            kind = AwayError if away and not self.is_file else StorageError
             raise kind(f"--storage {self}: {reason}") from error
 
     def study(self, name: str, search: dict) -> optuna.Study:

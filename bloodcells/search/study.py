@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bloodcells.cli.endings import out_of_memory
 from bloodcells.errors import UserError
-from bloodcells.search.database import DAMAGED, Database
+from bloodcells.search.database import DAMAGED, Database, StorageError
 
 BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
 POLL: float = 2  # seconds between checks on other workers
@@ -131,9 +131,8 @@ class Worker:
             ]
             if not free:
                 return None
-            slot = min(
-                free, key=lambda slot: len(lacking(slots[slot]))
-            )  # there may be memory later
+            # those that lacked memory last: there may be more by then
+            slot = min(free, key=lambda slot: len(lacking(slots[slot])))
             given, kept = self.prepare(slot), {"slot": slot}
             if slots[slot]:  # continue with the dead trial's settings and models
                 last = slots[slot][-1]
@@ -188,6 +187,8 @@ def outcome(trial: optuna.Trial, objective: Objective) -> tuple[float | None, Tr
             return objective(trial), TrialState.COMPLETE
     except optuna.TrialPruned:
         return None, TrialState.PRUNED
+    except StorageError:
+        raise
     except UserError as error:  # settings that can't be trained
         trial.set_user_attr(FAILED, str(error))
     except (RuntimeError, MemoryError) as error:

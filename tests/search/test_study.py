@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from bloodcells.errors import UserError
 from bloodcells.search import database as databases
 from bloodcells.search import study as shared_study
-from bloodcells.search.database import AwayError, Database
+from bloodcells.search.database import AwayError, Database, StorageError
 
 
 def begun(folder):
@@ -212,8 +212,19 @@ def test_a_server_that_is_away_is_waited_for_but_not_for_ever(tmp_path, monkeypa
     assert capsys.readouterr().out == "away; trying again for 300 s\n"  # once
     turns = itertools.repeat(away)
     monkeypatch.setattr(databases, "PATIENCE", 0.01)
-    with pytest.raises(AwayError):
+    with pytest.raises(StorageError, match="away"):
         worker.database.patiently(turn)
+
+
+def test_a_failure_of_the_database_is_not_one_of_the_settings(tmp_path, monkeypatch):
+    worker = search_worker.sole(tmp_path)
+
+    def full():
+        raise StorageInternalError("the disk is full")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        worker.run(lambda trial: worker.database.patiently(full), None)
+    assert shared_study.FAILED not in worker.study.trials[0].user_attrs
 
 
 def test_results_are_stored_after_an_outage(tmp_path, monkeypatch):
