@@ -113,7 +113,7 @@ def train_epoch(
     """Train for one epoch; returns its row of history.csv. Raises `DivergedError`."""
     model.train()
     meter = EpochMeter()
-    for images, labels in batches:  # float32 (B, 3, H, W), augmented and normalised; int64 (B,)
+    for images, labels in batches:  # (B, 3, H, W), normalised; (B,), or with --teacher (B, classes)
         stop_if_asked()  # by Ctrl-C
         with autocast(images.device, recipe.precision):
             logits = model(images).float()  # (B, classes)

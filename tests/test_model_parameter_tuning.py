@@ -274,8 +274,8 @@ def test_presets_that_make_no_search(fails, preset, tmp_path, old, new, reason):
 
 @pytest.mark.parametrize(("name", "kind"), [("tuning", Choice), ("tuning-best", Range)])
 def test_presets_of_the_project_make_searches(name, kind):
-    parser = search_parser(str(ROOT / SCRIPT), preset=name)
-    args = parse(parser, [])
+    parser = search_parser(str(ROOT / SCRIPT))
+    args = parse(parser, ["--config", name])
     space = read_space(parser, args)
     assert isinstance(space["lr"], kind)
     total = load_preset(PRESETS / f"{name}.toml").get("trials", 9)  # of the paper's grid

@@ -234,8 +234,8 @@ def test_the_preset_s_own_experiment_is_offered_for_comparison(tmp_path):
     for folder in (base, other):
         folder.mkdir()
         (folder / "metrics.json").write_text(json.dumps(content))
-    assert results.same_data(base, other, content) == base
-    assert results.same_data(base, base, content) is None
-    assert results.same_data(tmp_path / "none", other, content) is None
-    assert results.same_data(base, other, {**content, "dataset": {"md5": "b"}}) is None
-    assert results.same_data(base, other, {**content, "config": {"protocol": "x"}}) is None
+    assert results.comparable(base, other, content)
+    assert not results.comparable(base, base, content)
+    assert not results.comparable(tmp_path / "none", other, content)
+    assert not results.comparable(base, other, {**content, "dataset": {"md5": "b"}})
+    assert not results.comparable(base, other, {**content, "config": {"protocol": "x"}})

@@ -16,8 +16,9 @@ from bloodcells.cli.endings import run_script as run_script  # for the scripts
 from bloodcells.cli.parser import Parser
 from bloodcells.cli.presets import layers, preset_path, read_preset
 from bloodcells.cli.recipe import SEEDED
-from bloodcells.cli.types import integer, location, whole_number
+from bloodcells.cli.types import integer, location, named_folder, regex, whole_number
 from bloodcells.errors import UserError
+from bloodcells.tracking.files import read_entry
 from bloodcells.tracking.provenance import code_of
 
 STARTED = time.perf_counter()  # close to the start of the script
@@ -33,7 +34,7 @@ WORK = (  # for one command
 NOT_RECORDED = (*PLACES, *ELSEWHERE, *WORK, "code")  # `code` is no flag: `parse` adds it
 NOT_IN_THE_NAME = (  # of a run folder
     *(*NOT_RECORDED, "device", "figure_format", "save_weights", "weights", "storage", "trials"),
-    *("synthetic", "protocol"),  # which `run_name` adds itself
+    *("synthetic", "protocol"),  # which `run_name` adds itself, as it does photographs
 )
 
 
@@ -81,7 +82,7 @@ def make_parser(script: str, preset: str) -> Parser:
         metavar="DIR",
         help="run folder to write to (default: plots/<run>)",
     )
-    add_device_flag(run)
+    add_device_flags(run)
     run.add_argument(
         "--seed", type=whole_number(0, 2**32 - 1), default=0,
         help="seed of all random choices; where each model has one, of the first",
@@ -90,7 +91,7 @@ def make_parser(script: str, preset: str) -> Parser:
     return parser
 
 
-def add_device_flag(group: argparse._ActionsContainer) -> None:
+def add_device_flags(group: argparse._ActionsContainer) -> None:
     """Add the flags that say what to compute with."""
     group.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="compute device"
@@ -107,6 +108,39 @@ def add_figure_flag(group: argparse._ActionsContainer) -> None:
     """Add the flag that sets the file type of figures."""
     group.add_argument(
         "--figure-format", choices=("png", "pdf", "svg"), default="png", help="figure file type"
+    )
+
+
+def refuse_losing_scores(result: Path, elsewhere: Path | None, and_more: str = "") -> None:
+    """Raise `UserError` if scores on another laboratory's images would be replaced by none.
+
+    `and_more` are flags that name further outputs.
+    """
+    if read_entry(result, "elsewhere") is not None and not elsewhere:
+        raise UserError(
+            f"--output {result.parent}: it has scores on another laboratory's images, which would "
+            f"be lost; pass their folder as --elsewhere, or another --output{and_more}"
+        )
+
+
+def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag of another laboratory's images."""
+    group.add_argument(
+        "--elsewhere",
+        type=named_folder,
+        metavar="DIR",
+        help="score another laboratory's images too: folders named after their classes",
+    )
+
+
+def add_slide_flag(group: argparse._ActionsContainer, what: str) -> None:
+    """Add the flag that says which images are of one slide; `what`: what it does."""
+    group.add_argument(
+        "--slide",
+        type=regex,
+        metavar="REGEX",
+        help="regular expression that matches the slide or person at the beginning of a "
+        f"file's name, or whose first group does: {what}",
     )
 
 
@@ -176,7 +210,7 @@ def run_name(parser: Parser, args: argparse.Namespace) -> str:
             continue
         text = "-".join(map(short, value if isinstance(value, list) else [value]))
         parts.append(f"{key.replace('_', '-')}-{text}")
-    # these two invalidate the results, so they show even if the preset itself sets them
+    # these show even if the preset sets them: leaks, other pixels, generated images
     protocol, usual = getattr(args, "protocol", None), parser.get_default("protocol")
     if protocol != usual or protocol == "as-published":
         parts.append(protocol)

@@ -10,9 +10,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import add_device_flag, add_figure_flag, refuse_idle
+from bloodcells.cli.arguments import (
+    add_device_flags,
+    add_figure_flag,
+    add_slide_flag,
+    refuse_idle,
+)
 from bloodcells.cli.parser import Parser
-from bloodcells.cli.scripts import add_slide_flag
 from bloodcells.cli.types import fraction, integer, location, non_empty, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.provenance import code_of
@@ -53,7 +57,7 @@ def parse_predict(script: str) -> Namespace:
         help="trained weights, with the .json file of the same name (default: by --labels, those "
         "in weights/)",
     )
-    add_device_flag(parser)
+    add_device_flags(parser)
     parser.add_argument(
         "--batch-size", type=whole_number(1, 2**20), default=128, help="images per batch"
     )
@@ -250,7 +254,7 @@ def parse_finetune(script: str) -> Namespace:
     parser.add_argument(
         "--seed", type=whole_number(0, 2**32 - 1), default=0, help="of the folds and draws"
     )
-    add_device_flag(parser)
+    add_device_flags(parser)
     add_figure_flag(parser)
     args = parse_paths(parser)
     if not args.paths:  # told only if no flag is wrong
@@ -274,5 +278,5 @@ def parse_demo(script: str) -> Namespace:
         help="trained weights, with the .json file of the same name",
     )
     add_views_flag(parser)
-    add_device_flag(parser)
+    add_device_flags(parser)
     return parser.parse_args()

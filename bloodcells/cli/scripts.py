@@ -15,7 +15,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bloodcells import ROOT
-from bloodcells.cli.arguments import make_parser, parse, refuse_idle, run_name
+from bloodcells.cli.arguments import (
+    add_elsewhere_flag,
+    add_slide_flag,
+    make_parser,
+    parse,
+    refuse_idle,
+    refuse_losing_scores,
+    run_name,
+)
 from bloodcells.cli.flags import (
     add_network_flags,
     add_recipe_flags,
@@ -31,13 +39,12 @@ from bloodcells.cli.types import (
     named_folder,
     non_empty,
     positive,
-    regex,
     up_to,
     weights_to_write,
     whole_number,
 )
 from bloodcells.errors import UserError
-from bloodcells.tracking.files import find, read_entry
+from bloodcells.tracking.files import find
 
 FALSE_ALARMS = 0.01  # of the released weights
 
@@ -68,9 +75,9 @@ def parse_cnn(script: str) -> Namespace:
     return args
 
 
-def search_parser(script: str, preset: str = "tuning") -> Parser:
+def search_parser(script: str) -> Parser:
     """The parser of model_parameter_tuning.py; a preset's table [space] lists what to vary."""
-    parser = make_parser(script, preset)
+    parser = make_parser(script, preset="tuning")
     parser.tables = ("space",)
     add_training_flags(parser)
     add_recipe_flags(parser)
@@ -223,7 +230,7 @@ def parse_release(script: str) -> Namespace:
     args = parse(parser)
     if args.slide and not args.elsewhere:
         raise UserError("--slide does nothing without --elsewhere")
-    keep_scores(args.output / "metrics.json", args.elsewhere, " and --weights")
+    refuse_losing_scores(args.output / "metrics.json", args.elsewhere, " and --weights")
     settings = args.false_alarms, args.seed, find(args.run).resolve().parent
     usual = settings == (FALSE_ALARMS, 0, ROOT / "plots")
     # neither edited code nor other settings or runs replace the released weights
@@ -234,36 +241,3 @@ def parse_release(script: str) -> Namespace:
         except argparse.ArgumentTypeError as error:
             raise UserError(f"--weights: {error}") from error
     return args
-
-
-def keep_scores(result: Path, elsewhere: Path | None, and_more: str = "") -> None:
-    """Raise `UserError` if scores on another laboratory's images would be replaced by none.
-
-    `and_more` are flags that name further outputs.
-    """
-    if read_entry(result, "elsewhere") is not None and not elsewhere:
-        raise UserError(
-            f"--output {result.parent}: it has scores on another laboratory's images, which would "
-            f"be lost; pass their folder as --elsewhere, or another --output{and_more}"
-        )
-
-
-def add_elsewhere_flag(group: argparse._ActionsContainer) -> None:
-    """Add the flag of another laboratory's images."""
-    group.add_argument(
-        "--elsewhere",
-        type=named_folder,
-        metavar="DIR",
-        help="score another laboratory's images too: folders named after their classes",
-    )
-
-
-def add_slide_flag(group: argparse._ActionsContainer, what: str) -> None:
-    """Add the flag that says which images are of one slide; `what`: what it does."""
-    group.add_argument(
-        "--slide",
-        type=regex,
-        metavar="REGEX",
-        help="regular expression that matches the slide or person at the beginning of a "
-        f"file's name, or whose first group does: {what}",
-    )

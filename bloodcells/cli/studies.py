@@ -8,7 +8,12 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from bloodcells.cli.arguments import make_parser, parse
+from bloodcells.cli.arguments import (
+    add_elsewhere_flag,
+    make_parser,
+    parse,
+    refuse_losing_scores,
+)
 from bloodcells.cli.flags import (
     add_network_flags,
     add_recipe_flags,
@@ -16,7 +21,6 @@ from bloodcells.cli.flags import (
     add_work_flags,
 )
 from bloodcells.cli.parser import Parser
-from bloodcells.cli.scripts import add_elsewhere_flag, keep_scores
 from bloodcells.cli.types import location, whole_number
 from bloodcells.errors import UserError
 from bloodcells.tracking.files import CHECKPOINTS
@@ -54,7 +58,7 @@ def parse_ablation(script: str) -> Namespace:
     if args.elsewhere and args.labels != "classes":
         raise UserError("--elsewhere: its folders name classes; not allowed with --labels stages")
     if args.overwrite or (args.output / CHECKPOINTS).is_dir():  # it is going to be replaced
-        keep_scores(args.output / "ablation.json", args.elsewhere)
+        refuse_losing_scores(args.output / "ablation.json", args.elsewhere)
     if args.replicates > args.folds:
         raise UserError(f"--replicates {args.replicates}: there are only {args.folds} folds")
     return args

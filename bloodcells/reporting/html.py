@@ -105,7 +105,8 @@ def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
         if not (content := path.read_bytes()).startswith(PNG):
             continue
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-        made_on = next((of for start, of in MADE_ON.items() if path.stem.startswith(start)), split)
+        of_its_own = (part for start, part in MADE_ON.items() if path.stem.startswith(start))
+        made_on = next(of_its_own, split)
         shown.append(
             {
                 "data": base64.b64encode(content).decode(),

@@ -52,14 +52,14 @@ def write_page(plots: Path, blocks: Mapping[str, Block], path: Path) -> list[str
     `blocks` make the documents' tables, as Markdown, from `plots`. Raises `UserError` if there is
     no finished experiment, or if the page cannot be written.
     """
-    runs, left_out = read_runs(plots)
+    experiments, left_out = read_experiments(plots)
     tables = []
     for name, block in blocks.items():
         try:
             tables.append({"name": name, "parts": markdown(block(plots), TITLES.get(name, name))})
         except UNFIT as error:
             left_out.append(f"table {name}: {reason(error)}")
-    if not runs:
+    if not experiments:
         raise UserError(f"--plots {plots}: no finished experiment there: {'; '.join(left_out)}")
     studies = []
     for name, about in STUDIES.items():
@@ -76,24 +76,24 @@ def write_page(plots: Path, blocks: Mapping[str, Block], path: Path) -> list[str
         overview={
             "caption": "All training experiments on the test split",
             "heads": [*HEADS, *SCORES.values(), "s per model"],
-            "rows": [run["row"] for run in runs],
+            "rows": [one["row"] for one in experiments],
         },
         tables=tables,
-        across_runs=html.figures(plots, "test split"),
-        runs=runs,
+        across_experiments=html.figures(plots, "test split"),
+        experiments=experiments,
         studies=studies,
         left_out=left_out,
     )
     return left_out
 
 
-def read_runs(plots: Path) -> tuple[list[dict], list[str]]:
+def read_experiments(plots: Path) -> tuple[list[dict], list[str]]:
     """What the page shows of each experiment that can be shown; why others cannot."""
-    runs, left_out = [], []
+    experiments, left_out = [], []
     for folder in sorted(path for path in plots.glob("[!.]*") if path.is_dir()):
         if folder.name in STUDIES:
             continue
-        code = provenance.recorded(folder)
+        code = provenance.code_entry(folder)
         trains = code and code["script"] in ("model_baseline.py", "model_cnn.py")
         # a copy of these scripts is known by what it wrote
         if code and not (trains or run_folder.is_training(folder)):
@@ -101,10 +101,11 @@ def read_runs(plots: Path) -> tuple[list[dict], list[str]]:
             continue
         try:
             metrics = read_result(folder / "metrics.json")
-            runs.append(run_section(folder, metrics) | {"row": overview_row(folder, metrics)})
+            row = overview_row(folder, metrics)
+            experiments.append(experiment_section(folder, metrics) | {"row": row})
         except UNFIT as error:
             left_out.append(f"{folder.name}: {reason(error)}")
-    return runs, left_out
+    return experiments, left_out
 
 
 def reason(error: Exception) -> str:
@@ -137,7 +138,7 @@ def overview_row(folder: Path, metrics: dict) -> list[str]:
     ]
 
 
-def run_section(folder: Path, metrics: dict) -> dict:
+def experiment_section(folder: Path, metrics: dict) -> dict:
     """An experiment: the command that repeats it, classes, settings, machine and figures."""
     place = provenance.relative(folder)
     flags = ("--config", f"{place}/config.toml", "--output", place)

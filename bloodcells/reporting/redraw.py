@@ -45,11 +45,12 @@ def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
     if script not in FIGURES:
         raise UserError(f"{folder}: the figures of {script} need more than its files: run it anew")
     watermark = warning(Namespace(**{"synthetic": False, **found["config"]}))  # of a user's images
-    names = [f"{name}.{suffix}" for name in FIGURES[script]]
+    drawn = FIGURES[script]
+    names = [f"{name}.{suffix}" for name in drawn]
 
     def fill(scratch: Path) -> None:
-        for name, (figure, keys) in zip(names, FIGURES[script].values(), strict=True):
-            figure(scratch / name, at(found, keys), watermark)
+        for name, (figure, keys) in drawn.items():
+            figure(scratch / f"{name}.{suffix}", at(found, keys), watermark)
 
     run_folder.write(folder, fill, last=names[-1])
     print(f"drew the figures of {folder}: {', '.join(names)}")

@@ -66,16 +66,17 @@ def save_results(
     run_folder.write(args.output, fill, last="metrics.json", stale=["weights-seed-*.safetensors"])
     print(table(content))
     print(f"wrote {args.output}")
-    if base := same_data(ROOT / "plots" / args.config.stem, args.output, content):
+    base = ROOT / "plots" / args.config.stem
+    if comparable(base, args.output, content):
         print(f"next: python report.py --compare {as_typed([str(base), str(args.output)])}")
 
 
-def same_data(base: Path, output: Path, content: dict) -> Path | None:
-    """The folder of the preset's own experiment, if this other one can be compared with it."""
+def comparable(base: Path, output: Path, content: dict) -> bool:
+    """Whether the preset's own experiment is another one, on the same data and protocol."""
     path = base / "metrics.json"
     theirs = read_entry(path, "dataset"), read_entry(path, "config", "protocol")
     alike = theirs == (content["dataset"], content["config"]["protocol"])
-    return base if alike and base.resolve() != output.resolve() else None
+    return alike and base.resolve() != output.resolve()
 
 
 def of_folds(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:
@@ -85,11 +86,12 @@ def of_folds(runs: Sequence[Run], protocol: str) -> dict[str, np.ndarray]:
     """
     if protocol != "cross-validation":
         return {}
-    labels, probabilities = (
-        np.concatenate([cast(np.ndarray, getattr(run, name)) for run in runs])
-        for name in ("val_labels", "val_probabilities")
-    )
-    return {"val_labels": labels, "val_probabilities": probabilities[None]}
+    labels = cast(list[np.ndarray], [run.val_labels for run in runs])
+    probabilities = cast(list[np.ndarray], [run.val_probabilities for run in runs])
+    return {
+        "val_labels": np.concatenate(labels),
+        "val_probabilities": np.concatenate(probabilities)[None],
+    }
 
 
 def draw(

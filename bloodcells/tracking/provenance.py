@@ -21,7 +21,7 @@ from bloodcells.tracking.code_hash import combined, different, digest, file_hash
 from bloodcells.tracking.files import IDENTITY, read_entry
 
 RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # results files
-ENTRY = {"script": str, "edited": list, "files": dict}  # what `recorded` checks
+ENTRY = {"script": str, "edited": list, "files": dict}  # what `code_entry` checks
 LIST = "code.json"  # in plots/: the hashes of committed code by script, and of presets by path
 
 
@@ -183,7 +183,7 @@ def listed(name: str) -> Any:
     return read_entry(ROOT / "plots" / LIST, name)
 
 
-def recorded(folder: Path) -> dict | None:
+def code_entry(folder: Path) -> dict | None:
     """The `code` entry of the results in a folder; None if it is missing or unreadable."""
     for name in RESULTS:
         code = read_entry(folder / name, "code")
@@ -192,7 +192,7 @@ def recorded(folder: Path) -> dict | None:
     return None
 
 
-def begun(folder: Path) -> str | None:
+def unfinished_script(folder: Path) -> str | None:
     """The script of the unfinished experiment in a folder; None if there is none, or no name."""
     script = read_entry(folder / IDENTITY, "script")
     return None if script is None else str(script)

@@ -77,7 +77,7 @@ def prepare(
 def refuse_foreign(folder: Path, script: str, flag: str) -> None:
     """Raise `UserError` if the folder holds results, or what may be some, not of `script`."""
     unfinished = any(any(folder.glob(name)) for name in UNFINISHED)
-    kept, begun = provenance.recorded(folder), provenance.begun(folder)
+    kept, begun = provenance.code_entry(folder), provenance.unfinished_script(folder)
     if kept and kept["script"] != script:
         raise UserError(
             f"{flag} {folder}: it holds results of {kept['script']}; pass another folder"
@@ -102,7 +102,7 @@ def refuse_results(folder: Path, flag: str, but: str) -> None:
 
 def refuse_replacing_committed(folder: Path, code: Code, flag: str) -> None:
     """Raise `UserError` if the folder holds results of committed code, or of unknown code."""
-    kept = provenance.recorded(folder)
+    kept = provenance.code_entry(folder)
     found = any((folder / name).exists() for name in provenance.RESULTS)
     if found and not (kept and kept["edited"]):
         raise UserError(

@@ -60,7 +60,7 @@ class CheckpointFolder:
         self.resumed = False  # set only in the process that writes
         self.names, self.identity, self.shared = names, identity, shared
         self.identity_file = run_folder / IDENTITY
-        self.locks = ModelLocks(run_folder, self.path, names, shared)
+        self.locks = ModelLocks(run_folder, names, shared)
         # how to start again: --overwrite would take the other processes' models, too
         self.again = "once none is at work, delete the folder" if shared else "pass --overwrite"
         self.mark = mark_of(identity)  # in every file, so that no other experiment's is read
@@ -192,8 +192,8 @@ class CheckpointFolder:
             raise damaged(path, error) from error
 
     def has_record(self, name: str) -> bool:
-        """Whether a model is finished. Raises `UserError` for a damaged record."""
-        return self.record(name) is not None
+        """Whether a model is finished, by the first process. Raises `UserError` if damaged."""
+        return distributed.from_first(lambda: self.record(name) is not None)
 
     def finish(self, name: str, run: Run) -> None:
         """Replace the checkpoint of a finished model with its record."""

@@ -14,6 +14,7 @@ import filelock
 
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import write_whole
+from bloodcells.tracking.files import CHECKPOINTS
 from bloodcells.tracking.run_folder import writing_to
 
 try:
@@ -25,14 +26,13 @@ except ImportError:  # Windows, whose locks work on every disk
 class ModelLocks:
     """Locks on the models that this process trains, and one for a turn at checking the folder.
 
-    `run` is the run folder, `folder` where the locks are, `names` the models; if `shared`, other
-    processes may train the others.
+    `run` is the run folder, `names` the models; if `shared`, other processes may train the others.
     """
 
-    def __init__(self, run: Path, folder: Path, names: Sequence[str], shared: bool):
-        self.run, self.folder, self.names, self.shared = run, folder, names, shared
+    def __init__(self, run: Path, names: Sequence[str], shared: bool):
+        self.run, self.folder, self.names, self.shared = run, run / CHECKPOINTS, names, shared
         self.checking = filelock.FileLock(run / ".turn.lock")
-        self.own = [filelock.FileLock(folder / f"{name}.lock") for name in names]
+        self.own = [filelock.FileLock(self.folder / f"{name}.lock") for name in names]
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -69,13 +69,7 @@ class ModelLocks:
 
     def busy(self) -> bool:
         """Whether a process holds any model of the folder."""
-        for path in self.folder.glob("*.lock"):
-            try:
-                with filelock.FileLock(path, timeout=0):
-                    pass
-            except filelock.Timeout:
-                return True
-        return False
+        return any(map(is_held, self.folder.glob("*.lock")))
 
     def owner(self, name: str) -> str:
         """Who trains a model, in words; nothing if that cannot be read."""
@@ -89,6 +83,15 @@ class ModelLocks:
         for lock in self.own:
             with suppress(OSError):  # the process's end releases it, too
                 lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds this lock."""
+    try:
+        with filelock.FileLock(path, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
 
 
 def refuse_without_locks(folder: Path, flag: str = "--output") -> None:

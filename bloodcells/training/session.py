@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -78,7 +77,7 @@ def open_session(
                 notice = stack.enter_context(threads.trainings()).notice()
                 if notice and device.type == "cpu" and distributed.size() == 1:
                     print(notice)
-                session.signals.enter_context(ending_after_the_batch())
+                session.while_training.enter_context(ending_after_the_batch())
             try:
                 yield session
             except BaseException:  # such as Ctrl-C, a full disk, or a GPU without memory
@@ -101,7 +100,7 @@ def open_folder(
     refuse_misfit(network, dataset)
     if any(fold.scored for fold in folds):
         refuse_few_test_images(dataset)
-    names, shared = chosen(args, folds), trains_a_part(args)
+    names, shared = names_to_train(args, folds), trains_a_part(args)
     mine = identity.identity_of(args, dataset, network, device)
     identity.refuse_other_processes(mine | {"models": names})
     tensorboard.refuse_others(args.output)
@@ -143,7 +142,8 @@ class Session:
         """`stack` closes with the session's block; `environment` is the entry of `metrics.json`."""
         self.args, self.folds, self.device, self.environment = args, folds, device, environment
         self.checkpoints, self.progress, self.stack = checkpoints, progress, stack
-        self.signals = stack.enter_context(ExitStack())  # Ctrl-C ends a batch until it closes
+        # until it closes, Ctrl-C ends a batch
+        self.while_training = stack.enter_context(ExitStack())
         self.current: ModelInTraining | None = None
         self.columns: list[str] = []  # of every epoch's row, once there is one
         self.runs: list[Run] = []  # of all models, once they are complete
@@ -155,7 +155,7 @@ class Session:
         for number, fold in enumerate(self.folds, start=1):
             self.progress.run = number
             mine = fold.name in self.checkpoints.names
-            if mine and not distributed.from_first(partial(self.checkpoints.has_record, fold.name)):
+            if mine and not self.checkpoints.has_record(fold.name):
                 yield fold
             else:
                 self.progress.skip(self.args.epochs)
@@ -219,7 +219,7 @@ class Session:
         if columns != self.columns or not complete:
             raise UserError(
                 f"epoch {epoch}: the row of history.csv has {numbers}; every epoch's needs a "
-                f"number for each of {', '.join(needed)}, in this order"
+                f"number for each of {', '.join(needed)}, in the first epoch's order"
             )
 
     def finish(self, fold: Fold, model: nn.Module, predictions: dict[str, Tensor]) -> None:
@@ -240,7 +240,7 @@ class Session:
 
         If so, `runs` holds all of them, and no other process writes until the session ends.
         """
-        self.signals.close()  # from here on, Ctrl-C stops at once
+        self.while_training.close()  # from here on, Ctrl-C stops at once
         if self.checkpoints.finished or distributed.rank():
             return False
         checkpoints = self.checkpoints
@@ -270,7 +270,7 @@ def plain(value: object) -> object:
     return cast(Tensor, value).item() if single else value
 
 
-def chosen(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
+def names_to_train(args: argparse.Namespace, folds: Sequence[Fold]) -> list[str]:
     """The names of the models that this process trains. Raises `UserError` if there are none."""
     number, seed = getattr(args, "only_fold", None), getattr(args, "only_seed", None)
     there = ", ".join(fold.name for fold in folds)

@@ -16,6 +16,8 @@ import filelock
 import joblib
 import torch
 
+from bloodcells.training.locks import is_held
+
 
 def use_threads(wanted: int | None) -> None:
     """Compute with `wanted` threads; None means as many as this process may use.
@@ -42,17 +44,11 @@ class Trainings:
         for path in sorted(self.mine.parent.glob("*.training")) if self.mine else ():
             if path == self.mine:
                 continue
-            try:
-                with filelock.FileLock(path, timeout=0):
-                    pass  # nobody holds it
-            except filelock.Timeout:
-                if shares_cores_with(int(path.stem)):
-                    found.append(int(path.stem))
-            except OSError:  # a file that cannot be asked tells nothing
-                continue
-            else:
-                with suppress(OSError):
+            with suppress(OSError):  # a file that cannot be asked, or removed, tells nothing
+                if not is_held(path):
                     path.unlink(missing_ok=True)
+                elif shares_cores_with(int(path.stem)):
+                    found.append(int(path.stem))
         return found
 
     def fair_share(self, others: int) -> int:
@@ -90,7 +86,7 @@ def trainings() -> Iterator[Trainings]:
     The block may lower this process's number of threads; after it, the number is as before.
     Where lock files are impossible, or the folder is another user's, each goes on as if alone.
     """
-    before, lock = torch.get_num_threads(), announced()
+    before, lock = torch.get_num_threads(), announce()
     mine = Path(lock.lock_file) if lock else None
     try:
         yield Trainings(mine)
@@ -103,8 +99,8 @@ def trainings() -> Iterator[Trainings]:
                 mine.unlink(missing_ok=True)
 
 
-def announced() -> filelock.BaseFileLock | None:
-    """The lock that tells others that this process trains; None where there can be none."""
+def announce() -> filelock.BaseFileLock | None:
+    """Take the lock that tells others that this process trains; None where there can be none."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     try:
         folder = Path(tempfile.gettempdir()) / f"bloodcells-{user}"

@@ -292,4 +292,4 @@ def test_scores_elsewhere_of_a_folder_without_a_name_are_kept(monkeypatch, tmp_p
     assert types.named_folder(".").name == tmp_path.name
     (tmp_path / "metrics.json").write_text('{"elsewhere": ""}')  # as recorded before
     with pytest.raises(UserError, match="which would be lost"):
-        scripts.keep_scores(tmp_path / "metrics.json", None)
+        arguments.refuse_losing_scores(tmp_path / "metrics.json", None)

@@ -14,7 +14,7 @@ from written import change, fetches_nothing, metrics_of
 from bloodcells import ROOT
 from bloodcells.errors import UserError
 from bloodcells.reporting.html import caption, inline
-from bloodcells.reporting.page import overview_row, run_section, write_page
+from bloodcells.reporting.page import experiment_section, overview_row, write_page
 from models import MODELS
 
 HOSTILE = "\ud800" + '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
@@ -50,7 +50,7 @@ def test_overview_and_command_of_a_run(quick_run, tmp_path):
     metrics["runs"][0]["test"] = None  # as published, the last model alone is scored
     assert overview_row(quick_run, metrics)[3] == "1"
     for folder, written in ((ROOT / "plots/my run", "plots/my run"), (elsewhere, str(elsewhere))):
-        command = run_section(folder, metrics)["command"]
+        command = experiment_section(folder, metrics)["command"]
         assert shlex.split(command)[2:] == [
             *("--config", f"{written}/config.toml", "--output", written, "--overwrite"),
         ]
