@@ -1,4 +1,5 @@
-# make help lists the targets. PYTHON= picks the interpreter (3.11 or newer).
+# make help lists the targets. PYTHON= picks the interpreter (3.11 or newer) of a new environment;
+# make clean removes the present one.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ help:
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements-lock.txt
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"
+	$(PYTHON) -c "import sys; v = sys.version_info[:3]; sys.exit((v < (3, 11) or v == (3, 14, 1)) and 'Python 3.11 or newer is needed, but not 3.14.1: make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --requirement requirements-lock.txt
 	touch $@

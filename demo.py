@@ -60,6 +60,10 @@ FRAMING = (
     "out, so that it loses its size: expect some erythroblasts and immature granulocytes to be "
     "misread."
 )
+FETCHING = (  # what in Gradio fetches an address, by module
+    ("processing_utils", "async_ssrf_protected_download"),
+    ("routes", "secure_url_stream_response"),
+)
 OTHER_FRAMING = "Images are framed as those that the weights were fitted to (--frame {})."
 
 
@@ -69,7 +73,7 @@ def main() -> None:
     refuse_address(args.host, args.port)
     gradio = load_gradio()
     model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
-    gradio.processing_utils.async_ssrf_protected_download = refuse_download
+    refuse_downloads(gradio)
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens
         fitted = holds_for(args.weights)
@@ -102,6 +106,10 @@ def load_gradio() -> ModuleType:
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
+    os.environ.pop("GRADIO_NUM_WORKERS", None)  # whose processes would not refuse downloads
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own page whether it is there
+        others = [os.environ[name]] if os.environ.get(name) else []
+        os.environ[name] = ",".join([*others, "127.0.0.1", "localhost"])
     try:
         import gradio
     except ImportError as error:
@@ -111,9 +119,24 @@ def load_gradio() -> ModuleType:
     return gradio
 
 
-async def refuse_download(url: str, **_: object) -> None:
-    """Raise instead of fetching what a request names: the page takes uploads only."""
-    raise ValueError("addresses are not fetched")
+def refuse_downloads(gradio: ModuleType) -> None:
+    """Let the page fetch nothing that a request names: it takes uploads only.
+
+    Raises `UserError` for a Gradio that does not have the functions which would.
+    """
+    from fastapi import HTTPException  # which Gradio needs
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise HTTPException(403, "addresses are not fetched")
+
+    for module, name in FETCHING:
+        where = getattr(gradio, module, None)
+        if not hasattr(where, name):
+            raise UserError(
+                f"Gradio {gradio.__version__} is another one than this page was made for; run: "
+                "pip install -r requirements-demo.txt"
+            )
+        setattr(where, name, refuse)
 
 
 def refuse_address(host: str, port: int) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
             train, held_out = images.choose(fold.train), images.choose(fold.held_out)
             generator = seed_everything(fold)
             model = Baseline(**shape).to(device)
-            batches = Batches(*train, recipe, generator)  # type: ignore[call-arg]  # of an overload
+            batches = Batches(train.images, train.labels, recipe, generator)
             optimizer = Adam(model.parameters(), lr=recipe.lr, fused=True)
             epochs_done = session.restore(fold, model, batches, [optimizer])
             for epoch in range(epochs_done + 1, recipe.epochs + 1):

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import warm
+from fastapi import HTTPException
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -128,19 +130,28 @@ def test_only_uploads_are_deleted(model, uploads, tmp_path):
     assert "could not be used: gone: dropped twice at the same time" in page
 
 
-def test_addresses_are_not_fetched(run, weights, monkeypatch):
-    def served(*_, **__):
-        raise KeyboardInterrupt
-
+def test_page_is_served_to_this_machine_alone_and_fetches_no_address(
+    run, fails, weights, monkeypatch
+):
     import gradio  # takes seconds, so not in the processes that have no test of this file
 
-    fetch = gradio.processing_utils.async_ssrf_protected_download
-    monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_download", fetch)
+    kept = {}
+
+    def served(page, **given):
+        kept.update(given)
+        raise KeyboardInterrupt
+
+    for module, name in demo.FETCHING:  # to be put back at the end
+        monkeypatch.setattr(getattr(gradio, module), name, None)
     monkeypatch.setattr(gradio.Blocks, "launch", served)
     assert run("demo.py", "--weights", weights).code == 130
-    installed = gradio.processing_utils.async_ssrf_protected_download
-    with pytest.raises(ValueError, match="not fetched"):
-        asyncio.run(installed("https://example.org/x.png", cache_dir="."))
+    assert (kept["server_name"], kept["share"]) == ("127.0.0.1", False)
+    assert kept["max_file_size"] == demo.MOST_BYTES
+    for module, name in demo.FETCHING:
+        with pytest.raises(HTTPException, match="not fetched"):
+            asyncio.run(getattr(getattr(gradio, module), name)("https://example.org/x.png", "."))
+    monkeypatch.delattr(gradio.routes, "secure_url_stream_response")
+    assert "pip install -r requirements-demo.txt" in fails("demo.py", "--weights", weights)
 
 
 def test_too_many_images(model, uploads, monkeypatch):
@@ -176,7 +187,9 @@ def test_addresses_that_cannot_be_served(fails):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        for host in ("127.0.0.1", "127.0.0.2"):  # Gradio asks for the first in any case
+        hosts = ["127.0.0.1"]
+        hosts += ["127.0.0.2"] * (sys.platform == "linux")  # others do not have it
+        for host in hosts:  # Gradio asks for the first in any case
             line = fails("demo.py", "--host", host, "--port", port)
             assert f"--port {port}: Address already in use" in line
     assert "an empty name" in fails("demo.py", "--host", "")
@@ -193,8 +206,10 @@ def address(weights, tmp_path_factory):
     out = tmp_path_factory.mktemp("served") / "out"
     process = warm.start("demo.py", "--weights", weights, "--port", port, out=out)
     try:
+        deadline = time.monotonic() + 120
         while not (out.exists() and f"open http://127.0.0.1:{port}" in out.read_text()):
             assert process.is_alive()
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
         os.kill(process.pid, signal.SIGINT)
@@ -266,6 +281,13 @@ def upload(address, size):
         return error.code
     except OSError:
         return None
+
+
+def test_page_fetches_no_address_that_a_request_names(address):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{address}/gradio_api/file=https://example.org/x.png")
+    assert refused.value.code == 403
+    assert "addresses are not fetched" in refused.value.read().decode()
 
 
 def test_nothing_is_kept_in_the_browser(address):

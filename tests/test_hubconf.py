@@ -155,7 +155,7 @@ def test_folder_for_the_hub(run, tmp_path):
     outcome = run("hubconf.py", folder)
     assert outcome.code == 0, outcome
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("README.md", "config.json", "model.safetensors", "models.py"),
+        *("LICENSE", "README.md", "config.json", "model.safetensors", "models.py"),
     ]
     card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
     assert card.data.license == "mit"

@@ -180,7 +180,7 @@ def test_prediction_runs(run, tmp_path, monkeypatch, command):
         field((300, 200), (150, 100, 30)).save(name)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for kind in ("safetensors", "json"):
-        for name in ("mine", "plots/finetune/finetuned"):
+        for name in ("mine", "plots/my-lab/finetuned"):
             path = tmp_path / f"{name}.{kind}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(ROOT / "weights" / f"cnn-best.{kind}")

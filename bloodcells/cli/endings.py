@@ -104,7 +104,8 @@ def end_after(error: BaseException) -> NoReturn:
         raise error
     if is_of_the_device(error) and any(words in str(error) for words in DEVICE_UNFIT):
         reason = str(error).partition("\n")[0]
-        fail(f"error: the GPU cannot be used: {reason}; update its driver, or pass --device cpu", 2)
+        advice = "update its driver, install a torch made for it, or pass --device cpu"
+        fail(f"error: the GPU cannot be used: {reason}; {advice}", 2)
     if isinstance(error, ModuleNotFoundError):  # of a package that few commands need
         fail(f"error: {missing_package(error)}", 2)
     reason = f"{type(error).__name__}: {error}"[:300]

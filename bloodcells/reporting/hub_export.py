@@ -17,7 +17,7 @@ from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_entry
 
 MODEL_TYPE = "cellnet"  # in config.json
-EXPORTED = {"README.md", "config.json", "model.safetensors", "models.py"}
+EXPORTED = {"LICENSE", "README.md", "config.json", "model.safetensors", "models.py"}
 METADATA = """---
 license: mit
 library_name: pytorch
@@ -105,7 +105,8 @@ def export_for_hub(folder: Path, name: str) -> None:
 
     def fill(scratch: Path) -> None:
         shutil.copyfile(source, scratch / "model.safetensors")
-        shutil.copyfile(ROOT / "models.py", scratch / "models.py")
+        for file in ("LICENSE", "models.py"):
+            shutil.copyfile(ROOT / file, scratch / file)
         readme = metadata + without_links(text) + USE
         (scratch / "README.md").write_text(readme, encoding="utf-8")
         run_folder.write_json(scratch / "config.json", config)

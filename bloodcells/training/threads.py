@@ -73,9 +73,10 @@ class Trainings:
 
 def shares_cores_with(process: int) -> bool:
     """Whether a process may run on one of this one's cores; True where the system does not say."""
+    affinity = getattr(os, "sched_getaffinity", None)  # a Mac and Windows have none
     try:
-        return bool(os.sched_getaffinity(process) & os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # not on a Mac or Windows; it has just ended
+        return affinity is None or bool(affinity(process) & affinity(0))
+    except OSError:  # it has just ended
         return True
 
 

@@ -184,7 +184,7 @@ def test_a_gpu_that_torch_has_no_code_for_is_no_defect(capsys, monkeypatch):
     assert code == 2
     assert line.endswith(
         "error: the GPU cannot be used: CUDA error: no kernel image is available; update its "
-        "driver, or pass --device cpu\n"
+        "driver, install a torch made for it, or pass --device cpu\n"
     )
 
 
