@@ -54,7 +54,8 @@ def test_the_formats_agree(predict, twelve):
     assert head.split() == ["class", "p", "second", "p", "path"]
     for line, row in zip(table, rows, strict=True):
         assert line.startswith(row["label"])
-        assert f" {row['probability']:.4f} " in line
+        second, p = sorted(row["probabilities"].items(), key=lambda item: -item[1])[1]
+        assert f" {row['probability']:.4f}  {second:20} {p:.4f}    {row['path']}" in line
         assert line.endswith(row["path"])
 
 
@@ -215,10 +216,17 @@ def test_abstaining(predict, twelve):
     assert "abstai" in outcome.err
 
 
-def test_sets_hold_all_classes_above_the_threshold(predict, twelve):
-    rows = json.loads(predict(twelve, "--format", "json", "--sets", "0.95").out)
+@pytest.mark.parametrize(("level", "least"), [("0.95", 0.15), ("0.99", 0.11)])
+def test_sets_hold_all_classes_above_their_level_s_threshold(
+    run, weights, predict, twelve, tmp_path, level, least
+):
+    part = {"temperature": 1.0, "sets": {"0.95": 0.15, "0.99": 0.11}}
+    other = changed(weights, tmp_path / "a.safetensors", calibration={"1": part, "8": part})
+    flags = ("--weights", other, "--format", "json", "--sets", level)
+    rows = json.loads(run("predict.py", twelve, *flags).out)
     for row in rows:
-        assert row["set"] == [k for k, p in row["probabilities"].items() if p >= 0.05]
+        assert row["set"] == [k for k, p in row["probabilities"].items() if p >= least]
+    assert any(0 < len(row["set"]) < 8 for row in rows)
     assert predict(twelve, "--sets", "0.95").out.count("{") == 12
     assert " | " in predict(twelve, "--sets", "0.95", "--format", "csv").out
 
@@ -228,6 +236,7 @@ def test_images_unlike_the_training_cells_are_told(run, weights, twelve, tmp_pat
     outcome = run("predict.py", twelve, "--weights", strict, "--format", "json")
     assert all(row["unlike_training"] for row in json.loads(outcome.out))
     assert "12 of 12 images are unlike the training images" in outcome.err
+    assert run("predict.py", twelve, "--weights", strict).out.count("  ? ") == 12
     assert outcome.code == 0
 
 

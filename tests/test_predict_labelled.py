@@ -128,6 +128,13 @@ def test_scores_in_a_run_folder(predict, twelve, tmp_path):
     present = {row["class"]: row for row in found["per_class"]}
     assert set(present) == {CLASS_NAMES[label] for label in LABELS}
     assert sum(map(sum, found["confusion_matrix"])) == 12
+    with (tmp_path / "run" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name, row in present.items():
+        right = [one["label"] == name for one in rows if one["truth"] == name]
+        assert (row["images"], row["recall"]["mean"]) == (len(right), np.mean(right))
+    means = [row["recall"]["mean"] for row in present.values()]
+    assert found["balanced_accuracy"]["mean"] == pytest.approx(np.mean(means))
     for score in (found["accuracy"], *(row["recall"] for row in present.values())):
         assert 0 <= score["low"] <= score["mean"] + 1e-9 <= score["high"] + 2e-9
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -180,6 +187,12 @@ def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):
     found = metrics_of(tmp_path / "run")["scores"]
     assert found["slides"] == 2
     assert found["accuracy"] == over_slides(np.zeros(12), np.array(right), slides)
+    truths = np.array([row["truth"] for row in rows])
+    assert found["balanced_accuracy"] == over_slides(truths, np.array(right), slides)
+    for row in found["per_class"]:
+        mine = truths == row["class"]
+        assert row["recall"]["mean"] == np.mean(np.array(right)[mine])
+        assert row["slides"] == len(set(slides[mine]))
     for file in twelve.glob("*/b_*"):
         file.write_bytes(b"damaged")
     outcome = predict(twelve, "--labelled", "--slide", "[^_]+", "--output", tmp_path / "one")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html.parser import HTMLParser
 
 import jsonschema
 import numpy as np
@@ -43,10 +44,25 @@ def complaints(path):
     return [f"{error.json_path}: {error.message[:200]}"] if error else []
 
 
+class Addresses(HTMLParser):
+    """The addresses in a page's tags, but for those of embedded data and of its own parts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "poster", "action"):
+                self.found += [value] * (not (value or "").startswith(("data:", "#")))
+
+
 def fetches_nothing(page):
-    """Whether a page links to nothing and forbids the browser all scripts but its own."""
+    """Whether a page links to nothing, and forbids all that is neither in it nor its own script."""
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    allowed = r"default-src 'none'|img-src data:|style-src 'unsafe-inline'|script-src 'sha256-\S+'"
+    allowed += "|base-uri 'none'|form-action 'none'"
     parts = policy[1].split("; ")
-    scripts = [part for part in parts if part.startswith("script-src")]
-    strict = "default-src 'none'" in parts and all("'sha256-" in part for part in scripts)
-    return strict and not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    strict = "default-src 'none'" in parts and all(re.fullmatch(allowed, part) for part in parts)
+    return strict and not Addresses(page).found

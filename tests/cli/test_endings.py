@@ -94,11 +94,20 @@ def test_a_missing_package_is_one_line(monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell's redirection")
-@pytest.mark.parametrize("redirected", ["2>&-", ">&-", "2>&- >&-"])
-def test_closed_streams(redirected):
-    command = f"{shlex.quote(sys.executable)} predict.py {redirected}"
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("2>&-", ""),
+        (">&-", "no images: name files"),
+        ("2>&- >&-", ""),
+        ("docs/examples/monocyte.png >&-", "standard output is closed"),
+    ],
+)
+def test_closed_streams(command, says):
+    done = shell(f"predict.py {command}")
     assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert "defect" not in done.stderr
 
 
 def shell(command, stdout=subprocess.PIPE):

@@ -1,14 +1,18 @@
 """Another laboratory's images, read for a study."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from shared import ROOT
 
-from bloodcells.data import synthetic_cells
+from bloodcells.data import corruptions, synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import elsewhere
+from bloodcells.evaluation import elsewhere, unseen
+from bloodcells.inference.cards import LEVELS
 from bloodcells.inference.classifier import load_classifier
 
 
@@ -34,6 +38,46 @@ def test_smears_are_as_normal_blood():
         counts = dict(zip(CLASS_NAMES, np.bincount(labels[rows], minlength=8), strict=True))
         assert counts == dict.fromkeys(CLASS_NAMES, 0) | elsewhere.NORMAL_SMEAR
     assert elsewhere.normal_smears(labels[labels != 0]) == []
+
+
+def test_scores_by_hand():
+    """Three classes, of which one is absent; sets hold what has at least a half."""
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.3, 0.6], [0.2, 0.6, 0.2]])
+    labels = np.array([0, 0, 1, 1])
+    model = SimpleNamespace(sets=dict.fromkeys(LEVELS, 0.5))
+    found = elsewhere.scores(labels, probabilities, model)
+    assert found["balanced_accuracy"] == found["accuracy"] == 0.5
+    assert found["sets"]["0.95"] == {"coverage": 0.5, "size": 1.0}
+    shares = elsewhere.answers(labels, np.pad(probabilities, ((0, 0), (0, 5))))
+    assert list(shares) == [CLASS_NAMES[0], CLASS_NAMES[1]]
+    assert shares[CLASS_NAMES[0]][CLASS_NAMES[1]] == 0.5
+    assert shares[CLASS_NAMES[1]][CLASS_NAMES[2]] == 0.5
+
+
+def test_images_beyond_the_bound_are_unlike(monkeypatch):
+    pixels, labels = synthetic_cells.make()["test"]
+    model = load_classifier(ROOT / "weights/cnn-robust.safetensors", 1, torch.device("cpu"))
+    _, distances = elsewhere.predict(model, Split(pixels, labels))
+    strict = replace(model, farthest=float(np.quantile(distances, 0.25)))
+    found = elsewhere.score(strict, Split(pixels, labels))
+    assert found["unlike"] == pytest.approx(0.75, abs=0.01)
+
+
+def test_equal_frequencies_and_corruptions_by_hand(monkeypatch):
+    """Where the frequent class is a little more probable, the rare one is meant."""
+    found = torch.tensor([[0.6, 0.4, 0.0], [0.9, 0.1, 0.0], [0.1, 0.2, 0.7]])
+    monkeypatch.setattr(unseen, "predict", lambda *_: found)
+    monkeypatch.setattr(unseen, "on_device_of", lambda *_: None)
+    images = SimpleNamespace(images=None, labels=np.array([1, 0, 1]))
+    scores = unseen.elsewhere_accuracy(None, images, np.array([0.7, 0.2, 0.1]), 1)
+    assert scores == {"all": 0.75, "given": 1.0}
+    kinds = list(corruptions.CORRUPTIONS)[:2]
+    versions = [(None, 0, "x"), (kinds[0], 1, 0.5), (kinds[0], 2, 0.7), (kinds[1], 1, 0.1)]
+    monkeypatch.setattr(corruptions, "versions", lambda *_: versions)
+    monkeypatch.setattr(unseen, "accuracy", lambda network, images, labels: images)
+    assert unseen.corrupted_accuracy(None, images, 0) == pytest.approx(
+        {kinds[0]: 0.6, kinds[1]: 0.1}
+    )
 
 
 def test_adapting_by_nothing_changes_no_score(monkeypatch):

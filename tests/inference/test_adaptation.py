@@ -10,7 +10,7 @@ from torch import nn
 from written import complaints, metrics_of
 
 from bloodcells.errors import UserError
-from bloodcells.inference.adaptation import FEWEST, adapt
+from bloodcells.inference.adaptation import DOUBT, FEWEST, adapt
 from bloodcells.inference.classifier import Classifier, Released, class_means
 
 COLOURS = np.array([[90, 90, 160], [160, 90, 90], [90, 160, 90]])  # of three classes
@@ -75,6 +75,22 @@ def test_images_like_the_training_images_change_nothing(model):
     pixels, _ = images([40, 40, 40])
     _, found = adapt(model, pixels, batch_size=32)
     assert np.abs(list(found.offsets.values())).max() < 0.3
+
+
+def test_of_some_classes_the_shift_is_theirs(model):
+    """By hand: what the named classes' features lie beside their own means at home."""
+    part, (pixels, _) = model.among(["red", "green"]), images([0, 60, 60], CAST // 4)
+    probabilities, _ = part.predict(pixels, np.ones(120, bool), batch_size=32)
+    colours = pixels.mean((1, 2)) / 127.5 - 1
+    counts = probabilities.sum(0)
+    home = model.classifier.means.numpy()[[1, 2]]
+    belief = counts / (counts + DOUBT)
+    difference = probabilities.T @ colours / counts[:, None] - home
+    shift = (belief[:, None] * difference).sum(0) / belief.sum()
+    weight = model.classifier.network.classifier.weight.detach().numpy()
+    _, found = adapt(part, pixels, batch_size=32)
+    expected = dict(zip(("red", "green"), (-weight @ shift)[[1, 2]], strict=True))
+    assert found.offsets == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_model_itself_is_not_changed(model):

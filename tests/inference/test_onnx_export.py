@@ -1,5 +1,6 @@
 """predict.py --export: a file for ONNX runtimes that answers as torch does."""
 
+import copy
 import json
 
 import numpy as np
@@ -41,6 +42,20 @@ def test_an_export_that_answers_nothing_is_refused(fails, weights, tmp_path, mon
     monkeypatch.setattr(onnx_export, "compare", lambda *rest: (float("nan"), 0))
     line = fails("predict.py", "--weights", weights, "--export", tmp_path / "m.onnx")
     assert "onnxruntime differs from torch by nan" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_answers_otherwise_is_refused(fails, weights, tmp_path, monkeypatch):
+    write = onnx_export.write
+
+    def of_another(classifier, path, size):
+        other = copy.deepcopy(classifier)
+        other.network.classifier.bias.data[0] += 0.01
+        write(other, path, size)
+
+    monkeypatch.setattr(onnx_export, "write", of_another)
+    line = fails("predict.py", "--weights", weights, "--export", tmp_path / "m.onnx")
+    assert "onnxruntime differs from torch by " in line
     assert not list(tmp_path.iterdir())
 
 
