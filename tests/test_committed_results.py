@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,19 @@ def test_released_weights_answer_as_the_model_that_was_scored(run, real_dataset,
     with np.load(ROOT / "plots" / "cnn-robust" / "predictions.npz") as saved:
         scored = saved["probabilities_one_view"][seed].argmax(1)[every]
     assert np.sum(answers != scored) <= 0.005 * len(answers)
+
+
+def test_the_released_card_has_the_data_set_s_class_frequencies(real_dataset):
+    counts = real_dataset.train.class_counts()
+    assert card_of("cnn-robust")["frequencies"] == pytest.approx((counts / 11_959).tolist())
+
+
+def test_one_of_the_eight_examples_is_misread(run):
+    """As README.md says, and docs/use.md."""
+    rows = json.loads(run("predict.py", ROOT / "docs" / "examples", "--format", "json").out)
+    found = {Path(row["path"]).stem.replace("-", " "): row["label"] for row in rows}
+    assert len(found) == 8
+    assert {k: v for k, v in found.items() if k != v} == {"neutrophil": "monocyte"}
 
 
 def test_released_weights_are_right_about_enlarged_cells(run, real_dataset, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.evaluation import calibration, fine_tuned
 from bloodcells.evaluation.fine_tuned import LaboratoryImages
 from bloodcells.inference import fine_tuning
+from bloodcells.inference.cards import VIEWS
 from bloodcells.inference.classification import frame_of
 from bloodcells.inference.classifier import load_classifier
 from bloodcells.inference.fine_tuning import holds_for
@@ -185,6 +187,18 @@ def images_of(labels, slides, features):
 @pytest.fixture
 def model(weights):
     return load_classifier(weights, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("released", "bound"), [(0.1, 0.99), (5.0, 5.0)])
+def test_images_as_far_as_those_fitted_to_are_not_unlike(model, released, bound):
+    images = images_of([0, 1] * 50 + [0], np.arange(101), np.zeros((101, 8)))
+    images = replace(images, distances=np.arange(101) / 100)
+    held_out = {views: np.full((101, 8), 1 / 8) for views in VIEWS}
+    calibrations = {str(views): {"temperature": 1.0} for views in VIEWS}
+    content = dict.fromkeys(("dataset", "config", "weights_md5", "code"))
+    model = replace(model, farthest=released)
+    found = finetune_script.entries(model, images, held_out, calibrations, content)
+    assert found["farthest"] == pytest.approx(bound)
 
 
 def test_slides_are_held_out_whole(model, monkeypatch):

@@ -101,6 +101,14 @@ def test_images_that_cannot_be_classified():
         hubconf.cellnet("none")
 
 
+def test_weights_of_one_s_own(tmp_path):
+    for kind in ("safetensors", "json"):
+        shutil.copy(ROOT / "weights" / f"cnn-best.{kind}", tmp_path / f"mine.{kind}")
+    mine, released = hubconf.cellnet(str(tmp_path / "mine")), hubconf.cellnet("cnn-best")
+    cells = noise(3, 28, 28, 3)
+    assert torch.equal(mine.predict(cells), released.predict(cells))
+
+
 def test_frame():
     network, image = hubconf.cellnet(), field((224, 224), (150, 130, 25))
     by_default, framed, whole = (

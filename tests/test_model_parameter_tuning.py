@@ -170,9 +170,11 @@ def test_search_on_postgresql(search, postgresql, tmp_path):
 def test_killed_command_goes_on_with_the_models_it_had(preset, tmp_path, run, monkeypatch):
     flags, out = ("--config", preset(), "--output", tmp_path / "out"), tmp_path / "printed"
     process = warm.start("tests/half_done_search.py", *flags, out=out)
+    deadline = time.monotonic() + 120
     try:
         while not (out.exists() and "1/4" in out.read_text() and (half := half_done(tmp_path))):
             assert process.is_alive()
+            assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
         process.kill()

@@ -3,14 +3,20 @@
 import errno
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from written import change, complaints, metrics_of
 
 import model_release
 from bloodcells.data import bloodmnist, out_of_distribution
+from bloodcells.data.bloodmnist import Split
+from bloodcells.errors import UserError
 from bloodcells.evaluation import uncertainty
+from bloodcells.tracking import run_folder
+from bloodcells.training.domain_randomisation import randomise_stored
 
 SMALL = ("--config", "cnn-best", "--synthetic", "--widths", 4, 8, 8)
 
@@ -127,6 +133,59 @@ def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):
     assert "--save-weights" in complaint(other, "--synthetic")
     change(other, runs=[row | {"weights": None} for row in metrics_of(other)["runs"]])
     assert "--save-weights" in complaint(other, "--synthetic")
+
+
+def test_runs_of_other_recipes_are_not_released(fails, trained, tmp_path):
+    target = ("--output", tmp_path / "r", "--weights", tmp_path / "w.safetensors", "--synthetic")
+    other = shutil.copytree(trained, tmp_path / "other")
+    for spoilt, says in (
+        ({"config": {"protocol": "cross-validation"}}, "its --protocol is not official"),
+        ({"config": {"protocol": "official", "views": 4}}, "its --views is neither 1 nor 8"),
+        ({"config": {"views": 8}, "code": {"edited": ["a.py"]}}, "its code is edited, a.py"),
+    ):
+        change(other, **spoilt)
+        assert says in fails("model_release.py", "--run", other, *target)
+
+
+def test_edited_code_does_not_replace_weights_of_committed_code(tmp_path):
+    path = tmp_path / "w.safetensors"
+    edited, clean = SimpleNamespace(edited=["a.py"]), SimpleNamespace(edited=[])
+    model_release.refuse_replacing_committed(path, edited)  # there are none
+    path.with_suffix(".json").write_text(json.dumps({"code": {"edited": []}}))
+    model_release.refuse_replacing_committed(path, clean)
+    with pytest.raises(UserError, match=r"edited code did not make it.*a\.py"):
+        model_release.refuse_replacing_committed(path, edited)
+    path.with_suffix(".json").write_text(json.dumps({"code": {"edited": ["a.py"]}}))
+    model_release.refuse_replacing_committed(path, edited)
+
+
+def test_the_card_has_the_training_images_class_frequencies(trained):
+    """By which the probabilities of another laboratory's images are divided."""
+    labels = np.repeat(np.arange(8), [5, 1, 1, 1, 1, 1, 1, 9])
+    train = Split(np.zeros((20, 28, 28, 3), np.uint8), labels, bloodmnist.CLASS_NAMES)
+    args = SimpleNamespace(false_alarms=0.01, code=SimpleNamespace(describe=dict))
+    member = {"views": {}, "farthest": 1.0}
+    card = model_release.make_card(run_folder.read(trained), 0, member, train, args)
+    assert card["frequencies"] == [0.25, *[0.05] * 6, 0.45]
+
+
+def test_images_are_seen_as_the_recipe_shows_them():
+    pixels = bloodmnist.load(synthetic=True).test.sample(6, 0)
+    plain, changed = (
+        model_release.seen(SimpleNamespace(metrics={"config": config}), pixels)
+        for config in ({}, {"domain_randomisation": 0.5, "unchanged": "none"})
+    )
+    assert plain is pixels
+    assert np.array_equal(changed.images[:6], pixels.images)
+    assert changed.labels.tolist() == 2 * pixels.labels.tolist()
+    assert (changed.images.dtype, changed.images.shape) == (np.uint8, (12, 28, 28, 3))
+    before = torch.get_rng_state()
+    stored = torch.from_numpy(pixels.images)
+    again, other = (randomise_stored(stored, seed).numpy() for seed in (0, 1))
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(again, changed.images[6:])
+    assert not np.array_equal(again, pixels.images)
+    assert not np.array_equal(again, other)
 
 
 def test_weights_are_replaced_after_the_results(release, tmp_path, monkeypatch):
