@@ -11,6 +11,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 DEFERRED = {  # imports inside a function or a try
+    ("demo.py", "fastapi"),
     ("demo.py", "gradio"),  # optional, as the next one is
     ("tensorboard.py", "torch.utils.tensorboard"),
     ("locks.py", "fcntl"),  # of Unix alone, as the next one is

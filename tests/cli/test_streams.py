@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import warm
 from shared import QUICK, ROOT
 
 
