@@ -192,3 +192,37 @@ def test_the_fit_to_a_laboratory_is_of_the_released_weights():
     before, after = (f"{found[key]['mean']:.2f}" for key in ("released", "fine_tuned"))
     sentence = f"Fitted to labels (`finetune.py`), one model rises from {before} to {after}"
     assert sentence in words_of("README.md")
+
+
+def test_sentences_on_other_laboratories_are_what_the_release_found():
+    found = metrics_of(ROOT / "plots" / "release")
+    there = found["elsewhere"]["views"]["8"]
+    mean = {
+        name: f"{part['mean']:.2f}"
+        for name, part in {
+            "framed": found["framed"]["balanced_accuracy"],
+            "all": there["balanced_accuracy"],
+            "adapted": there["adapted"],
+            "given": there["given_classes"]["balanced_accuracy"],
+        }.items()
+    }
+    taken = {
+        name: f"{there['answers'][name]['immature granulocyte']['mean']:.0%}".replace("%", " %")
+        for name in ("monocyte", "lymphocyte")
+    }
+    readme, guide = words_of("README.md"), words_of("docs/use.md")
+    assert f"own test images, mean recall is then {mean['framed']} instead of 0.98" in readme
+    assert (
+        f"{mean['all']} with eight views, with `--adapt` {mean['adapted']}, with `--classes "
+        f"normal-differential` {mean['given']} (five models)" in readme
+    )
+    assert (
+        f"{taken['monocyte']} of the monocytes and {taken['lymphocyte']} of the lymphocytes were "
+        "counted as immature granulocytes" in guide
+    )
+    coverage = [
+        part["sets"]["0.95"]["coverage_by_class"]["mean"][CLASS_NAMES.index("monocyte")]
+        for part in found["views"].values()
+    ]
+    low, high = (100 * pick(coverage) for pick in (min, max))
+    assert f"for monocytes, coverage is {low:.0f} to {high:.0f} %" in guide
