@@ -52,6 +52,23 @@ def test_a_field_of_view(predict, fails, weights, tmp_path):
     assert (outcome.code, "--detect needs pictures" in outcome.err) == (1, True)
 
 
+def test_squares_are_those_of_the_field_turned_upright(predict, tmp_path):
+    upright = field((400, 300), (80, 150, 30), (320, 100, 30))
+    exif = Image.Exif()
+    exif[274] = 6  # shown turned by 90 degrees clockwise
+    upright.save(tmp_path / "upright.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    found = [
+        [
+            {key: row[key] for key in ("label", "probabilities", "x", "y", "side")}
+            for row in json.loads(predict(tmp_path / name, "--detect", "--format", "json").out)
+        ]
+        for name in ("upright.png", "turned.png")
+    ]
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
 def test_a_large_field_warns_of_nuclei_too_small_to_find(predict, tmp_path):
     for name, disks in (("some", [(2000, 60, 45), (400, 60, 45)]), ("none", [])):
         field((4200, 120), *disks).save(tmp_path / f"{name}.png")

@@ -17,6 +17,18 @@ BEFORE = {"metrics.json": "{}", "a.png": "old", "a.svg": "old", "b.csv": "old", 
 AFTER = {"metrics.json": "{1}", "a.pdf": "new", "c.csv": "new"}
 
 
+def test_results_replace_links_and_leave_alone_what_these_lead_to(tmp_path):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    run.mkdir()
+    outside.write_text("theirs")
+    for name in ("metrics.json", "a.pdf"):
+        (run / name).symlink_to(outside)
+    save(run)
+    assert outside.read_text() == "theirs"
+    assert not any(path.is_symlink() for path in run.iterdir())
+    assert {path.name: path.read_text() for path in run.iterdir()} == AFTER
+
+
 def test_a_folder_without_a_name_gets_one(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
