@@ -26,6 +26,7 @@ PACKAGES = (
     "matplotlib",
     "safetensors",
     "optuna",
+    "cleanlab",  # whose list of suspect labels may change
 )
 
 
