@@ -104,14 +104,14 @@ def rows_elsewhere(there: dict[str, dict]) -> dict[str, list[str]]:
 
 def explanation(there: dict, seeds: int, left_out: dict[str, int]) -> str:
     """What the columns and rows are."""
-    present = {name for name, number in there["counts"].items() if number}
+    present, lost = {name for name, number in there["counts"].items() if number}, counted(left_out)
     return (
         f"Mean ± standard deviation over the models of {seeds} seeds [95 % interval over "
         f"{there['slides']} slides]. `{there['name']}`: {there['images']} images "
         f"({counted(there['counts'])}), eight views; always predicting one class has a "
-        f"balanced accuracy of {1 / len(present):.2f}. {of_normal_blood(there, present)}Framed by "
-        f"the nucleus: without the images in which none is found ({counted(left_out) or 'none'}). "
-        "`--adapt` uses the images that are scored, without their "
+        f"balanced accuracy of {1 / len(present):.2f}. {of_normal_blood(there, present)}"
+        + (f"Framed by the nucleus: without {lost}, in which none is found. " if lost else "")
+        + "`--adapt` uses the images that are scored, without their "
         "labels; ± covers the seeds, not the draws. A dash: not measured, or `--adapt` "
         "refused, since most images seem to be of one class. With the weights in float16, as "
         "`predict.py` has them, the last digit differs from the tables of the trained models."
