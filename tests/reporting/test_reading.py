@@ -54,5 +54,17 @@ def test_code_for_other_laboratories_may_change_where_none_was_scored(path):
     ):
         code = code_with(path, script=script)
         assert older_commit({"code": code, "config": {}, **scored}) == older
-    code = code_with("bloodcells/evaluation/elsewhere.py", script="model_release.py")
-    assert older_commit({"code": code, "config": {}}) == COMMIT  # it scores framed images, too
+
+
+@pytest.mark.parametrize(
+    ("script", "scored", "older"),
+    [
+        ("ablation.py", {}, None),
+        ("ablation.py", {"elsewhere": "chula_wbc"}, COMMIT),
+        ("model_release.py", {}, COMMIT),  # it scores framed images, too
+        ("finetune.py", {}, COMMIT),
+    ],
+)
+def test_scores_elsewhere_may_change_where_there_are_none(script, scored, older):
+    code = code_with("bloodcells/evaluation/elsewhere.py", script=script)
+    assert older_commit({"code": code, "config": {}, **scored}) == older

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from bloodcells.evaluation.fine_tuned import DRAWS
 from bloodcells.reporting.figures.style import BLUE, COLOURS, GREY, ORANGE, error_bars, page
 
 FEW_IMAGES = 30  # with fewer images, a bar is grey
@@ -183,7 +182,7 @@ def label_curve(path: Path, found: dict, watermark: str | None = None) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylabel("balanced accuracy, %")
         figure.supxlabel(
-            f"grey: as released; blue: at most so many random images, ± over {DRAWS} draws\n"
+            "grey: as released; blue: at most so many random images, ± over draws\n"
             f"orange: all but those held out, of {images}; grey, orange: 95 % interval over {over}",
             size=7,
         )

@@ -153,9 +153,11 @@ def idle_code(found: dict) -> set[str]:
     """The files whose code does nothing with the settings of these results."""
     config = found.get("config", {})
     processes = found.get("environment", {}).get("processes", 1)
+    script, there = found["code"]["script"], found.get("elsewhere")
     used = {
         "torchrun": processes > 1 or "averaging_seconds" in found,  # bench.py times it
-        "elsewhere": found.get("elsewhere") or found["code"]["script"] == "finetune.py",
+        "elsewhere": there or script == "finetune.py",
+        "scored_like_elsewhere": there or script in ("finetune.py", "model_release.py"),
     }
     varied = {*config.get("space", {})}
     varied |= {name for row in found.get("variants", []) for name in row["changes"]}
