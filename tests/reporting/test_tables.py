@@ -118,9 +118,11 @@ def test_scores_elsewhere(plots):
     lines = elsewhere_tables.elsewhere(plots).splitlines()
     assert row in lines
     found["elsewhere"]["views"]["8"]["over_slides"] = {"mean": 0.58, "low": 0.4111, "high": 0.7222}
-    found["elsewhere"]["slides"] = 30
     path.write_text(json.dumps(found))
     assert " [0.411, 0.722] |" in elsewhere_tables.elsewhere(plots)
+    path.write_text(json.dumps({**found, "elsewhere": {**found["elsewhere"], "images": 3}}))
+    with pytest.raises(UserError, match="scored on different images elsewhere"):
+        elsewhere_tables.elsewhere(plots)
     for without in ({**found["elsewhere"], "slides": None}, {}):
         path.write_text(json.dumps({**found, "elsewhere": without}))
         with pytest.raises(UserError, match=r"rerun python model_release\.py --elsewhere DIR"):
@@ -151,6 +153,19 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
     best = next(p for p in studies.ladder_points(plots) if p["name"] == "best")
     assert (best["train_seconds"], best["accuracy"]) == (100, 0.98765)
     assert (best["one_view"], best["interval"]) == (0.91, (0.98, 0.99))
+
+
+def test_models_of_several_recipes_together(plots, monkeypatch):
+    monkeypatch.setattr(studies, "MIXED", {"cnn-best": 1, "cnn-robust": 2})
+    one, two = (run_folder.read(plots / name) for name in ("cnn-best", "cnn-robust"))
+    mean = (one.probabilities[0] + two.probabilities[:2].sum(0)) / 3
+    right = mean.argmax(1) == one.labels
+    lines = studies.ladder(plots).splitlines()
+    row = next(line for line in lines if line.startswith("| 1 models of `cnn-best` and 2 models"))
+    assert f" | {right.mean():.4f} [" in row
+    before = one.probabilities.mean(0).argmax(1) == one.labels
+    counts = f"{(right & ~before).sum()}:{(before & ~right).sum()}"
+    assert f"(first : second): {counts} " in lines[-1]
 
 
 def test_ablation_table(plots):

@@ -11,6 +11,7 @@ import numpy as np
 
 from bloodcells.cli.presets import PRESETS, layers
 from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.evaluation.metrics import mcnemar, summarise
 from bloodcells.reporting.tables.cells import (
     cell,
     class_cells,
@@ -21,7 +22,7 @@ from bloodcells.reporting.tables.cells import (
     percent,
     table,
 )
-from bloodcells.reporting.tables.paired import comparison
+from bloodcells.reporting.tables.paired import comparison, gain, in_words
 from bloodcells.reporting.tables.reading import older_code, read_run, read_study
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -61,6 +62,7 @@ LADDER = (
     *("cnn-paper", "cnn-fast-15", "cnn-fast-30", "cnn-fast-60", "cnn-fast-200"),
     "cnn-best",
 )
+MIXED = {"cnn-best": 3, "cnn-robust": 2}  # so many models of each, chosen on validation
 COMPARED = (  # how a pair of runs differs besides the recipe
     "`cnn-best` (one seed, trained on train, eight views)",
     "the paper's CNN (one fold's model, trained on the other folds of train + validation, one "
@@ -92,6 +94,8 @@ def ladder(plots: Path) -> str:
     rows["`cnn-distilled`, taught by `cnn-best`"] = taught
     several = len({machine(run.metrics) for run in rows.values()}) > 1
     lines += [ladder_row(name, run, several) for name, run in rows.items()]
+    mixed = {preset: read_run(plots, preset) for preset in MIXED}
+    lines.append(mixed_row(mixed))
     best, paper = runs["cnn-best"], runs["cnn-paper"]
     return "\n\n".join(
         [
@@ -99,6 +103,7 @@ def ladder(plots: Path) -> str:
             ladder_words(best),
             comparison(best, paper, COMPARED),
             comparison(with_one_view(taught), with_one_view(best), TAUGHT),
+            mixed_words(mixed, best),
         ]
     )
 
@@ -161,6 +166,38 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> list[str]:
         f"{gflops:.0f}" if gflops else "",
         f"{command:.0f} s for {len(metrics['runs'])} models" if command else "",
     ]
+
+
+def mean_answer(runs: dict[str, SavedRun]) -> np.ndarray:
+    """The mean probabilities, (1, N, classes), of as many first models of each as `MIXED` says."""
+    members = [run.probabilities[: MIXED[name]] for name, run in runs.items()]
+    return np.concatenate(members).mean(0, keepdims=True)
+
+
+def mixed_row(runs: dict[str, SavedRun]) -> list[str]:
+    """The cells under `LADDER_HEADS` of the models of several recipes together."""
+    found = summarise(next(iter(runs.values())).labels, mean_answer(runs))
+    sizes = [run.metrics["model"]["parameters"] / 1e6 for run in runs.values()]
+    return [
+        " and ".join(f"{MIXED[name]} models of `{name}`" for name in runs),
+        " and ".join(f"{size:.2f} M" for size in sizes),
+        *("", ""),
+        cell(found["accuracy"], 4),
+        *("", "", ""),
+    ]
+
+
+def mixed_words(runs: dict[str, SavedRun], best: SavedRun) -> str:
+    """What models of several recipes together gain over as many of the best one."""
+    answers = [p.argmax(2) for p in (best.probabilities.mean(0, keepdims=True), mean_answer(runs))]
+    test = mcnemar(best.labels, *(answer[0] for answer in answers))
+    return (
+        f"{sum(MIXED.values())} models of two recipes together against the "
+        f"{len(best.probabilities)} of `cnn-best` together: "
+        f"{in_words(gain(best.labels, *answers))}. Images that only one of them has right (first : "
+        f"second): {test['only_second']}:{test['only_first']} (McNemar's exact test: p "
+        f"{test['p']:.2g})."
+    )
 
 
 def ladder_words(best: SavedRun) -> str:
