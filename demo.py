@@ -60,18 +60,18 @@ FRAMING = (
     "out, so that it loses its size: expect some erythroblasts and immature granulocytes to be "
     "misread."
 )
+OTHER_FRAMING = "Images are framed as those that the weights were fitted to (--frame {})."
 FETCHING = (  # what in Gradio fetches an address, by module
     ("processing_utils", "async_ssrf_protected_download"),
     ("routes", "secure_url_stream_response"),
 )
-OTHER_FRAMING = "Images are framed as those that the weights were fitted to (--frame {})."
 
 
 def main() -> None:
     """Load the network and serve the page until Ctrl-C."""
     args = parse_demo(__file__)
     refuse_address(args.host, args.port)
-    gradio = load_gradio()
+    gradio = load_gradio(args.host)
     model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
     refuse_downloads(gradio)
     with tempfile.TemporaryDirectory() as uploads:
@@ -99,7 +99,7 @@ def main() -> None:
             page.close()
 
 
-def load_gradio() -> ModuleType:
+def load_gradio(host: str) -> ModuleType:
     """The package Gradio, without its reports to its makers. Raises `UserError`.
 
     Nor does it keep in the browser what was classified, for others who use it.
@@ -109,7 +109,7 @@ def load_gradio() -> ModuleType:
     os.environ.pop("GRADIO_NUM_WORKERS", None)  # whose processes would not refuse downloads
     for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own page whether it is there
         others = [os.environ[name]] if os.environ.get(name) else []
-        os.environ[name] = ",".join([*others, "127.0.0.1", "localhost"])
+        os.environ[name] = ",".join([*others, "127.0.0.1", "localhost", host])
     try:
         import gradio
     except ImportError as error:

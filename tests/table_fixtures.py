@@ -40,6 +40,7 @@ def quick_stages(tmp_path_factory, run_once):
 def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
     """The folders of all tables, made of generated runs relabelled as real and of today's code."""
     monkeypatch.setattr(reading, "older_commit", lambda found: None)
+    monkeypatch.setattr(studies, "MIXED", {"cnn-best": 1, "cnn-robust": 2})  # of two models each
     runs = [(preset, None) for preset in (*PAPER.values(), *studies.LADDER)]
     runs += [(preset, "as-published") for preset in PAPER.values()]
     runs += [(name, None) for name in ("cnn-robust", "cnn-stages", "cnn-distilled")]

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import sys
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -104,6 +106,10 @@ def fails_elsewhere(*_):
         sys.exit(3)
 
 
+def never_answers(*_):
+    time.sleep(60)
+
+
 def test_a_process_that_fails_is_told_at_once(monkeypatch):
     monkeypatch.setattr("multiprocessing.get_context", lambda *_: warm.server)
     monkeypatch.setattr(all_reduce, "average", fails_elsewhere)
@@ -112,6 +118,17 @@ def test_a_process_that_fails_is_told_at_once(monkeypatch):
     monkeypatch.setattr(search_scaling, "work_at_once", fails_elsewhere)
     with pytest.raises(UserError, match="ended with code 3"):
         search_scaling.wall_seconds(2, 1, 0)
+
+    def not_all_start(*_):
+        raise threading.BrokenBarrierError
+
+    monkeypatch.setattr(search_scaling, "work_at_once", not_all_start)
+    with pytest.raises(UserError, match="did not start"):
+        search_scaling.wall_seconds(1, 1, 0)
+    monkeypatch.setattr(all_reduce, "average", never_answers)
+    monkeypatch.setattr(all_reduce, "MOST_SECONDS", 1)
+    with pytest.raises(UserError, match="do not answer"):
+        all_reduce.seconds_of(1)
 
 
 def test_an_edit_of_a_preset_that_is_timed_counts(monkeypatch):

@@ -16,7 +16,7 @@ import models
 from bloodcells.errors import UserError
 from bloodcells.training import distributed
 
-ROUNDS = 20
+ROUNDS, MOST_SECONDS = 20, 300
 
 
 def seconds_of(processes: int) -> float:
@@ -35,7 +35,10 @@ def seconds_of(processes: int) -> float:
         for process in group:
             process.start()
         try:
+            deadline = time.monotonic() + MOST_SECONDS
             while found.empty():
+                if time.monotonic() > deadline:
+                    raise UserError("the processes to average gradients do not answer")
                 if failed := [process.exitcode for process in group if process.exitcode]:
                     raise UserError(
                         f"a process that averages gradients ended with code {failed[0]}"

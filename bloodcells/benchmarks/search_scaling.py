@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -62,7 +63,10 @@ def wall_seconds(workers: int, total: int, seconds: float) -> float:
         ]
         for process in others:
             process.start()
-        trials = work_at_once(*settings)
+        try:
+            trials = work_at_once(*settings)
+        except threading.BrokenBarrierError as error:
+            raise UserError("a worker of the search that only sleeps did not start") from error
         for process in others:
             process.join()
     if failed := [process.exitcode for process in others if process.exitcode]:

@@ -82,16 +82,20 @@ class Database:
     def patiently(self, call: Callable[[], Result]) -> Result:
         """Call it; while the server is away, call it again. Raises `StorageError`.
 
-        It does so after `PATIENCE` seconds, and at once if the database fails otherwise.
+        It does so after `PATIENCE` seconds, and at once if the database fails otherwise. A call
+        that lasted longer had the server meanwhile, so another outage began.
         """
         since, told = None, ""
         while True:
+            began = time.monotonic()
             try:
                 with self.errors():
                     return call()
             except AwayError as error:
-                since = since or time.monotonic()
-                if time.monotonic() - since > PATIENCE:
+                now = time.monotonic()
+                if since is None or now - began > PATIENCE:
+                    since, told = now, ""
+                if now - since > PATIENCE:
                     raise StorageError(str(error)) from error
                 if str(error) != told:
                     told = str(error)

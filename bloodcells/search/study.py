@@ -27,6 +27,7 @@ BEAT, GRACE = 10.0, 60.0  # seconds between heartbeats; silence that means death
 POLL: float = 2  # seconds between checks on other workers
 # a slot is given up after more trials than this that died, or lacked memory, without a new model
 MOST_DEATHS, MOST_LACKS = 10, 2
+REST = 60.0  # seconds before a worker tries a slot again for which it lacked memory
 TAKEN_OVER = optuna.exceptions.UpdateFinishedTrialError  # another worker ended the trial
 # attributes of a trial: its last heartbeat; ended by Ctrl-C; its memory was too small; its settings
 # can't be trained; the histories of its models
@@ -48,6 +49,7 @@ class Worker:
         self.database, self.study, self.total, self.prepare = database, study, total, prepare
         self.seen: dict[int, tuple[object, float]] = {}  # last heartbeat, and when first seen
         self.looked = 0.0  # when it last looked for them
+        self.lacked: dict[int, float] = {}  # slots for which memory was lacking here, and when
         self.told_to_wait = False
 
     def run(self, objective: Objective, report: Callable[[FrozenTrial, int], None]) -> None:
@@ -68,7 +70,7 @@ class Worker:
             return True
         if trial is None:  # others are at work on the rest
             if not self.told_to_wait:
-                print("waiting for the trials of other workers", flush=True)
+                print("waiting for the trials of other workers, or for memory", flush=True)
             self.told_to_wait = True
             time.sleep(POLL)
             return False
@@ -83,6 +85,8 @@ class Worker:
         """Run a trial and store its result; returns False if another worker took it over."""
         try:
             value, state = outcome(trial, objective)
+            if LACKED in trial.user_attrs:
+                self.lacked[trial.user_attrs["slot"]] = time.monotonic()
         except KeyboardInterrupt as error:
             self.give_back(trial)
             raise KeyboardInterrupt("stopped; the same command goes on with the search") from error
@@ -127,7 +131,7 @@ class Worker:
             free = [
                 slot
                 for slot, there in slots.items()
-                if all(map(is_dead, there)) and not given_up(there)
+                if all(map(is_dead, there)) and not given_up(there) and not self.rests(slot)
             ]
             if not free:
                 return None
@@ -142,6 +146,10 @@ class Worker:
                 kept = {k: v for k, v in last.user_attrs.items() if k not in own}
             self.study.enqueue_trial(given, user_attrs=kept)
         return self.study.ask()  # the first waiting trial
+
+    def rests(self, slot: int) -> bool:
+        """Whether memory was lacking for a slot here a moment ago."""
+        return slot in self.lacked and time.monotonic() - self.lacked[slot] < REST
 
     def bury(self) -> None:
         """End the trials whose heartbeats have stopped.

@@ -54,7 +54,7 @@ def test_scores_by_hand():
     assert shares[CLASS_NAMES[1]][CLASS_NAMES[2]] == 0.5
 
 
-def test_images_beyond_the_bound_are_unlike(monkeypatch):
+def test_images_beyond_the_bound_are_unlike():
     pixels, labels = synthetic_cells.make()["test"]
     model = load_classifier(ROOT / "weights/cnn-robust.safetensors", 1, torch.device("cpu"))
     _, distances = elsewhere.predict(model, Split(pixels, labels))

@@ -156,7 +156,6 @@ def test_ladder_shows_both_views_and_the_models_together(plots):
 
 
 def test_models_of_several_recipes_together(plots, monkeypatch):
-    monkeypatch.setattr(studies, "MIXED", {"cnn-best": 1, "cnn-robust": 2})
     one, two = (run_folder.read(plots / name) for name in ("cnn-best", "cnn-robust"))
     mean = (one.probabilities[0] + two.probabilities[:2].sum(0)) / 3
     right = mean.argmax(1) == one.labels
@@ -166,6 +165,9 @@ def test_models_of_several_recipes_together(plots, monkeypatch):
     before = one.probabilities.mean(0).argmax(1) == one.labels
     counts = f"{(right & ~before).sum()}:{(before & ~right).sum()}"
     assert f"(first : second): {counts} " in lines[-1]
+    monkeypatch.setattr(studies, "MIXED", {"cnn-best": 3})
+    with pytest.raises(UserError, match="too few models"):
+        studies.ladder(plots)
 
 
 def test_ablation_table(plots):

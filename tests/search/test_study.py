@@ -216,7 +216,23 @@ def test_a_server_that_is_away_is_waited_for_but_not_for_ever(tmp_path, monkeypa
         worker.database.patiently(turn)
 
 
-def test_a_failure_of_the_database_is_not_one_of_the_settings(tmp_path, monkeypatch):
+def test_a_second_outage_is_waited_for_as_the_first_one(tmp_path, monkeypatch):
+    worker, now = search_worker.sole(tmp_path), [1000.0]
+    waits = iter([0, databases.PATIENCE + 9, 0])  # seconds that each call lasts
+
+    def call():
+        now[0] += next(waits)
+        if calls := next(left):
+            raise AwayError(f"away {calls}")
+        return 5
+
+    left = iter([1, 2, 0])
+    monkeypatch.setattr(databases.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(databases, "RETRY", 0)
+    assert worker.database.patiently(call) == 5
+
+
+def test_a_failure_of_the_database_is_not_one_of_the_settings(tmp_path):
     worker = search_worker.sole(tmp_path)
 
     def full():

@@ -31,19 +31,24 @@ def test_models_stay_with_their_settings_where_workers_die_again_and_again(tmp_p
 
     with worker.database.turn():
         first = worker.take()
-        first.set_user_attr("folds", ["a model"])
+        first.set_user_attr(shared_study.MODELS, ["a model"])
         dies(first, 2)
         for drawn in (0, 1, 0, 2):
             again = worker.take()
-            assert again.user_attrs["folds"] == ["a model"]
+            assert again.user_attrs[shared_study.MODELS] == ["a model"]
             dies(again, drawn)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    monkeypatch.setattr(shared_study, "REST", 0)
 
 
 def lack(trial):
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_a_trial_that_lacks_memory_is_tried_again_after_the_others(tmp_path):
+def test_a_trial_that_lacks_memory_is_tried_again_after_the_others(tmp_path, monkeypatch):
     worker, begun = search_worker.sole(tmp_path), []
 
     def lacks_once(trial):
@@ -52,6 +57,11 @@ def test_a_trial_that_lacks_memory_is_tried_again_after_the_others(tmp_path):
 
     worker.run(lacks_once, lambda trial, done: None)
     assert begun == [0, 1, 0]
+    assert list(worker.lacked) == [0]
+    assert not worker.rests(0)
+    monkeypatch.setattr(shared_study, "REST", 60)
+    assert worker.rests(0)
+    assert not worker.rests(1)
     assert [trial.state for trial in worker.filled()] == [TrialState.COMPLETE] * 2
     assert not any(map(shared_study.failure, worker.filled()))
 
@@ -94,7 +104,7 @@ def test_slot_whose_trials_get_on_is_not_given_up(tmp_path):
     for models in range(shared_study.MOST_DEATHS + 2):
         with worker.database.turn():
             trial = worker.take()
-            trial.set_user_attr("folds", [{}] * models)
+            trial.set_user_attr(shared_study.MODELS, [{}] * models)
             worker.study.tell(trial, state=TrialState.FAIL)
     assert worker.take().user_attrs["slot"] == 0
 

@@ -260,7 +260,7 @@ def growth(path: Path, found: dict[str, dict], watermark: str | None) -> None:
             axes.yaxis.set_minor_locator(NullLocator())  # each point has its value beside it
             axes.set_aspect("equal", adjustable="datalim")
         figure.supxlabel(
-            "CellNet, batches of 64; both axes logarithmic: a diagonal is growth in proportion; "
+            "CellNet; both axes logarithmic: a diagonal is growth in proportion; "
             "of widths, x is their sum",
             size=7,
         )

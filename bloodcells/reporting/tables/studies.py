@@ -11,6 +11,7 @@ import numpy as np
 
 from bloodcells.cli.presets import PRESETS, layers
 from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, summarise
 from bloodcells.reporting.tables.cells import (
     cell,
@@ -169,7 +170,14 @@ def ladder_row(name: str, run: SavedRun, name_machine: bool) -> list[str]:
 
 
 def mean_answer(runs: dict[str, SavedRun]) -> np.ndarray:
-    """The mean probabilities, (1, N, classes), of as many first models of each as `MIXED` says."""
+    """The mean probabilities, (1, N, classes), of as many first models of each as `MIXED` says.
+
+    Raises `UserError` if there are fewer, or if they are not of the same test images.
+    """
+    first, *others = runs.values()
+    same = all(np.array_equal(run.labels, first.labels) for run in others)
+    if not same or any(len(run.probabilities) < MIXED[name] for name, run in runs.items()):
+        raise UserError(f"{', '.join(runs)}: too few models, or of other test images")
     members = [run.probabilities[: MIXED[name]] for name, run in runs.items()]
     return np.concatenate(members).mean(0, keepdims=True)
 
@@ -179,7 +187,8 @@ def mixed_row(runs: dict[str, SavedRun]) -> list[str]:
     found = summarise(next(iter(runs.values())).labels, mean_answer(runs))
     sizes = [run.metrics["model"]["parameters"] / 1e6 for run in runs.values()]
     return [
-        " and ".join(f"{MIXED[name]} models of `{name}`" for name in runs),
+        " and ".join(f"{MIXED[name]} models of `{name}`" for name in runs)
+        + older_code(*(run.metrics for run in runs.values())),
         " and ".join(f"{size:.2f} M" for size in sizes),
         *("", ""),
         cell(found["accuracy"], 4),
