@@ -1,4 +1,4 @@
-"""What all scripts share on the command line: flags, the run folder's name, recorded settings.
+"""What scripts share on the command line: flags, the run folder's name, recorded settings.
 
 Nothing slow is imported here, so that `--help` and wrong flags are answered at once.
 """

@@ -74,7 +74,7 @@ def report(found: dict) -> str:
     note, where = [], "images"
     if found["slides"]:
         note = [f"intervals are {over(found['slides'], [row['slides'] for row in rows])}"]
-        where = "slides (over images where a class is on one slide)"
+        where = "slides (too narrow for few; over images where a class is on one slide)"
     lines = [
         "accuracy          {mean:.4f} [{low:.4f}, {high:.4f}]".format(**found["accuracy"])
         + f", {found['images']} images; always predicting the most frequent class: "

@@ -64,7 +64,8 @@ def elsewhere(plots: Path) -> str:
             explanation(first, seeds, found["cnn-robust"]["framed"]["left_out"])
             + older_code(*found.values(), robust),
             recall_table(there["cnn-robust"]),
-            "`cnn-robust`, eight views, all classes possible: recall [95 % interval over slides], "
+            "`cnn-robust`, eight views, all classes possible: recall [95 % interval over slides, "
+            "too narrow for fewer than ten], "
             "and the classes that at least one image in twenty is taken for.",
         ]
     )
@@ -112,7 +113,7 @@ def explanation(there: dict, seeds: int, left_out: dict[str, int]) -> str:
         f"balanced accuracy of {1 / len(present):.2f}. {of_normal_blood(there, present)}"
         + (f"Framed by the nucleus: without {lost}, in which none is found. " if lost else "")
         + "`--adapt` uses the images that are scored, without their "
-        "labels; ± covers the seeds, not the draws. A dash: not measured, or `--adapt` "
+        "labels. A dash: not measured, or `--adapt` "
         "refused, since most images seem to be of one class. With the weights in float16, as "
         "`predict.py` has them, the last digit differs from the tables of the trained models."
     )
@@ -123,12 +124,13 @@ def of_normal_blood(there: dict, present: set[str]) -> str:
     if "smear" not in there["views"][VIEWS]:
         return ""
     expected = "; without `--adapt` the expected value is that of all images"
+    spread = "; ± covers the seeds, not the draws"
     return (
         f"As frequent as in normal blood: {SMEARS} random draws of {sum(NORMAL_SMEAR.values())} "
         "images, the same for all models, over half of them neutrophils, "
         f"{NORMAL_SMEAR['eosinophil']} eosinophils and {NORMAL_SMEAR['basophil']} basophils"
         + (expected if present == set(NORMAL_SMEAR) else "")
-        + ". "
+        + f"{spread}. "
     )
 
 

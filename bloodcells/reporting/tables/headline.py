@@ -31,10 +31,7 @@ RECIPES = {
     "cnn-robust": "`cnn-robust`",
     "cnn-stages": "`cnn-stages`, eleven stages",
 }
-NO_CLEAN_TEST = (
-    " Neither this nor corruption is a clean test: choices were made on these images, and on "
-    "corrupted validation images."
-)
+NO_CLEAN_TEST = " This is no clean test: choices were made on these images."
 HEADS = (
     *("recipe", "parameters", "test accuracy"),
     *("corrupted", "another laboratory", "training, s (GFLOP/s)"),
@@ -78,7 +75,8 @@ def headline(plots: Path) -> str:
         "(test-time augmentation). `cnn-stages` names stages of maturation, not classes.",
         f"**corrupted**: accuracy on {robust['images']:,} test images under {len(TRAINED_ON)} "
         f"corruptions at 5 severities, one view, ± over models. {like} of the {len(TRAINED_ON)} "
-        f"resemble changes that `cnn-robust` is trained on.{older_code(robust)}",
+        "resemble changes that `cnn-robust` is trained on, and choices were made on validation "
+        f"images corrupted alike.{older_code(robust)}",
         f"**[another laboratory](docs/other-laboratories.md)**: mean recall of the {present} "
         f"classes of `{there['name']}`, {there['images']} images, where any of the eight classes "
         f"can be the answer [95 % interval over {there['slides']} slides]."
