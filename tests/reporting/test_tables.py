@@ -15,7 +15,6 @@ from bloodcells.data.photographs import CLASS_OF, STAGES
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import wilson_interval
 from bloodcells.reporting.tables import batch_effect, reading, studies
-from bloodcells.reporting.tables import elsewhere as elsewhere_tables
 from bloodcells.reporting.tables import release as release_tables
 from bloodcells.reporting.tables import search as search_table
 from bloodcells.reporting.tables import stages as stages_tables
@@ -96,37 +95,6 @@ def test_errors_by_stage(plots):
     assert "`cnn-best` 1.000 [0.510, 1.000], against 0.989" in lines[-1]  # 1 of 23 of one class
     assert f"Accuracy {1 - 1 / len(labels):.4f}; " in lines[-1]
     assert "neighbours in maturation: 1.0000" in lines[-1]
-
-
-def test_scores_elsewhere(plots):
-    path = plots / "release" / "metrics.json"
-    found = json.loads(path.read_text())
-    found["elsewhere"]["views"]["8"]["adapted"] = {"mean": 0.12345, "std": 0.6789}
-    path.write_text(json.dumps(found))
-    lines = elsewhere_tables.elsewhere(plots).splitlines()
-    row = next(line for line in lines if "all classes possible, with `--adapt`" in line)
-    assert row.endswith("| 0.1235 ± 0.6789 |")
-    answers = {name: {"mean": 0.0, "std": 0.0} for name in CLASS_NAMES}
-    answers |= {"monocyte": {"mean": 0.7, "std": 0.1}, "platelet": {"mean": 0.26, "std": 0.2}}
-    answers["basophil"] = {"mean": 0.04, "std": 0.0}
-    found["elsewhere"]["views"]["8"]["answers"] = {"monocyte": answers}
-    ends = {"mean": 0.7, "low": 0.41, "high": 0.83}
-    found["elsewhere"]["views"]["8"]["recalls_over_slides"] = {"monocyte": ends}
-    path.write_text(json.dumps(found))
-    count, on = (found["elsewhere"][key]["monocyte"] for key in ("counts", "slides_by_class"))
-    row = f"| monocyte | {count} | {on} | 0.70 ± 0.10 [0.41, 0.83] | platelet 26% |"
-    lines = elsewhere_tables.elsewhere(plots).splitlines()
-    assert row in lines
-    found["elsewhere"]["views"]["8"]["over_slides"] = {"mean": 0.58, "low": 0.4111, "high": 0.7222}
-    path.write_text(json.dumps(found))
-    assert " [0.411, 0.722] |" in elsewhere_tables.elsewhere(plots)
-    path.write_text(json.dumps({**found, "elsewhere": {**found["elsewhere"], "images": 3}}))
-    with pytest.raises(UserError, match="scored on different images elsewhere"):
-        elsewhere_tables.elsewhere(plots)
-    for without in ({**found["elsewhere"], "slides": None}, {}):
-        path.write_text(json.dumps({**found, "elsewhere": without}))
-        with pytest.raises(UserError, match=r"rerun python model_release\.py --elsewhere DIR"):
-            elsewhere_tables.elsewhere(plots)
 
 
 def test_ladder_shows_both_views_and_the_models_together(plots):
@@ -264,18 +232,6 @@ def test_speed_table_shows_what_was_measured(plots):
     path.unlink()
     with pytest.raises(UserError, match=r"run make bench"):
         speed(plots)
-
-
-def test_ablation_of_randomisation(plots):
-    path = plots / "ablation-robust" / "ablation.json"
-    found = json.loads(path.read_text())
-    left_out = next(row for row in found["variants"] if row["changes"] == {"unchanged": "dirt"})
-    for kinds, its in zip(left_out["corrupted"], found["variants"][0]["corrupted"], strict=True):
-        kinds |= {"bubbles": 0.1, "specks": 0.2, "noise": 0.3}
-        its |= dict.fromkeys(("bubbles", "specks", "noise"), 0.5)
-    path.write_text(json.dumps(found))
-    _, row = elsewhere_tables.ablation(plots).split(f"| {left_out['name']} |")
-    assert row.split(" | ")[2] == "-30.00 ± 0.00 (50.00)"
 
 
 def test_stages_are_added_up_to_classes(plots):

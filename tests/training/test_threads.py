@@ -69,7 +69,7 @@ def test_every_script_heeds_the_flag(run, tmp_path, monkeypatch, command):
         raise LookupError(f"threads {wanted}")
 
     monkeypatch.setattr("bloodcells.training.device.use_threads", asked)
-    monkeypatch.setattr("demo.load_gradio", lambda: None)
+    monkeypatch.setattr("demo.load_gradio", lambda host: None)
     monkeypatch.setattr("demo.refuse_address", lambda *_: None)
     outputs = ("--output", tmp_path / "o", "--weights", tmp_path / "a.safetensors")
     more = outputs if command[0] == "model_release.py" else ()
