@@ -22,13 +22,16 @@ def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
     lines = -(-(len(kinds) + 1) // columns)  # the last panel has the legend
     with page(path, 7.5, 1.6 * lines, watermark) as figure:
         panels = [*figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat]
-        for axes in panels[len(kinds) - columns : len(kinds)]:  # below some is the legend
+        for axes in panels[max(0, len(kinds) - columns) : len(kinds)]:  # below some is the legend
             axes.tick_params(labelbottom=True)
         for axes, kind in zip(panels, kinds, strict=False):
             shown = [clean, *(row for row in corrupted if row["corruption"] == kind)]
             severities = [row["severity"] for row in shown]
             for number, name in enumerate(clean["accuracy"]):
-                colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % 4]
+                colour, style = (
+                    COLOURS[number % len(COLOURS)],
+                    STYLES[number // len(COLOURS) % len(STYLES)],
+                )
                 values = 100 * np.array([row["accuracy"][name] for row in shown])
                 axes.plot(severities, values.mean(1), style, color=colour, label=plain(name))
                 axes.fill_between(
@@ -62,4 +65,4 @@ def strips(path: Path, examples: dict[str, list[np.ndarray]], watermark: str | N
                 if axes.get_subplotspec().is_first_row():
                     axes.set_title(str(severity))
             row[0].set_ylabel(kind, rotation=0, ha="right", va="center")
-        figure.suptitle("severity (0: clean)", size=9)
+        figure.supxlabel("columns: severity (0: clean)", size=8)
