@@ -96,6 +96,40 @@ def idle(configs: Collection[Mapping[str, object]], varied: Collection[str]) -> 
     }
 
 
+def network_hash(content: bytes, networks: Collection[str]) -> str:
+    """The hash of what some networks use of models.py: classes, functions, imports, constants.
+
+    Of `build` only its own code counts, since it knows all networks.
+    """
+    body = (parsed(content) or ast.Module([], [])).body
+    statements = {name: node for node in body for name in defined(node)}
+    used, waiting = {"build"}, [*networks]
+    while waiting:
+        name = waiting.pop()
+        if name in statements and name not in used:
+            used.add(name)
+            nodes = ast.walk(statements[name])
+            waiting += [node.id for node in nodes if isinstance(node, ast.Name)]
+    parts = [node for node in body if not (names := defined(node)) or used.intersection(names)]
+    return digest("".join(dumped(WithoutTypes().visit(ast.Module(parts, [])))).encode())
+
+
+def classes(content: bytes) -> set[str]:
+    """The names of a module's classes."""
+    body = (parsed(content) or ast.Module([], [])).body
+    return {node.name for node in body if isinstance(node, ast.ClassDef)}
+
+
+def defined(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines, if that is all it does."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [one.id for one in targets if isinstance(one, ast.Name)]
+
+
 def digest(content: bytes) -> str:
     """The first 12 hexadecimal digits of the SHA-256."""
     return hashlib.sha256(content).hexdigest()[:12]

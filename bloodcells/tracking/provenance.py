@@ -157,6 +157,12 @@ def at_head(path: str) -> bytes | None:
     return git("cat-file", "blob", blob)
 
 
+@functools.cache
+def at_commit(commit: str, path: str) -> bytes | None:
+    """A file's content in an earlier commit; None if unknown."""
+    return git("cat-file", "blob", f"{commit}:{path}") if head().commit else None
+
+
 def git(*arguments: str) -> bytes | None:
     """The output of a git command; None if it fails or git is missing."""
     command = ["git", "-C", str(ROOT), *arguments]

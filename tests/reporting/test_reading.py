@@ -1,5 +1,7 @@
 """Results of older code are told from today's."""
 
+from pathlib import Path
+
 import pytest
 
 from bloodcells.reporting.tables.reading import older_commit
@@ -68,3 +70,32 @@ def test_code_for_other_laboratories_may_change_where_none_was_scored(path):
 def test_scores_elsewhere_may_change_where_there_are_none(script, scored, older):
     code = code_with("bloodcells/evaluation/elsewhere.py", script=script)
     assert older_commit({"code": code, "config": {}, **scored}) == older
+
+
+@pytest.mark.parametrize(
+    ("found", "older"),
+    [
+        ({"config": {"model": "ConvNet"}}, None),
+        ({"config": {"model": "RobustNet"}}, COMMIT),  # a kind of CellNet
+        ({"model": {"name": "Baseline"}}, None),
+        ({"model": {"name": "CellNet"}}, COMMIT),
+        ({"config": {}}, COMMIT),  # of all networks
+        ({"config": {"model": "ConvNet", "space": {"model": ["CellNet"]}}}, COMMIT),
+        ({"config": {"model": "ConvNet"}, "variants": [{"changes": {"model": "CellNet"}}]}, COMMIT),
+        ({"runs": {"cnn-best": {"model": "CellNet"}}}, COMMIT),
+        ({"runs": {"cnn-paper": {"model": "ConvNet"}}}, None),
+    ],
+)
+def test_other_networks_may_change(found, older, monkeypatch):
+    then = Path("models.py").read_bytes()
+    now = then.replace(b"for _ in range(halvings - 1)", b"for _ in range(halvings)")
+    now = now.replace(b"NETWORKS = (", b"class Mine(Baseline): ...\n\n\nNETWORKS = (Mine, ")
+    code = code_with("models.py")
+    today = code["files"] | {"models.py": code_hash.file_hash(now)}
+    code["files"]["models.py"] = code_hash.file_hash(then)
+    monkeypatch.setattr(provenance, "at_commit", lambda commit, path: then)
+    monkeypatch.setattr(provenance, "at_head", lambda path: now)
+    monkeypatch.setattr(provenance, "committed_code", lambda script: today)
+    assert older_commit({"code": code, **found}) == older
+    monkeypatch.setattr(provenance, "at_commit", lambda commit, path: None)
+    assert older_commit({"code": code, **found}) == COMMIT  # unknown

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bloodcells.tracking.code_hash import file_hash
+from bloodcells.tracking.code_hash import classes, file_hash, network_hash
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,37 @@ def test_what_changes_no_number_does_not_count(one, other):
 )
 def test_what_may_change_a_number_counts(one, other):
     assert file_hash(one.encode()) != file_hash(other.encode())
+
+
+NETWORKS = b"""
+from torch import nn
+WIDTH = 8
+def layer(n): return nn.Linear(n, n)
+class A(nn.Module):
+    one = layer(WIDTH)
+class B(A):
+    two = 2
+NETWORKS = (A, B)
+def build(name): return NETWORKS[name]()
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("NETWORKS = (A, B)", "class C(B): ...\nNETWORKS = (A, B, C)", ""),  # a new network
+        ("WIDTH = 8", "WIDTH = 8\nimport math\nDEPTH = 3", ""),
+        ("two = 2", "two = 3", "B"),
+        ("WIDTH = 8", "WIDTH = 9", "AB"),
+        ("nn.Linear(n, n)", "nn.Conv2d(n, n, 1)", "AB"),
+        ("from torch import nn", "from ours import nn", "AB"),
+        ("[name]()", "[name](1)", "AB"),
+        ("NETWORKS = (A, B)", "A.one = 1\nNETWORKS = (A, B)", "AB"),
+    ],
+)
+def test_a_network_is_changed_only_by_what_it_uses(old, new, changed):
+    assert old.encode() in NETWORKS
+    assert classes(NETWORKS) == {"A", "B"}
+    edited = NETWORKS.replace(old.encode(), new.encode())
+    for name in "AB":
+        assert (network_hash(edited, [name]) != network_hash(NETWORKS, [name])) == (name in changed)

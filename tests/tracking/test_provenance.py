@@ -48,7 +48,7 @@ def defaults(project, *flags, script="model_cnn.py", parse="parse_cnn"):
 
 def forget():
     """What was read of the project's files and its last commit."""
-    for name in ("code_of", "committed_code", "on_disk", "head", "at_head"):
+    for name in ("code_of", "committed_code", "on_disk", "head", "at_head", "at_commit"):
         getattr(provenance, name).cache_clear()
 
 
@@ -83,6 +83,19 @@ def test_an_edit_that_counts_has_a_folder_of_its_own(copy, path):
     assert folder.startswith("cnn-paper-edited-")
     git(copy, "commit", "--quiet", "--all", "--message", "edited")
     assert defaults(copy)[0] == "cnn-paper"
+
+
+def test_the_code_of_an_earlier_commit(copy, monkeypatch):
+    monkeypatch.setattr(provenance, "ROOT", copy)
+    commit, then = provenance.git("rev-parse", "HEAD").decode().strip(), "kernel_size=3"
+    edit(copy, "models.py", then, "kernel_size=5")
+    git(copy, "commit", "--quiet", "--all", "--message", "edited")
+    forget()
+    assert provenance.at_head("models.py") == (copy / "models.py").read_bytes()
+    earlier = provenance.at_commit(commit, "models.py")
+    assert earlier.replace(then.encode(), b"kernel_size=5", 1) == provenance.at_head("models.py")
+    assert provenance.at_commit("0" * 12, "models.py") is None
+    forget()
 
 
 def test_each_edit_has_a_folder_of_its_own(copy):

@@ -11,7 +11,7 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
 from bloodcells.reporting.studies import STUDIES
 from bloodcells.tracking import provenance, run_folder
-from bloodcells.tracking.code_hash import different, idle
+from bloodcells.tracking.code_hash import classes, different, file_hash, idle, network_hash
 from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -142,11 +142,38 @@ def older_code(*results: dict) -> str:
 def older_commit(found: dict) -> str | None:
     """The commit whose code made these results, if that code has changed since; else None.
 
-    Code that does nothing with the results' settings does not count.
+    Code that does nothing with the results' settings does not count, nor do other networks of
+    models.py.
     """
     code = found["code"]
-    changed = different(provenance.committed_code(code["script"]), code["files"])
-    return (code["commit"] or "unknown") if set(changed) - idle_code(found) else None
+    changed = {*different(provenance.committed_code(code["script"]), code["files"])}
+    changed -= idle_code(found)
+    if "models.py" in changed and same_networks(found):
+        changed.remove("models.py")
+    return (code["commit"] or "unknown") if changed else None
+
+
+def same_networks(found: dict) -> bool:
+    """Whether the networks of these results are as they were, although models.py has changed.
+
+    Where they are not named, all that there were count. False if the earlier commit is unknown.
+    """
+    code = found["code"]
+    then = provenance.at_commit(code["commit"] or "", "models.py")
+    now = provenance.at_head("models.py")
+    if not then or not now or file_hash(then) != code["files"].get("models.py"):
+        return False
+    networks = networks_of(found) or classes(then)
+    return network_hash(then, networks) == network_hash(now, networks)
+
+
+def networks_of(found: dict) -> set[str]:
+    """The names of the networks that results are of, as far as they tell."""
+    config = found.get("config", {})
+    settings = [config, *experiments_of(found).values()]
+    settings += [row["changes"] for row in found.get("variants", [])]
+    names = {found.get("model", {}).get("name"), *(one.get("model") for one in settings)}
+    return {*names, *config.get("space", {}).get("model", [])} - {None}
 
 
 def idle_code(found: dict) -> set[str]:
