@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import warm
 from disk_faults import Faults
 from matplotlib.figure import Figure
 
@@ -48,7 +49,7 @@ def quick():
 
     The machine's speed is measured on small matrices, the files of figures are empty but for tests
     with `drawn_figures`, and code counts as committed: what becomes of edited code is tested on
-    copies, in tracking/test_provenance.py.
+    copies, in tracking/test_provenance.py. A GPU is left alone.
     """
 
     def committed(script: Path, presets: tuple[Path, ...] = ()) -> provenance.Code:
@@ -57,6 +58,8 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bloodcells.training.device.CPU_SIDE", 64)
+        for device in ("torch.cuda", "torch.backends.mps"):
+            patch.setattr(f"{device}.is_available", warm.unavailable)
         patch.setattr(Figure, "savefig", lambda figure, path, **more: Path(path).touch())
         patch.setattr(metadata, "version", functools.cache(metadata.version))
         for module in ("arguments", "own_images", "tools"):

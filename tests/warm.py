@@ -5,6 +5,7 @@ fork of it, which is given the generated images. The files of figures are empty 
 Where the start itself is tested, run the script from a shell instead.
 """
 
+import functools
 import multiprocessing
 import os
 import runpy
@@ -68,6 +69,12 @@ def run(*command, cwd, seconds=120, drawn=False):
     return run_at_once(({}, *command), cwd=cwd, seconds=seconds, drawn=drawn)[0]
 
 
+@functools.cache  # torch reads the attributes of such a function
+def unavailable():
+    """Instead of torch's: there is no such device."""
+    return False
+
+
 def become(environment, command, cwd, streams, cells, drawn):
     """In the new process: be the script."""
     for number, path in enumerate(streams, start=1):
@@ -81,9 +88,12 @@ def become(environment, command, cwd, streams, cells, drawn):
     sys.argv[:] = command
     sys.path[:0] = [str(Path(command[0]).resolve().parent), str(cwd)]
     if Path(command[0]).resolve().with_name("bloodcells").is_dir():
+        import torch
+
         from bloodcells.data import synthetic_cells
         from bloodcells.training import device
 
+        torch.cuda.is_available = torch.backends.mps.is_available = unavailable
         device.CPU_SIDE = 64  # measuring the machine's speed takes longer than these trainings
         make = synthetic_cells.make
 

@@ -55,7 +55,8 @@ def wall_seconds(workers: int, total: int, seconds: float) -> float:
     """
     spawn = multiprocessing.get_context("spawn")
     together = spawn.Barrier(workers)  # all start together: torch takes seconds to load
-    with tempfile.TemporaryDirectory() as folder:
+    # Windows does not delete the database while this process has it open
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         settings = together, Path(folder), total, seconds
         others = [
             spawn.Process(target=work_at_once, args=settings, daemon=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bloodcells.errors import UserError
-from bloodcells.tracking.atomic import scratch_folder
+from bloodcells.tracking.atomic import rename, scratch_folder
 
 # A wheel that happens to carry the identical 28 px file; it is unpacked, never installed.
 MIRROR_WHEEL = "kosmos-core==0.6.2"
@@ -102,7 +102,7 @@ def download(target: Path, size: int) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(target.parent) as folder:
             part, source = download_into(folder, target, size)
-            part.replace(target)
+            rename(part, target)
     except OSError as error:
         raise UserError(
             f"{target.parent}: cannot write the data file there: {error.strerror or error}; "

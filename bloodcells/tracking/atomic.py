@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +30,7 @@ def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path])
     """
     if folders := [path for path in old if path.is_dir() and not path.is_symlink()]:
         raise IsADirectoryError(errno.EISDIR, f"{folders[0].name} there is a folder")
-    away = Path(tempfile.mkdtemp(dir=folder, prefix=EARLIER))
+    away = new_folder(folder, EARLIER)
     old = sorted(old, key=lambda path: path.name != names[-1])
     going = [(path, away / path.name) for path in old]
     coming = [(new / name, folder / name) for name in names]
@@ -58,11 +58,21 @@ def exchange(folder: Path, new: Path, names: Sequence[str], old: Sequence[Path])
 def scratch_folder(folder: Path) -> Iterator[Path]:
     """A folder within `folder` for the block; says so if it cannot be removed."""
     sweep(folder, f"{SCRATCH}*")
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
+    scratch = new_folder(folder, SCRATCH)
     try:
         yield scratch
     finally:
         remove(scratch)
+
+
+def new_folder(parent: Path, prefix: str) -> Path:
+    """A new folder, whose files get the permissions that are usual in its parent.
+
+    Files made in a folder of `tempfile` are, on Windows, for their owner alone, also once moved.
+    """
+    folder = parent / f"{prefix}{secrets.token_hex(8)}"
+    folder.mkdir()
+    return folder
 
 
 def remove(scratch: Path) -> None:

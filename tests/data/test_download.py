@@ -68,6 +68,22 @@ def put(folder: Path, source: Path) -> Path:
     return Path(shutil.copy(source, folder / "bloodmnist.npz"))
 
 
+def test_another_program_opens_the_new_file_for_a_moment(tmp_path, official, monkeypatch):
+    """On Windows; elsewhere such an error has no `winerror`."""
+    error, real = PermissionError(13, "Access is denied"), os.replace
+    error.winerror = 32
+    refusals = [error]
+
+    def busy(source, target):
+        if refusals:
+            raise refusals.pop()
+        return real(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    download.download(tmp_path / "new" / "bloodmnist.npz", 28)
+    assert md5(tmp_path / "new" / "bloodmnist.npz") == md5(official)
+
+
 def test_search_order(tmp_path, official, monkeypatch):
     default = put(tmp_path / "default", official)
     assert download.find_or_download(None, 28) == (

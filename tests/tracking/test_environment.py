@@ -1,12 +1,14 @@
 """What is recorded of the machine names no folder of it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bloodcells.errors import without_passwords
 from bloodcells.search.database import Database
-from bloodcells.tracking.environment import command
+from bloodcells.tracking.environment import command, processor
 
 
 def test_the_command_names_no_folder_of_the_machine():
@@ -45,3 +47,10 @@ def test_the_command_names_no_password(url, kept):
         assert "cret" not in text
         assert kept.strip("'") in text or words[0] != "--storage"
     assert "cret" not in str(Database(url, Path("unused")))
+
+
+def test_a_mac_tells_its_processor(monkeypatch):
+    said = subprocess.CompletedProcess([], 0, "Apple M1\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert processor() == "Apple M1"
