@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -88,6 +91,16 @@ def test_a_crop_of_an_image_with_a_long_name(predict, cell, tmp_path):
     assert predict(image, "--save-crops", tmp_path / "crops").code == 0
     (crop,) = (tmp_path / "crops").iterdir()
     assert Image.open(crop).size == (28, 28)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' file names are text")
+def test_a_crop_whose_name_the_locale_cannot_write(cell, tmp_path):
+    shutil.copy(cell, image := tmp_path / "Größe č.png")
+    command = [sys.executable, "predict.py", image, "--save-crops", tmp_path / "crops"]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, env=os.environ | ascii_only, capture_output=True)
+    assert done.returncode == 0, done
+    assert [crop.name for crop in (tmp_path / "crops").iterdir()] == ["000001-Gre .png"]
 
 
 def test_nothing_but_bad_images(predict, tmp_path):

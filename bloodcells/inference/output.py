@@ -19,7 +19,7 @@ from jinja2 import Environment
 from PIL import Image
 
 from bloodcells.cli.endings import closed_pipe_told, printable
-from bloodcells.data import user_images
+from bloodcells.data import image_files
 from bloodcells.data.framing import Square
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import write_whole
@@ -180,8 +180,9 @@ def save_crops(predictions: Iterable[Prediction], folder: Path) -> Iterator[Pred
     """The predictions, whose images are saved as they pass, as the network saw them."""
     for number, one in enumerate(predictions, start=1):
         # a file's name may have 255 bytes; not durable, as there may be many
-        stem = os.fsencode(Path(one.path).stem)[:60].decode(errors="ignore")
-        write_whole(folder / f"{number:06}-{stem}.png", png(one.pixels), durable=False)
+        stem = os.fsencode(Path(one.path).stem)[:60]
+        name = stem.decode(sys.getfilesystemencoding(), errors="ignore")
+        write_whole(folder / f"{number:06}-{name}.png", png(one.pixels), durable=False)
         yield one
 
 
@@ -193,7 +194,7 @@ def refuse_own_folder(flag: str, folder: Path, paths: list[str], files: list[str
     # of a link, both the folder that it is in and the one that it leads to
     if target in parents or any(real(one).parent == target for one in images):
         raise UserError(f"{flag} {folder}: images are there; pass another folder")
-    there = [Path(name) for path in paths for name in user_images.named(path)]
+    there = [Path(name) for path in paths for name in image_files.named(path)]
     for path in there:
         if os.path.isdir(path) and target.is_relative_to(real(path)):
             raise UserError(
