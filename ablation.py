@@ -17,6 +17,7 @@ from bloodcells.cli.studies import parse_ablation
 if __name__ == "__main__":
     run_script(parse_ablation, __file__)  # --help ends before torch loads; main parses again
 
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -79,8 +80,8 @@ def main() -> None:
     args.precision = choose_precision(args.precision, device)
     changes = OF_RANDOMISATION if args.domain_randomisation else VARIANTS
     variants = make_variants(args, changes)
-    foreign = elsewhere.read(args.elsewhere, args.size).images if args.elsewhere else None
     recipes = {name: Recipe.of(changed) for name, changed in variants.items()}
+    foreign = elsewhere.read(args.elsewhere, args.size).images if args.elsewhere else None
     dataset = bloodmnist.load(**data_settings(args))
     pool, folds = make_folds(args.protocol, dataset, args.folds, args.runs, args.seed)
     folds = [  # scored on held-out images only
@@ -89,8 +90,11 @@ def main() -> None:
         for name in variants
     ]
     network = build(variants[WHOLE])
+    epochs = [recipes[fold.variant].epochs for fold in folds]
 
-    with open_session(args, dataset, folds, network, device, result="ablation.json") as session:
+    with open_session(
+        args, dataset, folds, network, device, result="ablation.json", epochs=epochs
+    ) as session:
         images = pool.to(device)
         for fold in session.unfinished():
             print(f"{fold.variant}, fold {fold.fold}")
@@ -125,11 +129,14 @@ def main() -> None:
 def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namespace]:
     """The settings of each variant; a variant that changes nothing is left out.
 
-    Before anything is trained, raises `UserError` for incompatible settings and `ValueError` for
-    those that are neither the recipe's nor the network's.
+    Before anything is trained, raises `UserError` for incompatible settings and an `args.only` that
+    changes nothing, and `ValueError` for a name that no file can have and for settings that are
+    neither the recipe's nor the network's.
     """
     if args.only not in (None, *changes):
         raise UserError(f"--only {args.only}: the variants are {', '.join(changes)}")
+    if wrong := [name for name in changes if not re.fullmatch(r"[\w.-]+", name)]:
+        raise ValueError(f"{wrong[0]}: name a variant in letters, digits, dots and hyphens")
     variants = {}
     for name in changes if args.only is None else dict.fromkeys((WHOLE, args.only)):
         if unknown := changes[name].keys() - {*NETWORK, *(one.name for one in fields(Recipe))}:
@@ -138,6 +145,8 @@ def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namesp
         if name != WHOLE and not changed.focus and changed.schedule != "triangle":
             changed.warmup = Recipe.warmup  # the variant has none
         if name != WHOLE and changed == args:
+            if args.only:
+                raise UserError(f"--only {name}: it changes nothing in this recipe")
             print(f"{name}: skipped, it changes nothing in this recipe")
             continue
         build(changed)
@@ -224,6 +233,11 @@ def save(args: Namespace, dataset: dict, environment: dict, rows: list[dict]) ->
 
     run_folder.write(args.output, fill, last="ablation.json")
     print(ablation_table(rows))
+    print(
+        f"accuracy in %, mean ± standard deviation over {args.replicates} folds; p: McNemar's test "
+        "on the held-out images, corrected for the number of variants (Holm); it covers the choice "
+        "of images, not another training"
+    )
     print(f"wrote {args.output}")
 
 

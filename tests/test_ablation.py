@@ -29,7 +29,7 @@ def test_ablation(run, tmp_path, predicted):
     assert changes.any()
     more_right = variant["mcnemar"]["only_first"] - variant["mcnemar"]["only_second"]
     assert more_right == pytest.approx(changes.sum() * 576 / 5, abs=1)  # images of a fold
-    assert outcome.out.splitlines()[-2].startswith("| no shift | ")
+    assert outcome.out.splitlines()[-3].startswith("| no shift | ")
     assert (tmp_path / "ablation.png").exists()
     test = {image.tobytes() for image in bloodmnist.load(None, 28, synthetic=True).test.images}
     assert predicted
@@ -95,10 +95,23 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     idle = ("--schedule", "constant", "--focus", 0, "--warmup", 0.3)
     assert "--warmup does nothing without" in fails("ablation.py", *flags, *idle)
     assert "only 2 folds" in fails("ablation.py", *flags, "--folds", "2", "--replicates", "3")
-    quick = ["--epochs", "2", "--replicates", "2", "--shift", "0", "--only", "no-shift", *SMALL]
-    outcome = run("ablation.py", *flags, *quick)
+    line = fails("ablation.py", *flags, "--shift", 0, "--only", "no-shift")
+    assert "--only no-shift: it changes nothing in this recipe" in line
+
+
+def test_ablation_with_variants_of_one_s_own(run, tmp_path, monkeypatch):
+    """One changes nothing in this recipe, one trains for longer."""
+    variants = {ablation.WHOLE: {}, "no-shift": {"shift": 0}, "longer": {"epochs": 2}}
+    monkeypatch.setattr(ablation, "VARIANTS", variants)
+    flags = ("--synthetic", "--epochs", 1, "--focus", 0, "--replicates", 2, "--shift", 0, *SMALL)
+    outcome = run("ablation.py", *flags, "--output", tmp_path)
     assert "no-shift: skipped, it changes nothing in this recipe" in outcome.out
-    assert len(json.loads((tmp_path / "ablation.json").read_text())["variants"]) == 1
+    assert "longer, fold 0\nrun 2/4 epoch 1/2:" in outcome.out
+    rows = json.loads((tmp_path / "ablation.json").read_text())["variants"]
+    assert [row["name"] for row in rows] == ["whole recipe", "longer"]
+    variants["lr/2"] = {"lr": 0.0025}
+    with pytest.raises(ValueError, match="lr/2: name a variant in letters"):
+        run("ablation.py", *flags, "--only", "lr/2", "--output", tmp_path)
 
 
 def test_ablation_resumes(run, tmp_path, stop_after):

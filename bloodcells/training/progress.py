@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from tqdm import tqdm
@@ -16,14 +18,18 @@ class Progress:
     The time left is estimated from the mean epoch so far, with the time between epochs.
     """
 
-    def __init__(self, runs: int, epochs: int, quiet: bool = False):
+    def __init__(self, epochs: Sequence[int], quiet: bool = False):
+        """`epochs` are those of each model."""
         silent = quiet or bool(distributed.rank())
         # the bar is on standard error; None: only if that is a terminal
-        self.bar = tqdm(total=runs * epochs, unit="epoch", disable=silent or None, smoothing=0)
+        self.bar = tqdm(
+            total=sum(epochs), unit="epoch", disable=silent or None, smoothing=0, miniters=1
+        )
         printed = sys.stdout is not None and (self.bar.disable or not sys.stdout.isatty())
         self.lines = printed and not silent
-        self.runs, self.epochs = runs, epochs
-        self.run = 0  # the current one, from 1
+        self.epochs = epochs
+        self.run = 0  # the current one, from 0
+        self.timed = False  # whether the first one has begun
 
     def __enter__(self) -> Progress:
         return self
@@ -32,15 +38,27 @@ class Progress:
         with suppress(OSError):  # the terminal may be gone
             self.bar.close()
 
+    def leave_out(self, runs: Collection[int]) -> None:
+        """Count the epochs of the models that this process does not train."""
+        self.skip(sum(self.epochs[run] for run in runs))
+
+    def resume(self, epochs: int) -> None:
+        """Begin to train a model of which so many epochs are done; with the first, time begins."""
+        if not (self.timed or self.bar.disable):
+            self.bar.start_t = self.bar.last_print_t = time.time()
+        self.timed = True
+        self.skip(epochs)
+
     def skip(self, epochs: int) -> None:
         """Count epochs that were trained earlier, which say nothing of the time left."""
         if not self.bar.disable:
             self.bar.initial += epochs
-            self.bar.update(epochs)
+            with suppress(OSError):
+                self.bar.update(epochs)
 
     def show(self, row: dict, steps: int) -> None:
         """Count an epoch's steps, and show its row of the history."""
-        place = f"run {self.run}/{self.runs}"
+        place = f"run {self.run + 1}/{len(self.epochs)}"
         text = f"training loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
             text += f", held-out accuracy {row['val_accuracy']:.4f}"
@@ -50,5 +68,5 @@ class Progress:
             self.bar.update()
         if self.lines:
             seconds = f"{row['train_seconds']:.1f} s"
-            tqdm.write(f"{place} epoch {row['epoch']}/{self.epochs}: {text}, {seconds}")
+            tqdm.write(f"{place} epoch {row['epoch']}/{self.epochs[self.run]}: {text}, {seconds}")
             sys.stdout.flush()

@@ -52,13 +52,15 @@ def open_session(
     network: nn.Module,
     device: torch.device,
     result: str = "metrics.json",
+    epochs: Sequence[int] | None = None,
 ) -> Iterator[Session]:
     """A session for the duration of the block, with the locks of the models that it trains.
 
     `network` has the architecture to be trained; `result` is the file that marks a finished
-    experiment, to be written within the block: else the trained models are kept. The first Ctrl-C
-    or SIGTERM stops training after the batch. Raises `UserError` if the run folder holds another
-    experiment, is in use, or is finished and not to be overwritten.
+    experiment, to be written within the block: else the trained models are kept. `epochs` are those
+    of each model, if they are not those of `args`. The first Ctrl-C or SIGTERM stops training after
+    the batch. Raises `UserError` if the run folder holds another experiment, is in use, or is
+    finished and not to be overwritten.
     """
     with process_group(device), interruptions_explained(args):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
@@ -67,7 +69,7 @@ def open_session(
         if args.tensorboard:
             tensorboard.writer_class()  # raises without the package, before anything is begun
         checkpoints = open_folder(args, dataset, folds, network, device, result)
-        progress = Progress(len(folds), args.epochs, args.quiet)
+        progress = Progress(epochs or [args.epochs] * len(folds), args.quiet)
         with checkpoints, progress, ExitStack() as stack:
             session = Session(args, folds, device, checkpoints, progress, record, stack)
             if not checkpoints.finished:
@@ -152,13 +154,15 @@ class Session:
         """The folds, or seeds, whose models this process has to train, in order."""
         if self.checkpoints.finished:
             return
-        for number, fold in enumerate(self.folds, start=1):
+        waiting = [
+            number
+            for number, fold in enumerate(self.folds)
+            if fold.name in self.checkpoints.names and not self.checkpoints.has_record(fold.name)
+        ]
+        self.progress.leave_out({*range(len(self.folds))}.difference(waiting))
+        for number in waiting:
             self.progress.run = number
-            mine = fold.name in self.checkpoints.names
-            if mine and not self.checkpoints.has_record(fold.name):
-                yield fold
-            else:
-                self.progress.skip(self.args.epochs)
+            yield self.folds[number]
 
     def restore(
         self,
@@ -182,7 +186,7 @@ class Session:
         if history:
             known = {*place, "epoch", *TIMES}
             self.columns = [name for name in history[-1] if name not in known]
-        self.progress.skip(len(history))
+        self.progress.resume(len(history))
         curves = None
         if self.args.tensorboard and not distributed.rank():
             curves = Curves(self.args.output, fold.name, len(history))

@@ -89,12 +89,16 @@ def test_the_time_left_is_that_of_the_mean_epoch(monkeypatch):
             return True
 
     monkeypatch.setattr("sys.stderr", Terminal())
-    with Progress(2, 10) as progress:
-        progress.skip(10)  # trained earlier
+    with Progress([10, 10]) as progress:
+        progress.bar.start_t -= 1000  # before the first model, a teacher predicts
+        progress.leave_out([0])  # trained earlier
+        progress.resume(0)
         for epoch, seconds in ((1, 1.0), (2, 5.0)):
             row = {"epoch": epoch, "train_loss": 1.0, "train_seconds": seconds}
             progress.show(row, steps=6)
         shown = progress.bar.format_dict
+    assert shown["elapsed"] < 100
+    assert progress.bar.miniters == 1  # each epoch is drawn, also after those left out
     assert shown["rate"] is None  # the mean since the start, not of the last epochs
     assert (shown["n"], shown["initial"], shown["total"]) == (12, 10, 20)
     assert "1.2 steps/s" in shown["postfix"]
@@ -125,7 +129,7 @@ def test_nothing_is_shown_where_nothing_can_be(monkeypatch):
         raise OSError("gone")
 
     monkeypatch.setattr("sys.stdout", None)
-    with Progress(1, 2) as progress:
+    with Progress([2]) as progress:
         monkeypatch.setattr(progress.bar, "update", gone)
         monkeypatch.setattr(progress.bar, "close", gone)
         progress.show({"epoch": 1, "train_loss": 1.0, "train_seconds": 1.0}, 3)
