@@ -35,7 +35,8 @@ from jinja2 import Environment
 
 from bloodcells import ROOT
 from bloodcells.data import user_images
-from bloodcells.data.user_images import ARRAYS, MOST_PIXELS, SUFFIXES, UserImage
+from bloodcells.data.image_files import ARRAYS, SUFFIXES
+from bloodcells.data.user_images import MOST_PIXELS, UserImage
 from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential

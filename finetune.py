@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.cli.endings import as_typed
-from bloodcells.data import labelled_folders, user_images
+from bloodcells.data import image_files, labelled_folders
 from bloodcells.data.class_names import Names
 from bloodcells.errors import UserError
 from bloodcells.evaluation import calibration, metrics
@@ -53,7 +53,7 @@ def main() -> None:
     if fine_tuning.is_fine_tuned(args.weights):
         raise UserError(f"--weights {args.weights}: fitted to a laboratory already; begin anew")
     record = environment(device.type, args.code)
-    files = user_images.find(args.paths)
+    files = image_files.find(args.paths)
     refuse_own_folder("--output", args.output, args.paths, files)
     run_folder.prepare(args.output, args.code, script=args.code.script)
     images = read(args, files, model)

@@ -138,7 +138,7 @@ class ReleasedNetwork(nn.Module):
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF data say; as it is if these are damaged."""
-    image.load()  # raises for damaged pixels
+    user_images.load(image)  # raises for damaged pixels, and for colours that Pillow misreads
     try:
         return ImageOps.exif_transpose(image)
     except MemoryError:

@@ -28,9 +28,9 @@ from dataclasses import asdict, dataclass, field
 from tqdm import tqdm
 
 from bloodcells.cli.endings import printable
-from bloodcells.data import class_names, user_images
+from bloodcells.data import class_names, image_files, user_images
 from bloodcells.data.preparation import NO_CELL
-from bloodcells.data.slides import slides_of
+from bloodcells.data.slides import check_pattern, slides_of
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
@@ -61,7 +61,7 @@ class Tally:
 def main() -> None:
     """Classify the images that the command line names."""
     args = parse_predict(__file__)
-    files = user_images.find(args.paths) if args.paths else []
+    files = image_files.find(args.paths) if args.paths else []
     model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
     if args.adapt and is_fine_tuned(args.weights):
         raise UserError("--adapt: these weights are fitted to a laboratory already")
@@ -74,7 +74,7 @@ def main() -> None:
         model = restrict_to_classes(model, names, args.classes)
     labels = labels_of(args.paths, files, names, model) if args.labelled else {}
     if args.slide:
-        slides_of([file for file, label in labels.items() if label], args.slide)  # or raises
+        check_pattern([file for file, label in labels.items() if label], args.slide)  # or raises
     prepare_outputs(args, files)
     tally = Tally()
     # lazy: an image is read and classified when `output.write` asks for its prediction

@@ -13,7 +13,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from drawn import field, noise
+from drawn import field, noise, png_of
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
@@ -130,6 +130,13 @@ def test_pictures_are_turned_and_weighed_as_another_laboratory_s():
     exif[0x0112] = 6  # to be turned by 90 degrees
     cell.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
     torch.testing.assert_close(network.predict([Image.open(file)]), expected)
+
+
+def test_16_bit_colours_that_are_misread_are_refused():
+    row = b"\0" + (noise(1, 28, 3).astype(int) * 16).astype(">u2").tobytes()  # of 12 bits
+    picture = Image.open(io.BytesIO(png_of(28, 28, 16, row * 28)))
+    with pytest.raises(ValueError, match="image 0: 16-bit colour of which few bits are used"):
+        hubconf.cellnet().predict([picture])
 
 
 def test_a_copy_answers_alike():

@@ -41,7 +41,7 @@ def test_folders_of_slides_within_those_of_classes(fails, predict, twelve, weigh
     (path, *_) = sorted((twelve / "basophil" / "slide1").iterdir())
     path.rename(twelve / "basophil" / path.name)
     outcome = predict("--labelled", twelve)
-    assert "in folders named 'slide1', which is not a known class name; map the" in outcome.err
+    assert "in folders named 'slide1', which is none of the 8 classes here; map" in outcome.err
     assert "move its images up, into 'basophil', with the slide's name" in outcome.err
 
 
@@ -209,3 +209,10 @@ def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):
     line = fails("predict.py", *given, "c", "--labelled")
     assert "its name does not begin so" in line
     assert "--slide does nothing without --labelled" in fails("predict.py", *given, "c")
+
+
+def test_a_class_that_has_to_be_sorted_by_stage(run, twelve):
+    outcome = run("predict.py", "--labelled", twelve, "--labels", "stages")
+    assert "'neutrophil', which is none of the 11 classes here; it is a class, whose" in outcome.err
+    assert "sorted by stage: band neutrophil, segmented neutrophil" in outcome.err
+    assert "--names" not in outcome.err

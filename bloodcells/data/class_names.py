@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bloodcells.data import user_images
+from bloodcells.data import image_files
 from bloodcells.data.photographs import CLASS_OF, STAGES
 from bloodcells.errors import UserError
 
@@ -125,6 +125,10 @@ def folder_name(file: str) -> str:
 
 def remedy_for(file: str, names: Names, remedy: str) -> str:
     """What to do about a file whose folder is not named after a class."""
+    stages = [stage for stage in names.classes if CLASS_OF.get(stage, stage) != stage]
+    if kind := Names(sorted({CLASS_OF[stage] for stage in stages})).meaning(folder_name(file)):
+        own = ", ".join(stage for stage in stages if CLASS_OF[stage] == kind)
+        return f"it is a class, whose images have to be sorted by stage: {own}"
     above = folder_name(os.path.dirname(os.path.abspath(file)))
     if not names.meaning(above):
         return remedy
@@ -143,7 +147,7 @@ def refuse_empty_folders(
     are not nested too deeply.
     """
     filled = {os.path.dirname(os.path.abspath(file)) for file in files}
-    for path in (path for argument in paths for path in user_images.named(argument)):
+    for path in (path for argument in paths for path in image_files.named(argument)):
         for parent, folders, _ in os.walk(path):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in folders:
@@ -155,7 +159,7 @@ def refuse_empty_folders(
             if names.meaning(os.path.basename(whole)) and not inside:
                 raise UserError(
                     f"{flag}: {parent}: named after a class, without images that can be read "
-                    f"({' '.join(user_images.SUFFIXES)}); move the folder away"
+                    f"({' '.join(image_files.SUFFIXES)}); move the folder away"
                 )
 
 
@@ -168,6 +172,6 @@ def unknown_folders(labels: dict[str, str | None], names: Names, remedy: str = R
     )
     return [
         f"left out of the scores: {count} file{'s' * (count > 1)} in folders named {name!r}, which "
-        f"is not a known class name; {what_to_do}"
+        f"is none of the {len(names.classes)} classes here; {what_to_do}"
         for (name, what_to_do), count in unknown.items()
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from bloodcells.cli.endings import printable
 from bloodcells.data import class_names, user_images
 from bloodcells.data.class_names import REMEDY, Names
-from bloodcells.data.slides import slides_of
+from bloodcells.data.slides import check_pattern, slides_of
 from bloodcells.data.user_images import UserImage
 from bloodcells.errors import UserError
 
@@ -40,7 +40,7 @@ def read(
 ) -> LabelledImages:
     """The images under folders named after classes, prepared by `frame` as `user_images.read`.
 
-    `files` are those that `user_images.find` finds at `paths`; `slide` is the pattern of
+    `files` are those that `image_files.find` finds at `paths`; `slide` is the pattern of
     `slides_of`. Prints which folders and images are left out, and how images were read if the user
     should know. Raises `UserError`, which names `flag`, if no image can be used, and for slides
     that cannot be told.
@@ -51,7 +51,7 @@ def read(
         print(printable(line))
     known = [file for file, meaning in meanings.items() if meaning is not None]
     if slide:
-        slides_of(known, slide)  # or raises, before anything slow
+        check_pattern(known, slide)  # or raises, before anything slow
     usable, unusable = [], 0
     for image in user_images.read(known, size, frame):
         if image.problem:

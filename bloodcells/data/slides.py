@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,3 +31,14 @@ def slides_of(files: Sequence[str], pattern: str) -> np.ndarray:
     if len(slides) < 2:
         raise UserError(f"--slide {pattern}: all images are of one slide, {str(slides[0])!r}")
     return numbers
+
+
+def check_pattern(files: Sequence[str], pattern: str) -> None:
+    """Ask back if most files would have a slide of their own. Raises as `slides_of`."""
+    slides = slides_of(files, pattern).max() + 1
+    if 2 * slides > len(files):
+        print(
+            f"--slide {pattern}: {len(files)} images would be of {slides} slides; does the pattern "
+            "match more of a name than the slide? Then scores are as if held out at random",
+            file=sys.stderr,
+        )

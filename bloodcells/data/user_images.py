@@ -1,8 +1,7 @@
-"""A user's images, found, read and prepared: what `predict.py` feeds to the network."""
+"""A user's images, read and prepared: what `predict.py` feeds to the network."""
 
 from __future__ import annotations
 
-import glob
 import io
 import os
 import sys
@@ -18,22 +17,17 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION
 
 from bloodcells.data.framing import Square, cut, find_cells, least_nucleus
+from bloodcells.data.image_files import ARRAYS, STANDARD_INPUT
 from bloodcells.data.preparation import NO_CELL, BadImageError, Prepared, prepare
 from bloodcells.data.user_arrays import FEW_LEVELS, arrays_of, full_scale, to_bytes, to_stack
-from bloodcells.errors import UserError
 
-ARRAYS = (".npy", ".npz")
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
-    *ARRAYS,
-)
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 MOST_PIXELS = 50_000_000  # limit, checked before decoding
 MOST_TEXT = 2**26  # bytes of a PNG's colour profile, or of a microscope's notes in it
 MOST_THREADS = 8  # that read, as each may hold 0.2 to 0.8 GB
 SMALL_NUCLEUS = 28  # pixels across: a lymphocyte's at 0.25 micrometres a pixel
-STANDARD_INPUT = "-"
 GONE = "not a regular file, or gone"
+FIRST_FRAME = "the first of several frames"
 
 
 @dataclass(frozen=True)
@@ -48,53 +42,6 @@ class UserImage:
     square: Square | None = None  # where it was found in a field of view
     foreign: bool = False  # not of the data set's kind, by `preparation.prepare`
     by_size: bool = False  # not framed for its size alone, by `preparation.prepare`
-
-
-def find(arguments: list[str]) -> list[str]:
-    """The files named by paths, folders (searched recursively) and globs, in order, once each.
-
-    Raises `UserError` for an argument that matches nothing.
-    """
-    found: dict[str, str] = {}  # by their absolute paths, in order
-    for argument in arguments:
-        names = named(argument)
-        if not names:
-            raise UserError(f"{argument}: no such file or folder, and no file matches it")
-        files = [x for name in names for x in (in_folder(name) if os.path.isdir(name) else [name])]
-        if not files:
-            raise UserError(f"{argument}: no images there ({' '.join(SUFFIXES)})")
-        for file in files:
-            found.setdefault(file if file == STANDARD_INPUT else os.path.abspath(file), file)
-    return list(found.values())
-
-
-def named(argument: str) -> list[str]:
-    """The paths that an argument names: itself if there is such a path, else what matches it."""
-    if argument == STANDARD_INPUT or os.path.lexists(argument):
-        return [argument]
-    return sorted(glob.glob(argument, recursive=True))
-
-
-def in_folder(folder: str) -> list[str]:
-    """The image files under a folder, sorted, without hidden ones. Raises `UserError`.
-
-    Links to folders are not followed, but named as files are, so that they are reported.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}")
-
-    names = []
-    try:
-        for parent, folders, files in os.walk(folder, onerror=refuse):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            paths = (os.path.join(parent, name) for name in folders)
-            names += [path for path in paths if os.path.islink(path)]
-            images = (f for f in sorted(files) if f.lower().endswith(SUFFIXES) and f[0] != ".")
-            names += [os.path.join(parent, name) for name in images]
-    except RecursionError as error:
-        raise UserError(f"{folder}: its folders are nested too deeply") from error
-    return names
 
 
 def read(names: list[str], size: int, frame: str) -> Iterator[UserImage]:
@@ -143,10 +90,18 @@ def read_file(name: str, size: int, frame: str) -> Iterator[UserImage]:
         if frame == "detect":
             yield from detect(name, image, size, note)
         else:
-            prepared = prepare(image, size, frame)
+            try:
+                prepared = prepare(image, size, frame)
+            except BadImageError as error:
+                raise BadImageError(joined(str(error), note)) from error
             yield UserImage(name, name, note=note, **prepared._asdict())
     except BadImageError as error:
         yield UserImage(name, name, problem=str(error))
+
+
+def joined(*texts: str | None) -> str:
+    """Those of the texts that there are, in one."""
+    return "; ".join(text for text in texts if text)
 
 
 def detect(name: str, image: Image.Image, size: int, note: str | None) -> Iterator[UserImage]:
@@ -156,10 +111,9 @@ def detect(name: str, image: Image.Image, size: int, note: str | None) -> Iterat
     """
     squares = find_cells(image)
     if (least := least_nucleus(image)) > SMALL_NUCLEUS:
-        missed = f"nuclei under {least} pixels across are missed: cut it into parts"
-        note = f"{note}; {missed}" if note else missed
+        note = joined(note, f"nuclei under {least} pixels across are missed: cut it into parts")
     if not squares:
-        raise BadImageError(f"{NO_CELL}; {note}" if note else NO_CELL)
+        raise BadImageError(joined(NO_CELL, note))
     for number, square in enumerate(squares, start=1):
         one, of_field = f"{name}#{number}", note if number == 1 else None
         try:
@@ -186,17 +140,13 @@ def open_image(source: str | io.BytesIO) -> tuple[Image.Image, str | None]:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise BadImageError(too_many(image.width, image.height))
-            notes = ["the first of several frames"] if is_animated(image) else []
+            notes = [FIRST_FRAME] if is_animated(image) else []
             image.seek(0)
-            deep = is_deep_colour(image)
-            image.load()
+            if load(image):
+                notes.append("16-bit colour, of which the upper 8 bits are used")
             if not turned_upright(image):
                 notes.append("damaged EXIF data, so it may lie on its side")
-            if deep:
-                if np.asarray(image)[..., :3].max() < FEW_LEVELS:
-                    raise BadImageError("16-bit colour of which few bits are used: save 8 bits")
-                notes.append("16-bit colour, of which the upper 8 bits are used")
-            return to_rgb(image), "; ".join(notes) or None
+            return to_rgb(image), joined(*notes) or None
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -226,12 +176,24 @@ def is_animated(image: Image.Image) -> bool:
     return getattr(image, "is_animated", False)
 
 
+def load(image: Image.Image) -> bool:
+    """Load an image's pixels; returns whether it has 16 bits per colour, of which Pillow reads 8.
+
+    Raises `BadImageError` if it does not read them right, and Pillow's errors for damaged pixels.
+    """
+    deep = is_deep_colour(image)
+    image.load()
+    if deep and np.asarray(image)[..., :3].max() < FEW_LEVELS:
+        raise BadImageError("16-bit colour of which few bits are used: save 8 bits")
+    return deep
+
+
 def is_deep_colour(image: Image.Image) -> bool:
     """Whether an image, not yet loaded, has 16 bits per colour, of which Pillow reads 8.
 
     Raises `BadImageError` for uncompressed planes of colours, of which it would read noise.
     """
-    if image.mode not in ("RGB", "RGBA"):
+    if image.mode not in ("RGB", "RGBA", "CMYK"):
         return False
     tags, tiles = getattr(image, "tag_v2", {}), str(getattr(image, "tile", ""))
     planes = tags.get(PLANAR_CONFIGURATION) == 2 and 16 in tags.get(BITSPERSAMPLE, ())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcells.data import labelled_folders, user_images
+from bloodcells.data import image_files, labelled_folders
 from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.data.class_names import Names
 from bloodcells.errors import UserError
@@ -49,7 +49,7 @@ def read(folder: Path, size: int, slide: str | None = None) -> Laboratory:
     """
     flag, names = f"--elsewhere {folder}", Names(CLASS_NAMES)
     paths = [str(folder)]
-    files = user_images.find(paths)
+    files = image_files.find(paths)
     there = labelled_folders.read(paths, files, names, size, "auto", slide, flag, RENAME)
     if at_home := sum(not image.foreign for image in there.images):
         raise UserError(

@@ -32,6 +32,7 @@ ONLY_WITH = {  # files, and the setting without which, or with 0 of which, each 
     "bloodcells/training/domain_randomisation.py": "domain_randomisation",
     "bloodcells/training/distributed.py": "torchrun",  # no flag, but whether torchrun was used
     "bloodcells/data/class_names.py": "elsewhere",  # whether another laboratory's images are read
+    "bloodcells/data/image_files.py": "elsewhere",
     "bloodcells/data/labelled_folders.py": "elsewhere",
     "bloodcells/data/slides.py": "elsewhere",
     "bloodcells/data/user_arrays.py": "elsewhere",

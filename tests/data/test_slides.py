@@ -2,7 +2,7 @@
 
 import pytest
 
-from bloodcells.data.slides import slides_of
+from bloodcells.data.slides import check_pattern, slides_of
 from bloodcells.errors import UserError
 
 FILES = ["a/x-2_1.png", "b/y-1_1.png", "x-2_10.png"]
@@ -24,3 +24,11 @@ def test_what_tells_no_slides():
         slides_of(FILES, "x")
     with pytest.raises(UserError, match="all images are of one slide, 'x-2'"):
         slides_of(FILES[::2], "[^_]+")
+
+
+def test_a_pattern_that_matches_whole_names_is_told(capsys):
+    crops = [f"c/{number:06}-{'7b' if number < 6 else '9c'}_01.png" for number in range(12)]
+    check_pattern(crops, r"\d+-([^_]+)")
+    assert capsys.readouterr().err == ""
+    check_pattern(crops, "[^_]+")
+    assert "12 images would be of 12 slides; does the pattern" in capsys.readouterr().err

@@ -12,8 +12,7 @@ from drawn import noise, png_of
 from PIL import Image, PngImagePlugin
 from torchvision import transforms
 
-from bloodcells.data import preparation, user_images
-from bloodcells.errors import UserError
+from bloodcells.data import image_files, preparation, user_images
 
 PHOTOGRAPH = Image.fromarray(  # coarse squares, so that pixels survive JPEG
     np.kron(noise(37, 36, 3), np.ones((10, 10, 1), np.uint8))[:363]
@@ -190,7 +189,7 @@ def test_files_that_are_gone_or_no_files(tmp_path):
     assert "gone" in read_one(tmp_path / "gone.png").problem
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
-        assert user_images.find([str(tmp_path)]) == [str(tmp_path / "pipe.png")]
+        assert image_files.find([str(tmp_path)]) == [str(tmp_path / "pipe.png")]
         assert "not a regular file" in read_one(tmp_path / "pipe.png").problem
 
 
@@ -201,46 +200,6 @@ def test_standard_input_that_is_closed(monkeypatch):
 
 def test_one_pixel_is_refused(tmp_path):
     assert "1 x 1 pixels: too few" in saved(Image.new("RGB", (1, 1)), tmp_path / "a.png").problem
-
-
-def test_find_takes_files_folders_and_globs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("b/2.png", "b/1.JFIF", "b/deep/3.npy", "b/notes.txt", "b/.hidden.png", "a[1].png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    in_b = [
-        os.path.join("b", "1.JFIF"),
-        os.path.join("b", "2.png"),
-        os.path.join("b", "deep", "3.npy"),
-    ]
-    assert user_images.find(["b"]) == in_b
-    again = ["b/2.png", "b/../b/2.png", str(tmp_path / "b" / "2.png")]
-    assert user_images.find(["a[1].png", "b", *again]) == ["a[1].png", *in_b]
-    assert user_images.find([os.path.join("b", "*.png")]) == in_b[1:2]
-    assert user_images.find(["b*", "a*"]) == [*in_b, "a[1].png"]
-    for wrong in ("c", "b/*.bmp", "b/deep/none/"):
-        with pytest.raises(UserError, match="no such file"):
-            user_images.find([wrong])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no images there"):
-        user_images.find(["empty"])
-
-
-def test_folders_nested_too_deeply(tmp_path):
-    deep = str(tmp_path)
-    for _ in range(1100):
-        deep = os.path.join(deep, "a")
-        os.mkdir(deep)
-    Image.new("RGB", (28, 28)).save(os.path.join(deep, "cell.png"))
-    try:
-        found = user_images.find([str(tmp_path)])
-    except UserError as error:  # where Python walks by recursion
-        found = [str(error)]
-    os.remove(os.path.join(deep, "cell.png"))
-    os.removedirs(deep)  # which pytest cannot
-    (one,) = found
-    assert one.endswith("cell.png") or "nested too deeply" in one
 
 
 def test_many_files_keep_their_order_and_few_are_read_ahead(tmp_path, monkeypatch):
@@ -273,26 +232,25 @@ def test_a_folder_of_links_in_a_circle_and_a_file_that_vanishes(tmp_path):
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     for name in ("cell.png", "gone.png"):
         Image.new("RGB", (28, 28)).save(tmp_path / "a" / name)
-    names = user_images.find([str(tmp_path)])
+    names = image_files.find([str(tmp_path)])
     assert [Path(name).name for name in names] == ["up", "cell.png", "gone.png"]
     (tmp_path / "a" / "gone.png").unlink()
     link, there, gone = user_images.read(names, 28, "auto")
     assert link.problem == "a link to a folder, not followed; name it in the command"
     assert there.problem is None
     assert gone.problem == "not a regular file, or gone"
-    whole = user_images.find([str(tmp_path / "a" / "up"), str(tmp_path / "a")])
+    whole = image_files.find([str(tmp_path / "a" / "up"), str(tmp_path / "a")])
     assert len(whole) == 4  # by both names
-
-
-def test_an_empty_folder_beside_a_full_one_is_no_success(tmp_path):
-    for name in ("full", "empty"):
-        (tmp_path / name).mkdir()
-    PHOTOGRAPH.save(tmp_path / "full" / "a.png")
-    with pytest.raises(UserError, match="empty: no images there"):
-        user_images.find([str(tmp_path / "full"), str(tmp_path / "empty")])
 
 
 def test_a_middle_of_the_final_size_is_not_foreign(tmp_path):
     image = PHOTOGRAPH.crop((0, 0, 28, 28))
     assert not saved(image, tmp_path / "a.png").foreign
     assert not read_one(tmp_path / "a.png", frame="28").foreign
+
+
+def test_a_first_frame_without_a_cell_is_told(tmp_path):
+    blank = Image.new("RGB", (300, 300), "white")
+    blank.save(tmp_path / "a.tif", save_all=True, append_images=[blank])
+    problem = read_one(tmp_path / "a.tif").problem
+    assert problem == "no stained cell found; the first of several frames"
