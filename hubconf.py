@@ -12,6 +12,7 @@ card with the hub's metadata (README.md). Nothing is uploaded.
 from __future__ import annotations
 
 from bloodcells.cli.arguments import run_script
+from bloodcells.cli.own_images import FRAMES
 from bloodcells.cli.tools import parse_hub
 
 if __name__ == "__main__":
@@ -98,8 +99,8 @@ class ReleasedNetwork(nn.Module):
 
     def answers(self, images: Images, frame: str, foreign: bool) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities, and the distances to the training images. As `predict`."""
-        if frame not in ("auto", "cell", "centre", "none"):
-            raise ValueError(f"no frame {frame!r}: it is auto, cell, centre or none")
+        if frame not in FRAMES:
+            raise ValueError(f"no frame {frame!r}: it is one of {', '.join(FRAMES)}")
         if isinstance(images, np.ndarray | Tensor):
             if images.dtype not in (np.uint8, torch.uint8):
                 raise ValueError(f"images are {images.dtype}, not uint8")

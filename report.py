@@ -20,7 +20,6 @@ if __name__ == "__main__":
 
 import functools
 import json
-import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -113,7 +112,8 @@ def write_documents(args: Namespace, blocks: Mapping[str, Mapping[str, Block]]) 
         if changed:
             raise UserError(f"{changed[0]} is out of date: run python report.py")
         return
-    print(*blocks_of(after[args.root / "README.md"]), sep="\n\n", end="\n\n")
+    shown = (make(args.plots) for make in blocks["README.md"].values())
+    print(*shown, sep="\n\n", end="\n\n")
     for path in changed:
         if read_document(path) != before[path]:
             raise UserError(f"{path} was edited meanwhile: run python report.py again")
@@ -202,11 +202,6 @@ def read_document(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}; pass its folder as --root") from error
-
-
-def blocks_of(text: str) -> list[str]:
-    """The tables in a document."""
-    return re.findall(r": written by report\.py -->\n(.*?)\n<!-- end of", text, re.DOTALL)
 
 
 def replace_block(text: str, name: str, block: str, document: Path) -> str:

@@ -54,7 +54,6 @@ def test_a_document_edited_meanwhile_stays(fails, documents, readme, monkeypatch
         return f"{text}new"
 
     monkeypatch.setattr("report.renewed", slow)
-    monkeypatch.setattr("report.blocks_of", lambda text: [])
     assert "was edited meanwhile" in fails("report.py", *documents)
     assert readme.read_text() == "mine"
 

@@ -176,7 +176,8 @@ def refuse_contradictions(parser: Parser, args: argparse.Namespace) -> None:
         raise UserError(f"--photographs: not allowed with {other}")
     if not (args.jpeg or args.photographs):
         raise UserError("--no-jpeg does nothing without --photographs")
-    refuse_idle(parser, args, *parser.idle)
+    for names, where in parser.idle:
+        refuse_idle(parser, args, names, where)
     if getattr(args, "overwrite", False) and (args.resume or trains_a_part(args)):
         raise UserError("--overwrite: not allowed with --resume, --only-fold or --only-seed")
     if args.synthetic:

@@ -40,11 +40,11 @@ class Parser(argparse.ArgumentParser):
             settings["description"], _, settings["epilog"] = docstring.partition("\n\n")
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **settings)
         self.script = script
-        self.idle: tuple[Sequence[str], str] = ((), "")
+        self.idle: list[tuple[Sequence[str], str]] = []
 
     def hide(self, names: Sequence[str], where: str) -> None:
         """Keep flags that do nothing in this script out of its help; `parse` refuses them."""
-        self.idle = names, where
+        self.idle.append((names, where))
         for action in self._actions:
             if action.dest in names:
                 action.help = argparse.SUPPRESS

@@ -30,9 +30,10 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
 
     `data_root` is that of `bloodmnist.load`. Raises `UserError` if the page cannot be written.
     """
+    first, *others = runs
     missing, test = None, None
     try:
-        test = dataset_of(runs[0], data_root).test
+        test = dataset_of(first, data_root).test
     except UserError as error:
         missing = str(error)
     with tempfile.TemporaryDirectory() as scratch:
@@ -47,11 +48,9 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
             "heads": HEADS,
             "rows": [accuracies(run, run.folder.name) for run in runs],
         },
-        classes=[classes(runs[0], other) for other in runs[1:]],
-        tests=[
-            tests(runs[0], other, split) for other in runs[1:] for split in splits(runs[0], other)
-        ],
-        differences=differences(list(runs)),
+        classes=[classes(first, other) for other in others],
+        tests=[tests(first, other, split) for other in others for split in splits(first, other)],
+        differences=differences(runs),
         figures=shown,
         missing=missing,
     )
@@ -73,10 +72,9 @@ def draw(runs: Sequence[SavedRun], test: Split | None, folder: Path) -> None:
         return
     first, *others = runs
     for number, other in enumerate(others, start=1):
-        probabilities = [run.probabilities.mean(0) for run in (first, other)]
-        names = (first.folder.name, other.folder.name)
-        path = folder / f"test_images_that_differ_{number}.png"
-        figures.differing(path, test, (probabilities[0], probabilities[1]), names)
+        means = first.probabilities.mean(0), other.probabilities.mean(0)
+        names = first.folder.name, other.folder.name
+        figures.differing(folder / f"test_images_that_differ_{number}.png", test, means, names)
 
 
 def classes(first: SavedRun, other: SavedRun) -> dict:

@@ -92,11 +92,11 @@ def inline(text: str) -> Markup:
     return Markup(re.sub(r"(?<!\*)\*([^*<>]+)\*(?!\*)", r"<em>\1</em>", text))
 
 
-def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
+def figures(folder: Path, images: str, of: str | None = None) -> list[dict]:
     """The folder's PNG figures, for a page that may be passed on to others.
 
-    So links are left out: they may lead to any file. `of`: what the figures belong to (default: the
-    folder's name).
+    So links are left out: they may lead to any file. `images`: which ones the figures are made on,
+    in words, but for those of `MADE_ON`. `of`: what they belong to (default: the folder's name).
     """
     shown = []
     for path in sorted(folder.glob("*.png")):
@@ -106,7 +106,7 @@ def figures(folder: Path, split: str, of: str | None = None) -> list[dict]:
             continue
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         of_its_own = (part for start, part in MADE_ON.items() if path.stem.startswith(start))
-        made_on = next(of_its_own, split)
+        made_on = next(of_its_own, images)
         shown.append(
             {
                 "data": base64.b64encode(content).decode(),

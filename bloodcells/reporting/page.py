@@ -176,7 +176,7 @@ def study(folder: Path, about: Study) -> dict:
         "id": anchor(folder),
         "title": about.title,
         "command": about.command,
-        "split": about.images,
+        "images": about.images,
         "figures": html.figures(folder, about.images),
     }
 

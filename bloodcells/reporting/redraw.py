@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bloodcells.cli.arguments import warning
 from bloodcells.errors import UserError
@@ -45,19 +46,11 @@ def redraw(folder: Path, suffix: str, data_root: Path | None) -> None:
     if script not in FIGURES:
         raise UserError(f"{folder}: the figures of {script} need more than its files: run it anew")
     watermark = warning(Namespace(**{"synthetic": False, **found["config"]}))  # of a user's images
-    drawn = FIGURES[script]
-    names = [f"{name}.{suffix}" for name in drawn]
+    drawn = {f"{name}.{suffix}": how for name, how in FIGURES[script].items()}
 
     def fill(scratch: Path) -> None:
         for name, (figure, keys) in drawn.items():
-            figure(scratch / f"{name}.{suffix}", at(found, keys), watermark)
+            figure(scratch / name, functools.reduce(operator.getitem, keys, found), watermark)
 
-    run_folder.write(folder, fill, last=names[-1])
-    print(f"drew the figures of {folder}: {', '.join(names)}")
-
-
-def at(found: dict, keys: tuple[str, ...]) -> Any:
-    """What is in a file's content under keys within keys."""
-    for key in keys:
-        found = found[key]
-    return found
+    run_folder.write(folder, fill, last=list(drawn)[-1])
+    print(f"drew the figures of {folder}: {', '.join(drawn)}")

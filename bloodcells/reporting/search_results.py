@@ -41,7 +41,7 @@ def save_search(
     refuse_without_results(cells)
     best = best_cell(cells)
     folds = {trial.number: models_of(trial) for trial in trials}
-    by_number = {trial.number: trial for trial in trials}
+    winner = next(trial for trial in trials if trial.number == best["trial"])
     content = {
         "dataset": dataset,
         "config": {k: v for k, v in sorted(vars(args).items()) if k not in MACHINE},
@@ -57,8 +57,8 @@ def save_search(
 
     def fill(folder: Path) -> None:
         run_folder.write_csv(folder / "trials.csv", csv_rows(cells, folds))
-        run_folder.write_toml(folder / "best.toml", best_settings(args, search, best, by_number))
-        draw(folder, args, search, content, folds)
+        run_folder.write_toml(folder / "best.toml", best_settings(search, best, winner))
+        draw(folder, search, content, folds)
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json", stale=["importances", "heat_maps"])
@@ -78,14 +78,9 @@ def refuse_without_results(cells: list[dict]) -> None:
         )
 
 
-def draw(
-    folder: Path,
-    args: argparse.Namespace,
-    search: Search,
-    content: dict,
-    folds: dict[int, list[dict]],
-) -> None:
+def draw(folder: Path, search: Search, content: dict, folds: dict[int, list[dict]]) -> None:
     """Draw the search's figures: importances if there are any, heat maps of the paper's grid."""
+    args = search.args
 
     def path(name: str) -> Path:
         return folder / f"{name}.{args.figure_format}"
@@ -103,19 +98,17 @@ def draw(
         search_figures.heat_maps(path("heat_maps"), cells, watermark)
 
 
-def best_settings(
-    args: argparse.Namespace, search: Search, best: dict, by_number: dict[int, FrozenTrial]
-) -> dict:
-    """The best cell as a preset of model_cnn.py.
+def best_settings(search: Search, best: dict, trial: FrozenTrial) -> dict:
+    """The best cell, one of `trial`, as a preset of model_cnn.py.
 
     At a constant learning rate without focus, `epochs` is the median number of epochs that its
     models trained before early stopping, which model_cnn.py does not have. Otherwise a training
     that ends there would be another one.
     """
-    settings = vars(search.settings(by_number[best["trial"]]))
+    settings = vars(search.settings(trial))
     if settings["schedule"] == "constant" and not settings["focus"]:
         settings["epochs"] = max(1, int(np.median(best["epochs"])))
-    idle = "folds" if args.protocol == "official" else "runs"
+    idle = "folds" if settings["protocol"] == "official" else "runs"
     left_out = MACHINE | SEARCH | {idle, "save_weights"}
     return {k: v for k, v in sorted(settings.items()) if k not in left_out}
 

@@ -24,7 +24,8 @@ def regular(path: Path) -> Path:
 def find(path: Path) -> Path:
     """`path` if it exists; else `path` in the project's folder, or in its `plots/`.
 
-    Of a folder named "." or "..", which says nothing to a reader, the absolute path.
+    Where there is neither, the path in the project's folder, for an error to name. Of a folder
+    named "." or "..", which says nothing to a reader, the absolute path.
     """
     if path.name in ("", ".."):
         path = Path(os.path.normpath(path.absolute()))

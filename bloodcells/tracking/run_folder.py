@@ -51,7 +51,7 @@ class SavedRun:
     metrics: dict
     labels: np.ndarray  # int64 (N,)
     probabilities: np.ndarray  # float32 (models, N, classes)
-    held_out: HeldOut | None = None  # if all models have the same
+    held_out: HeldOut | None = None  # None if as published, or if nothing is held out
 
 
 def prepare(

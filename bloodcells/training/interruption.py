@@ -14,8 +14,7 @@ from types import FrameType
 import torch
 
 from bloodcells.cli import signals
-from bloodcells.cli.endings import as_typed, out_of_memory
-from bloodcells.errors import UserError
+from bloodcells.cli.endings import as_typed
 from bloodcells.tracking.files import IDENTITY
 from bloodcells.training import distributed
 
@@ -95,12 +94,8 @@ def resuming_command(args: argparse.Namespace, alone: bool = False) -> str:
 
 @contextmanager
 def interruptions_explained(args: argparse.Namespace) -> Iterator[None]:
-    """Within the block, an interruption says how to resume, and a lack of memory what to lower."""
+    """Within the block, an interruption says how to resume."""
     try:
         yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"stopped; resume with: {resuming_command(args)}") from error
-    except (RuntimeError, MemoryError) as error:
-        if advice := out_of_memory(error):
-            raise UserError(advice) from error
-        raise

@@ -59,9 +59,9 @@ def test_scores_of_shorter_and_diverged_trainings():
 
 
 def test_best_of_a_recipe_with_focus_has_its_epochs():
-    args = argparse.Namespace(protocol="official")
-    best, settings = {"trial": 0, "epochs": [2, 3]}, {"schedule": "constant", "epochs": 9}
+    best = {"epochs": [2, 3]}
+    settings = {"protocol": "official", "schedule": "constant", "epochs": 9}
     for focus, epochs in ((0.0, 2), (0.3, 9)):
         found = argparse.Namespace(**settings, focus=focus)
         whole = argparse.Namespace(settings=lambda trial, found=found: found)
-        assert search_results.best_settings(args, whole, best, {0: None})["epochs"] == epochs
+        assert search_results.best_settings(whole, best, None)["epochs"] == epochs

@@ -8,6 +8,7 @@ import numpy as np
 
 from bloodcells.data import corruptions
 from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page, plain
+from bloodcells.reporting.tables.cells import either
 from bloodcells.reporting.tables.release import TRAINED_ON
 
 COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
@@ -43,7 +44,7 @@ def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
             axes.set_axis_off()
         panels[-1].legend(*first.get_legend_handles_labels(), frameon=False, loc="center")
         figure.supylabel("accuracy on test images, %", size=9)
-        models = " or ".join(sorted({str(len(values)) for values in clean["accuracy"].values()}))
+        models = either(map(len, clean["accuracy"].values()))
         words = f"severity (0: clean); one view; line: mean over {models} models, band: their range"
         if "cnn-robust" in clean["accuracy"]:
             new = " and ".join(kind for kind in kinds if TRAINED_ON.get(kind) is None)

@@ -46,11 +46,10 @@ def heat_maps(path: Path, cells: list[dict], watermark: str | None) -> None:
 
 def history(path: Path, cells: list[dict], objective: str, watermark: str | None) -> None:
     """Each trial's score in order, and the best so far."""
-    by_trial: dict[int, dict] = {}
-    for cell in cells:
-        if cell["score"] is not None:
-            best = max(cell["score"], by_trial.get(cell["trial"], cell)["score"])
-            by_trial[cell["trial"]] = {**cell, "score": best}
+    scored = (cell for cell in cells if cell["score"] is not None)
+    by_trial = {  # the best cell of each
+        cell["trial"]: cell for cell in sorted(scored, key=lambda cell: cell["score"])
+    }
     rows = [by_trial[number] for number in sorted(by_trial)]
     sign = 1 if objective == "accuracy" else -1
     with page(path, 5.2, 2.8, watermark) as figure:

@@ -40,7 +40,7 @@ def draw_all(
     }
     reliability(path("reliability"), bins, watermark)
     curves = {
-        f"{views} view{'s' * (views > 1)}": [
+        views: [
             calibration.risk_coverage(labels, m["views"][views]["probabilities"]["after"])
             for m in members
         ]
@@ -50,7 +50,7 @@ def draw_all(
     if there is not None:
         found = [calibration.risk_coverage(there[0], p) for p in there[1]]
         name = f"another laboratory, {len(there[0])} images"
-        panels[name] = {f"{max(VIEWS)} views": found}
+        panels[name] = {max(VIEWS): found}
     risk_coverage(path("risk_coverage"), panels, watermark)
     counts = np.bincount(labels, minlength=len(names))
     sets(path("sets"), best["set_scores"], names, counts, watermark)
@@ -82,7 +82,7 @@ def reliability(path: Path, bins: dict[str, list[dict]], watermark: str | None) 
 
 def risk_coverage(
     path: Path,
-    panels: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]],
+    panels: dict[str, dict[int, list[tuple[np.ndarray, np.ndarray]]]],
     watermark: str | None,
 ) -> None:
     """Error rate among the most confident images against coverage, one thin line per model.
@@ -95,7 +95,7 @@ def risk_coverage(
         ):
             for views, colour in zip(VIEWS, (ORANGE, BLUE), strict=True):
                 label = f"{views} view{'s' * (views > 1)}"
-                for coverage, risk in curves.get(label, []):
+                for coverage, risk in curves.get(views, []):
                     axes.plot(100 * coverage, 100 * risk, color=colour, lw=0.8, label=label)
                     label = ""  # the first line stands for all of them
             axes.set(title=name, ylabel="error rate, %", xlim=(0, 100), ylim=(0, None))

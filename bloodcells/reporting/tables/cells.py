@@ -45,6 +45,16 @@ def interval(low: float, high: float, form: str = ".3f") -> str:
     return f"[{low:{form}}, {high:{form}}]"
 
 
+def mean_and_interval(value: dict, form: str = ".3f") -> str:
+    """A mean and the ends of its interval, without the deviation."""
+    return f"{value['mean']:{form}} {interval(value['low'], value['high'], form)}"
+
+
+def either(values: Iterable[object]) -> str:
+    """The different values of several experiments, in words: one if they agree."""
+    return " or ".join(sorted(set(map(str, values))))
+
+
 def class_cells(row: dict) -> list[str]:
     """The cells of a class: its name, images, precision, and recall with its interval."""
     recall = f"{row['recall']:.3f} {interval(row['recall_low'], row['recall_high'])}"

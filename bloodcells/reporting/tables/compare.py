@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -33,7 +34,7 @@ class ModelKey(NamedTuple):
     division: tuple | None  # of a fold: its protocol, and into how many folds
 
 
-def compare_runs(runs: list[SavedRun]) -> str:
+def compare_runs(runs: Sequence[SavedRun]) -> str:
     """One line per experiment, then what differs in settings and code, paired tests, and classes.
 
     Held-out accuracy is for choosing; test accuracy is for reporting what was chosen. Raises
@@ -49,7 +50,7 @@ def compare_runs(runs: list[SavedRun]) -> str:
     table = [HEADS, *(accuracies(run, names[run.folder]) for run in runs)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     ]
     lines += differences(runs)
@@ -60,7 +61,7 @@ def compare_runs(runs: list[SavedRun]) -> str:
     return "\n".join(lines)
 
 
-def shown_names(runs: list[SavedRun]) -> dict[Path, str]:
+def shown_names(runs: Sequence[SavedRun]) -> dict[Path, str]:
     """What each is called, by its folder: the folder's name, or a letter if one is long.
 
     If there are more than letters, the long names stay.
@@ -93,7 +94,7 @@ def spread(values: list[float]) -> str:
     return deviation(mean_and_deviation(values)) if values else "-"
 
 
-def differences(runs: list[SavedRun]) -> list[str]:
+def differences(runs: Sequence[SavedRun]) -> list[str]:
     """One line per differing setting, one for differing code, one per experiment of edited code.
 
     Code that does nothing with the settings of any of them is left out.
@@ -159,7 +160,7 @@ def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, lis
         pairs, words = pairing(scored(first, split), scored(other, split))
     before, after = one[[n for n, _ in pairs]], two[[m for _, m in pairs]]
     tests = [mcnemar(labels, *pair) for pair in zip(before, after, strict=True)]
-    return words, tests, gain(labels, before, after)
+    return words, tests, gain(labels, before=before, after=after)
 
 
 def pairing(ours: list[ModelKey], theirs: list[ModelKey]) -> tuple[list[tuple[int, int]], str]:

@@ -10,7 +10,13 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.elsewhere import NORMAL_SMEAR, SMEARS
 from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.reporting.studies import STUDIES
-from bloodcells.reporting.tables.cells import deviation, interval, percent, table
+from bloodcells.reporting.tables.cells import (
+    deviation,
+    interval,
+    mean_and_interval,
+    percent,
+    table,
+)
 from bloodcells.reporting.tables.reading import older_code, read_results, read_study
 from bloodcells.reporting.tables.release import read_robustness
 
@@ -160,10 +166,7 @@ def fine_tuned(plots: Path) -> str:
         [row["class"], str(row["images"]), *(cell_of(row[key]) for key in FITS)]
         for row in found["classes"]
     ]
-    whole = [
-        f"{found[key]['mean']:.3f} {interval(found[key]['low'], found[key]['high'])}"
-        for key in ("released", "fine_tuned")
-    ]
+    whole = [mean_and_interval(found[key]) for key in ("released", "fine_tuned")]
     counts = sum(row["images"] for row in found["classes"])
     lines.append(["balanced accuracy", str(counts), *whole, ""])
     curve = ""
@@ -174,11 +177,8 @@ def fine_tuned(plots: Path) -> str:
             + "; ".join(f"{count}: {score}" for count, score in rest)
             + " (mean ± standard deviation over draws of images and folds)."
         )
-    gained, given = (
-        f"{one['mean']:{form}} {interval(one['low'], one['high'], form)}"
-        for one, form in ((found["gain"], "+.3f"), (found["given_classes"], ".3f"))
-    )
-    pairs = found["paired"]
+    gained = mean_and_interval(found["gain"], "+.3f")
+    given, pairs = mean_and_interval(found["given_classes"]), found["paired"]
     return "\n\n".join(
         [
             table((f"recall of `{found['dataset']['name']}`", "images", *FITS.values()), lines),

@@ -8,6 +8,7 @@ from bloodcells.reporting.tables.batch_effect import in_brief
 from bloodcells.reporting.tables.cells import (
     cell,
     deviation,
+    either,
     hardware,
     median_gflops,
     median_seconds,
@@ -61,10 +62,10 @@ def headline(plots: Path) -> str:
             + (f" ({gflops:.0f})" if gflops else ""),
         ]
         lines.append(cells)
-    where = " or ".join(sorted({hardware(run.metrics) for run in runs.values()}))
-    precisions = " or ".join(sorted({run.metrics["config"]["precision"] for run in runs.values()}))
+    where = either(hardware(run.metrics) for run in runs.values())
+    precisions = either(run.metrics["config"]["precision"] for run in runs.values())
     there = releases["cnn-robust"]["elsewhere"]
-    models = " or ".join(sorted({str(len(run.probabilities)) for run in runs.values()}))
+    models = either(len(run.probabilities) for run in runs.values())
     many = sum(run.metrics["config"].get("views", 1) > 1 for run in runs.values())
     present = sum(count > 0 for count in there["counts"].values())
     like = sum(change is not None for change in TRAINED_ON.values())

@@ -25,7 +25,7 @@ class Gain(NamedTuple):
     std: float | None
 
 
-def gain(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> Gain:
+def gain(labels: np.ndarray, *, before: np.ndarray, after: np.ndarray) -> Gain:
     """What `after` gains over `before`: the labels that paired models predict, (models, N)."""
     changes = 100 * ((after == labels).astype(float) - (before == labels))
     by_image, by_pair = changes.mean(0), changes.mean(1)
@@ -46,9 +46,9 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
     same_runs = first.probabilities.shape == second.probabilities.shape
     if not same_runs or not np.array_equal(first.labels, second.labels):
         raise UserError(f"{first.folder} and {second.folder} differ in their runs or test images")
-    answers = [run.probabilities.argmax(2) for run in (first, second)]
-    tests = [mcnemar(first.labels, *pair) for pair in zip(*answers, strict=True)]
-    gained = gain(first.labels, answers[1], answers[0])
+    ours, theirs = (run.probabilities.argmax(2) for run in (first, second))
+    tests = [mcnemar(first.labels, *pair) for pair in zip(ours, theirs, strict=True)]
+    gained = gain(first.labels, before=theirs, after=ours)
     pairs = ", ".join(f"{test['only_first']}:{test['only_second']}" for test in tests)
     least, most = (pick(test["p"] for test in tests) for pick in (min, max))
     # rounded up, or "below" could be wrong
@@ -56,7 +56,7 @@ def comparison(first: SavedRun, second: SavedRun, names: tuple[str, str]) -> str
     p = f"below {bound:.0e}" if most < 0.001 else f"from {least:.2g} to {most:.2g}"
     return (
         f"{names[0]} against {names[1]} on the same test images: {gained.mean:+.2f} points "
-        f"[{gained.low:+.2f}, {gained.high:+.2f}] (mean over {len(tests)} pairs of models, 95 % "
-        f"interval over test images). Images that only one of them has right (first : second), "
+        f"{interval(gained.low, gained.high, '+.2f')} (mean over {len(tests)} pairs of models, "
+        "95 % interval over test images). Images that only one of them has right (first : second), "
         f"by pair: {pairs} (McNemar's exact test: p {p})."
     )

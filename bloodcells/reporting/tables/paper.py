@@ -8,7 +8,7 @@ import numpy as np
 
 from bloodcells.data.folds import plain_folds
 from bloodcells.evaluation.metrics import wilson_interval
-from bloodcells.reporting.tables.cells import ROWS, cell, interval, table
+from bloodcells.reporting.tables.cells import ROWS, cell, either, interval, table
 from bloodcells.reporting.tables.paired import comparison, gain, in_words
 from bloodcells.reporting.tables.reading import PAPER, older_code, read_run
 from bloodcells.tracking.run_folder import SavedRun
@@ -59,7 +59,7 @@ def paper_table(plots: Path) -> str:
 
 def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
     """What the columns are."""
-    models = " or ".join(sorted({str(len(run.probabilities)) for run in honest.values()}))
+    models = either(len(run.probabilities) for run in honest.values())
     trained_on, changes, shown = leak(leaking)
     verdict = "This shows the leak" if shown else "So no effect of the leak is shown"
     reached = " and ".join(
@@ -132,7 +132,7 @@ def over_each(honest: SavedRun, leaking: SavedRun) -> str:
     """What the one scored model of the leaking run gains over each honest model."""
     answers = honest.probabilities.argmax(2)
     scored = np.broadcast_to(leaking.probabilities.argmax(2), answers.shape)
-    return in_words(gain(honest.labels, answers, scored))
+    return in_words(gain(honest.labels, before=answers, after=scored))
 
 
 def held_out_gain(honest: SavedRun, leaking: SavedRun) -> float:

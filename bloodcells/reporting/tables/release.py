@@ -15,6 +15,7 @@ from bloodcells.reporting.tables.cells import (
     cell,
     class_cells,
     deviation,
+    either,
     machine,
     median_seconds,
     one_view,
@@ -95,7 +96,7 @@ def robustness(plots: Path) -> str:
         lines.append([kind, TRAINED_ON.get(kind) or "", *cells])
     unseen = [row for row in corrupted if TRAINED_ON.get(row["corruption"]) is None]
     unlike = " and ".join(dict.fromkeys(row["corruption"] for row in unseen))
-    models = " or ".join(sorted({str(len(values)) for values in clean["accuracy"].values()}))
+    models = either(map(len, clean["accuracy"].values()))
     levels = ", ".join(map(str, SEVERITIES))
     return "\n\n".join(
         [

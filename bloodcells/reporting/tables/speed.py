@@ -45,7 +45,7 @@ def fastest(rates: dict[str, float]) -> str:
 
 
 def words(found: dict) -> list[str]:
-    """The machine, the pipeline, the protocol, the search and the memory, one line each."""
+    """The machine, pipeline, protocol, search, memory, mapped file and `--help`, one line each."""
     peak, machine = found["peak_gflops"], found["environment"]
     batch, protocol = found["dataloader"]["batch"], found["dataloader"]["protocol"]
     search = found["search_seconds_by_workers"]

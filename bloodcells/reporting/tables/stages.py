@@ -194,7 +194,7 @@ def collapsed(run: SavedRun, best: SavedRun) -> str:
     if len(ours) != len(theirs):
         raise UserError(f"{run.folder} and {best.folder} differ in their number of models")
     accuracy, best_accuracy = ((part.argmax(2) == labels).mean() for part in (ours, theirs))
-    found = gain(labels, theirs.argmax(2), ours.argmax(2))
+    found = gain(labels, before=theirs.argmax(2), after=ours.argmax(2))
     return (
         f"Stages summed to classes: accuracy {accuracy:.4f}, against {best_accuracy:.4f} of "
         f"`{BEST}` on the same images: {in_words(found)}."

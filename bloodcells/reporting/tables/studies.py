@@ -198,14 +198,16 @@ def mixed_row(runs: dict[str, SavedRun]) -> list[str]:
 
 def mixed_words(runs: dict[str, SavedRun], best: SavedRun) -> str:
     """What models of several recipes together gain over as many of the best one."""
-    answers = [p.argmax(2) for p in (best.probabilities.mean(0, keepdims=True), mean_answer(runs))]
-    test = mcnemar(best.labels, *(answer[0] for answer in answers))
+    mixed, alone = (
+        p.argmax(2) for p in (mean_answer(runs), best.probabilities.mean(0, keepdims=True))
+    )
+    test = mcnemar(best.labels, mixed[0], alone[0])
     return (
         f"{sum(MIXED.values())} models of two recipes together against the "
         f"{len(best.probabilities)} of `cnn-best` together: "
-        f"{in_words(gain(best.labels, *answers))}. Images that only one of them has right (first : "
-        f"second): {test['only_second']}:{test['only_first']} (McNemar's exact test: p "
-        f"{test['p']:.2g})."
+        f"{in_words(gain(best.labels, before=alone, after=mixed))}. Images that only one of them "
+        f"has right (first : second): {test['only_first']}:{test['only_second']} (McNemar's exact "
+        f"test: p {test['p']:.2g})."
     )
 
 
