@@ -65,6 +65,12 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "docs/use.md": {"trust": release.trust},
 }
 
+# The figures across experiments: what reads their rows, and what draws them.
+ACROSS: dict[str, tuple[Callable[[Path], Any], Callable[[Path, Any], None]]] = {
+    "ladder.png": (studies.ladder_points, figures.ladder),
+    "errors_by_stage.png": (stages.stage_errors, figures.stage_errors),
+}
+
 
 def main() -> None:
     """Write the documents' tables, or compare or redraw experiments."""
@@ -89,11 +95,10 @@ def main() -> None:
 
 def write_overview(plots: Path, blocks: Mapping[str, Mapping[str, Block]]) -> None:
     """Draw the figures across experiments, and write the page, of what results there are."""
-    draw(plots, "ladder.png", studies.ladder_points, figures.ladder)
-    draw(plots, "errors_by_stage.png", stages.stage_errors, figures.stage_errors)
+    undrawn = {name: why for name, parts in ACROSS.items() if (why := draw(plots / name, *parts))}
     page = plots / "report.html"
     every = {name: make for parts in blocks.values() for name, make in parts.items()}
-    for line in write_page(plots, every, page):
+    for line in write_page(plots, every, undrawn, page):
         print(f"left out of {page}: {printable(' '.join(line.split()))}")
 
 
@@ -172,19 +177,20 @@ def write_code_list(path: Path, check: bool) -> None:
 
 
 def draw(
-    plots: Path, name: str, rows_of: Callable[[Path], Any], figure: Callable[[Path, Any], None]
-) -> None:
-    """Draw a figure across experiments, if its results are there.
+    path: Path, rows_of: Callable[[Path], Any], figure: Callable[[Path, Any], None]
+) -> str | None:
+    """Draw a figure across the experiments of its folder; returns None, or why it was left out.
 
     Raises `UserError` if it cannot be written.
     """
+    plots, name = path.parent, path.name
     try:
         rows = rows_of(plots)
     except UNFIT as error:
-        print(f"left out {plots / name}: {printable(reason(error))}")
-        return
+        return reason(error)
     with damage_reported(f"{plots}: {name}"):
         run_folder.write(plots, lambda folder: figure(folder / name, rows), last=name)
+    return None
 
 
 def renewed(text: str, blocks: Mapping[str, Block], plots: Path, document: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from shared import QUICK, QUICK_OF
+from torch import nn
 from written import metrics_of
 
 import models
@@ -123,7 +124,32 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
         accuracy = (probabilities.argmax(2) == labels).mean()
         assert metrics[name]["accuracy"]["mean"] == pytest.approx(accuracy)
     assert "accuracy, one view" in outcome.out
-    assert "accuracy, all models" in outcome.out
+    assert "accuracy, ensemble" in outcome.out
+    held_out = np.mean([row["val"]["accuracy"] for row in metrics["runs"]])
+    assert f"held-out accuracy, for choosing: {held_out:.4f} ± " in outcome.out
+    assert ", held-out accuracy (one view) 0." in outcome.out  # of each epoch
+
+
+class Twice(nn.Module):
+    """A network that uses a layer twice, by two names."""
+
+    def __init__(self, in_channels=3, num_classes=8, image_size=28):
+        super().__init__()
+        layer = nn.Conv2d(in_channels, 3, 3, padding=1)
+        self.body = nn.Sequential(layer, nn.ReLU(), layer, nn.Flatten())
+        self.last = nn.Linear(3 * image_size**2, num_classes)
+
+    def forward(self, x):
+        return self.last(self.body(x))
+
+
+def test_a_layer_that_is_used_twice_is_saved(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(models.MODELS, "Twice", Twice)
+    flags = ("--model", "Twice", "--save-weights", "--output", tmp_path)
+    outcome = run("model_cnn.py", *QUICK, *flags)
+    assert outcome.code == 0, outcome
+    weights = load_file(tmp_path / "weights-seed-0-fold-0.safetensors")
+    assert torch.equal(weights["body.0.weight"], weights["body.2.weight"])
 
 
 def test_best_recipe_on_larger_images(run, tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
+from bloodcells.cli.arguments import SYNTHETIC
 from bloodcells.data.bloodmnist import Split
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
@@ -18,6 +20,7 @@ from bloodcells.reporting.tables.compare import (
     differences,
     paired_tests,
     recalls,
+    shown_names,
     splits,
 )
 from bloodcells.reporting.tables.paired import in_words
@@ -31,14 +34,15 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
     `data_root` is that of `bloodmnist.load`. Raises `UserError` if the page cannot be written.
     """
     first, *others = runs
+    names = shown_names(runs)
     missing, test = None, None
     try:
         test = dataset_of(first, data_root).test
     except UserError as error:
         missing = str(error)
     with tempfile.TemporaryDirectory() as scratch:
-        draw(runs, test, Path(scratch))
-        shown = html.figures(Path(scratch), "test split", of="comparison")
+        told = draw(runs, names, test, Path(scratch))
+        shown = html.figures(Path(scratch), "test split", of="comparison", told=told)
     html.write(
         path,
         "comparison.html.j2",
@@ -46,13 +50,14 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
         scores={
             "caption": "Accuracy",
             "heads": HEADS,
-            "rows": [accuracies(run, run.folder.name) for run in runs],
+            "rows": [accuracies(run, names[run.folder]) for run in runs],
         },
         classes=[classes(first, other) for other in others],
         tests=[tests(first, other, split) for other in others for split in splits(first, other)],
         differences=differences(runs),
         figures=shown,
         missing=missing,
+        warning=warning_of(first),
     )
     return missing
 
@@ -64,17 +69,29 @@ def refuse_equal_names(runs: Sequence[SavedRun]) -> None:
         raise UserError(f"--compare: several folders named {twice[0]!r}; rename one")
 
 
-def draw(runs: Sequence[SavedRun], test: Split | None, folder: Path) -> None:
-    """Draw the curves and, if the test images are at hand, those that the experiments differ on."""
-    histories = {run.folder.name: run_folder.read_history(run.folder) for run in runs}
-    figures.curves(folder / "learning_curves.png", histories)
-    if test is None:
-        return
+def draw(
+    runs: Sequence[SavedRun], names: Mapping[Path, str], test: Split | None, folder: Path
+) -> dict[str, str]:
+    """Draw the curves and, if the test images are at hand, those that the experiments differ on.
+
+    Returns what the latter show, in words, by their names.
+    """
+    histories = {names[run.folder]: run_folder.read_history(run.folder) for run in runs}
     first, *others = runs
-    for number, other in enumerate(others, start=1):
+    watermark = warning_of(first)
+    figures.curves(folder / "learning_curves.png", histories, watermark)
+    told = {}
+    for number, other in enumerate(others if test else (), start=1):
         means = first.probabilities.mean(0), other.probabilities.mean(0)
-        names = first.folder.name, other.folder.name
-        figures.differing(folder / f"test_images_that_differ_{number}.png", test, means, names)
+        pair, name = (names[first.folder], names[other.folder]), f"test_images_that_differ_{number}"
+        figures.differing(folder / f"{name}.png", cast(Split, test), means, pair, watermark)
+        told[name] = f"test images that only one of {pair[0]} and {pair[1]} classifies correctly"
+    return told
+
+
+def warning_of(run: SavedRun) -> str | None:
+    """What must be said of the results; None if they are of real images."""
+    return SYNTHETIC if run.metrics["dataset"]["synthetic"] else None
 
 
 def classes(first: SavedRun, other: SavedRun) -> dict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -17,9 +18,10 @@ from bloodcells.tracking.atomic import write_whole
 
 TEMPLATES = Path(__file__).parent
 PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG file begins
-SHOWS = {  # what a figure shows, by the beginning of its name
+SHOWS = {  # what a figure shows, by the beginning of its name, or of its folder's and its own
     "ablation": "percentage points that each change to the recipe gains, a dot per fold",
     "accuracy": "accuracy by severity, one panel per corruption",
+    "architecture/": "layer by layer: shapes, parameters, operations",
     "activation_maps": "an image of each class, its activation map, and that of shuffled weights",
     "batch_examples": "images of each class, of the first and of the second batch",
     "batch_recall": "recall by class of two batches, the second left out of training, or not",
@@ -40,6 +42,10 @@ SHOWS = {  # what a figure shows, by the beginning of its name
     "label_distribution": "number of training images by class",
     "ladder": "test error against parameters and against training time, ours and published",
     "learning_curves": "loss and accuracy by epoch",
+    **dict.fromkeys(
+        ("tuning/learning_curves", "tuning-best/learning_curves"),
+        "loss by epoch, of the best and the worst trial",
+    ),
     "mean_images": "the mean training image of each class",
     "montage": "training images side by side",
     "network_speed": "share of the processor's peak speed by network, and images per second",
@@ -58,7 +64,9 @@ TRAINING = "training images"
 MADE_ON = {  # what some are of, whatever the others of their folder are of
     **dict.fromkeys(("batch_examples", "class_examples", "label_distribution"), TRAINING),
     **dict.fromkeys(("mean_images", "montage", "stage_examples"), TRAINING),
+    **dict.fromkeys(("activation_maps", "errors_by_stage"), "test split"),
     "domains": "test split, clean and corrupted, and another laboratory's images, if any",
+    "errors": "test split, with training images",
     "learning_curves": "training and held-out images",
     "risk_coverage": "test split, and another laboratory's images, if any",
     "suspect_labels": "held-out images of train + validation",
@@ -92,11 +100,14 @@ def inline(text: str) -> Markup:
     return Markup(re.sub(r"(?<!\*)\*([^*<>]+)\*(?!\*)", r"<em>\1</em>", text))
 
 
-def figures(folder: Path, images: str, of: str | None = None) -> list[dict]:
+def figures(
+    folder: Path, images: str, of: str | None = None, told: Mapping[str, str] | None = None
+) -> list[dict]:
     """The folder's PNG figures, for a page that may be passed on to others.
 
     So links are left out: they may lead to any file. `images`: which ones the figures are made on,
     in words, but for those of `MADE_ON`. `of`: what they belong to (default: the folder's name).
+    `told`: what some of them show, by their names, instead of `SHOWS`.
     """
     shown = []
     for path in sorted(folder.glob("*.png")):
@@ -105,22 +116,32 @@ def figures(folder: Path, images: str, of: str | None = None) -> list[dict]:
         if not (content := path.read_bytes()).startswith(PNG):
             continue
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-        of_its_own = (part for start, part in MADE_ON.items() if path.stem.startswith(start))
-        made_on = next(of_its_own, images)
+        made_on = longest(MADE_ON, path) or images
+        words = (told or {}).get(path.stem) or caption(path)
         shown.append(
             {
+                "file": path.name,
                 "data": base64.b64encode(content).decode(),
                 "width": width,
                 "height": height,
                 "of": folder.name if of is None else of,
-                "words": f"{caption(path.stem)}; data: {made_on}",
+                "words": f"{words}; data: {made_on}",
             }
         )
     return shown
 
 
-def caption(name: str) -> str:
+def caption(path: Path) -> str:
     """A figure's caption, from the name of its file."""
-    words = name.replace("_", " ")
-    known = [start for start in SHOWS if name.startswith(start)]
-    return f"{words}: {SHOWS[max(known, key=len)]}" if known else words
+    words, shows = path.stem.replace("_", " "), longest(SHOWS, path)
+    return f"{words}: {shows}" if shows else words
+
+
+def longest(texts: Mapping[str, str], path: Path) -> str | None:
+    """The text whose key is the longest beginning of a file's name, or of its folder's and its own.
+
+    None if no key is.
+    """
+    names = path.stem, f"{path.parent.name}/{path.stem}"
+    known = [start for start in texts if any(name.startswith(start) for name in names)]
+    return texts[max(known, key=len)] if known else None

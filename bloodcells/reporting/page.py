@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
@@ -46,13 +46,17 @@ UNFIT = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError,
 Block = Callable[[Path], str]
 
 
-def write_page(plots: Path, blocks: Mapping[str, Block], path: Path) -> list[str]:
+def write_page(
+    plots: Path, blocks: Mapping[str, Block], undrawn: Mapping[str, str], path: Path
+) -> list[str]:
     """Write the page; returns what was left out and why, one line each.
 
-    `blocks` make the documents' tables, as Markdown, from `plots`. Raises `UserError` if there is
-    no finished experiment, or if the page cannot be written.
+    `blocks` make the documents' tables, as Markdown, from `plots`; `undrawn` has the figures across
+    experiments of which there may be an earlier one, and why there is no new one. Raises
+    `UserError` if there is no finished experiment, or if the page cannot be written.
     """
     experiments, left_out = read_experiments(plots)
+    left_out += [f"{name}: {why}" for name, why in undrawn.items()]
     tables = []
     for name, block in blocks.items():
         try:
@@ -79,7 +83,9 @@ def write_page(plots: Path, blocks: Mapping[str, Block], path: Path) -> list[str
             "rows": [one["row"] for one in experiments],
         },
         tables=tables,
-        across_experiments=html.figures(plots, "test split"),
+        across_experiments=[
+            one for one in html.figures(plots, "test split") if one["file"] not in undrawn
+        ],
         experiments=experiments,
         studies=studies,
         left_out=left_out,
@@ -189,7 +195,8 @@ def markdown(text: str, title: str) -> list[dict]:
         lines = chunk.strip().splitlines()
         if lines and lines[0].startswith("|"):
             cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-            parts.append({"caption": next(captions), "heads": cells[0], "rows": cells[2:]})
+            found = {"caption": next(captions), "heads": cells[0], "rows": cells[2:]}
+            parts.append({**found, "markdown": True})
         elif lines and lines[0].startswith("- "):
             parts.append({"points": [line.removeprefix("- ") for line in lines]})
         elif lines:
@@ -198,5 +205,5 @@ def markdown(text: str, title: str) -> list[dict]:
 
 
 def anchor(folder: Path) -> str:
-    """The id of a folder's section."""
-    return "run-" + re.sub(r"[^A-Za-z0-9-]", "-", folder.name)
+    """The id of a folder's section, which no other has."""
+    return "run-" + quote(folder.name, safe="", errors="surrogatepass").replace("%", ":")

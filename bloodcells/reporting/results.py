@@ -17,8 +17,10 @@ from bloodcells.cli.endings import as_typed
 from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
+from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
+from bloodcells.reporting.tables.cells import deviation
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_entry
 from bloodcells.tracking.run_folder import SavedRun
@@ -57,7 +59,9 @@ def save_results(
         np.savez_compressed(folder / "predictions.npz", **kept)
         for run, name in zip(runs, weights, strict=True):
             if name:
-                (folder / name).write_bytes(save(run.weights))
+                # copies, as a block that a network uses twice has its weights under two names
+                copies = {key: weight.clone() for key, weight in run.weights.items()}
+                (folder / name).write_bytes(save(copies))
         draw(folder, args.figure_format, content, history, dataset.test, arrays["probabilities"])
         if (seconds := session.seconds()) is not None:
             content["command_seconds"] = seconds  # excludes writing the last file
@@ -177,20 +181,28 @@ def dataset_of(run: SavedRun, data_root: Path | None) -> Dataset:
 
 
 def table(content: dict) -> str:
-    """The test metrics, overall and by class, for the console."""
+    """Held-out accuracy, and the test metrics, overall and by class, for the console."""
     runs = sum(run["test"] is not None for run in content["runs"])
-    lines = [
-        f"{content['model']['name']} on {content['dataset']['counts']['test']:,} test images, "
-        f"{runs} run{'s' * (runs > 1)}: mean, standard deviation over runs, "
+    lines = []
+    if held_out := [run["val"]["accuracy"] for run in content["runs"] if run["val"]]:
+        views = content["config"].get("views", 1)
+        lines.append(
+            f"held-out accuracy, for choosing: {deviation(mean_and_deviation(held_out))} "
+            f"({views} view{'s' * (views > 1)})"
+        )
+    lines.append(
+        f"{content['model']['name']} on {content['dataset']['counts']['test']:,} test images, for "
+        f"reporting, {runs} run{'s' * (runs > 1)}: mean, standard deviation over runs, "
         "95 % bootstrap interval over test images"
-    ]
+    )
     lines += [summary_line(name, value) for name, value in content["test"].items()]
-    for part, words in (("test_one_view", "one view"), ("test_ensemble", "all models")):
+    for part, words in (("test_one_view", "one view"), ("test_ensemble", "ensemble")):
         if part in content:
             lines.append(summary_line(f"accuracy, {words}", content[part]["accuracy"]))
     floor = content["test_majority_class_accuracy"]
     lines.append(f"  {'majority class':22} {floor:.4f}  (accuracy of always predicting it)")
-    lines.append(f"  {'class':20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
+    by_class = "mean by class" if runs > 1 else "class"
+    lines.append(f"  {by_class:20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
     for row in content["test_per_class"]:
         lines.append(
             f"  {row['class']:20} {row['support']:6} {row['precision']:9.3f} "

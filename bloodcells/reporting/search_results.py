@@ -157,9 +157,10 @@ def spread(values: list[float]) -> tuple[float | None, float | None]:
 
 
 def describe(cell: dict) -> str:
-    """A cell's settings in words."""
+    """A cell's settings in words, numbers to three digits."""
     return ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in cell["settings"].items()
+        f"{name.replace('_', ' ')} {f'{value:.3g}' if isinstance(value, float) else value}"
+        for name, value in cell["settings"].items()
     )
 
 

@@ -18,8 +18,8 @@ class Progress:
     The time left is estimated from the mean epoch so far, with the time between epochs.
     """
 
-    def __init__(self, epochs: Sequence[int], quiet: bool = False):
-        """`epochs` are those of each model."""
+    def __init__(self, epochs: Sequence[int], quiet: bool = False, views: int = 1):
+        """`epochs` are those of each model, `views` those of its scores, at its end."""
         silent = quiet or bool(distributed.rank())
         # the bar is on standard error; None: only if that is a terminal
         self.bar = tqdm(
@@ -28,6 +28,7 @@ class Progress:
         printed = sys.stdout is not None and (self.bar.disable or not sys.stdout.isatty())
         self.lines = printed and not silent
         self.epochs = epochs
+        self.seen = "held-out accuracy" + (" (one view)" if views > 1 else "")
         self.run = 0  # the current one, from 0
         self.timed = False  # whether the first one has begun
 
@@ -61,7 +62,7 @@ class Progress:
         place = f"run {self.run + 1}/{len(self.epochs)}"
         text = f"training loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
-            text += f", held-out accuracy {row['val_accuracy']:.4f}"
+            text += f", {self.seen} {row['val_accuracy']:.4f}"
         rate = f"{steps / row['train_seconds']:.1f} steps/s"
         self.bar.set_postfix_str(f"{place}, {text}, {rate}", refresh=False)
         with suppress(OSError):

@@ -69,7 +69,8 @@ def open_session(
         if args.tensorboard:
             tensorboard.writer_class()  # raises without the package, before anything is begun
         checkpoints = open_folder(args, dataset, folds, network, device, result)
-        progress = Progress(epochs or [args.epochs] * len(folds), args.quiet)
+        views = getattr(args, "views", 1)  # model_baseline.py has no such flag
+        progress = Progress(epochs or [args.epochs] * len(folds), args.quiet, views)
         with checkpoints, progress, ExitStack() as stack:
             session = Session(args, folds, device, checkpoints, progress, record, stack)
             if not checkpoints.finished:

@@ -18,6 +18,7 @@ from bloodcells.reporting.tables.compare import (
     ModelKey,
     compare_runs,
     differences,
+    paired,
     paired_tests,
     pairing,
     recalls,
@@ -166,6 +167,25 @@ def test_held_out_images_that_all_models_share_are_paired_for_choosing():
         assert line.startswith(f"  {np.sum(ours & ~theirs)} : {np.sum(theirs & ~ours)}, p = ")
     after = "on the same test images, for reporting, by pair of models"
     assert lines.index(after) == at + 8
+
+
+def test_what_folds_gain_has_a_spread_over_them(quick_run, tmp_path):
+    first, other = (run_folder.read(quick_run) for _ in range(2))
+    for row, gained in zip(other.metrics["runs"], (0.01, -0.03), strict=True):
+        row["val"]["accuracy"] += gained
+    (text,) = [line for line in paired(first, other, ("a", "b")) if "b against a: +0.00" in line][
+        :1
+    ]
+    assert text.endswith(" over images, ± 2.83 over pairs of models")
+
+
+@pytest.mark.usefixtures("drawn_figures")
+def test_comparison_of_generated_images_says_so(run, quick_run, longer_run, tmp_path):
+    outcome = run("report.py", "--compare", quick_run, longer_run, "--plots", tmp_path)
+    assert "\nNOTE generated images: not a result.\n" in outcome.out
+    page = (tmp_path / "comparison.html").read_text()
+    assert "<strong>generated images: not a result.</strong>" in page
+    assert "images that only one of quick and longer classifies correctly; data: test" in page
 
 
 def test_images_that_folds_hold_out_are_paired_for_choosing(quick_run, longer_run, tmp_path):

@@ -21,7 +21,7 @@ def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
     kinds = list(dict.fromkeys(row["corruption"] for row in corrupted))
     columns = 4
     lines = -(-(len(kinds) + 1) // columns)  # the last panel has the legend
-    with page(path, 7.5, 1.6 * lines, watermark) as figure:
+    with page(path, 7.5, max(2.2, 1.6 * lines), watermark) as figure:
         panels = [*figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat]
         for axes in panels[max(0, len(kinds) - columns) : len(kinds)]:  # below some is the legend
             axes.tick_params(labelbottom=True)

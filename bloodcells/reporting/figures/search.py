@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def learning_curves(path: Path, curves: dict[str, list[dict]], watermark: str | 
                     axes.plot(len(epochs), fold["val_loss"][-1], "x", color=RED)
             axes.plot([], [], color=BLUE, label="training")
             axes.plot([], [], color=ORANGE, label="held out")
-            axes.set_title(name, size=7.5)
+            axes.set_title(textwrap.fill(name, 48), size=7.5)
             axes.set(xlabel="epoch", ylabel="loss (log scale)", yscale="log")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False, fontsize=7.5)

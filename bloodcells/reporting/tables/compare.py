@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from bloodcells.cli.arguments import SYNTHETIC
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mcnemar, mean_and_deviation
 from bloodcells.reporting.tables.cells import cell, deviation, label_of, median_seconds
@@ -58,6 +59,8 @@ def compare_runs(runs: Sequence[SavedRun]) -> str:
         both = names[first.folder], names[other.folder]
         lines += paired(first, other, both)
         lines += by_class(first, other, both)
+    if first.metrics["dataset"]["synthetic"]:
+        lines.append(f"NOTE {SYNTHETIC}.")
     return "\n".join(lines)
 
 
@@ -154,13 +157,23 @@ def why_not(first: SavedRun, other: SavedRun) -> str:
 def paired_tests(first: SavedRun, other: SavedRun, split: str) -> tuple[str, list[dict], Gain]:
     """What is paired, in words, McNemar's exact test of each pair, and what `other` gains."""
     (labels, one), (_, two) = answers(first, split), answers(other, split)
-    if split == "val" and first.metrics["config"]["protocol"] == "cross-validation":
+    folds = split == "val" and first.metrics["config"]["protocol"] == "cross-validation"
+    if folds:
         pairs, words = [(0, 0)], "each image by the model of the fold that holds it out"
     else:
         pairs, words = pairing(scored(first, split), scored(other, split))
     before, after = one[[n for n, _ in pairs]], two[[m for _, m in pairs]]
     tests = [mcnemar(labels, *pair) for pair in zip(before, after, strict=True)]
-    return words, tests, gain(labels, before=before, after=after)
+    gained = gain(labels, before=before, after=after)
+    return words, tests, gained._replace(std=over_folds(first, other)) if folds else gained
+
+
+def over_folds(first: SavedRun, other: SavedRun) -> float:
+    """The standard deviation, over the folds, of the points that `other` gains."""
+    ours, theirs = (
+        np.array([row["val"]["accuracy"] for row in run.metrics["runs"]]) for run in (first, other)
+    )
+    return float((100 * (theirs - ours)).std(ddof=1))
 
 
 def pairing(ours: list[ModelKey], theirs: list[ModelKey]) -> tuple[list[tuple[int, int]], str]:
