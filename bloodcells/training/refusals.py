@@ -8,6 +8,8 @@ from torch import nn
 
 from bloodcells.data.bloodmnist import Dataset
 from bloodcells.errors import UserError
+from bloodcells.training import distributed
+from bloodcells.training.domain_randomisation import changed_count
 
 ENOUGH = 30  # images outside the largest class: no resample of 1,000 lacks them all
 
@@ -23,6 +25,26 @@ def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:
         raise UserError(
             f"{type(network).__name__}: its output for two images has the shape {found}, not "
             f"{(2, len(dataset.classes))}: one number for each class of {dataset.name}"
+        )
+
+
+def refuse_idle_randomisation(share: float, focus: float, batch_size: int) -> None:
+    """Raise `UserError` if domain randomisation would change no image of a batch.
+
+    Also if it would change all of them: `focus` cannot tell which of these are hard. Of each batch,
+    torchrun's processes have a part.
+    """
+    part = max(1, batch_size // distributed.size())
+    changed = changed_count(share, part)
+    if share and not changed:
+        raise UserError(
+            f"--domain-randomisation {share:g}: of {part} image{'s' * (part > 1)} at a time it would change none; "
+            "raise it, or --batch-size, or start fewer processes"
+        )
+    if focus and changed == part:
+        raise UserError(
+            f"--domain-randomisation {share:g}: of {part} image{'s' * (part > 1)} at a time it would change all, so "
+            "that --focus could not tell the hard ones; lower it, or raise --batch-size"
         )
 
 

@@ -38,7 +38,11 @@ from bloodcells.training.meter import DivergedError, refuse_divergence
 from bloodcells.training.process_group import process_group
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
-from bloodcells.training.refusals import refuse_few_test_images, refuse_misfit
+from bloodcells.training.refusals import (
+    refuse_few_test_images,
+    refuse_idle_randomisation,
+    refuse_misfit,
+)
 from bloodcells.training.tensorboard import Curves
 
 TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
@@ -103,6 +107,8 @@ def open_folder(
     refuse_misfit(network, dataset)
     if any(fold.scored for fold in folds):
         refuse_few_test_images(dataset)
+    if getattr(args, "domain_randomisation", 0):
+        refuse_idle_randomisation(args.domain_randomisation, args.focus, args.batch_size)
     names, shared = names_to_train(args, folds), trains_a_part(args)
     mine = identity.identity_of(args, dataset, network, device)
     identity.refuse_other_processes(mine | {"models": names})

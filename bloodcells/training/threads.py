@@ -11,12 +11,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import filelock
 import joblib
 import torch
 
 from bloodcells.training.locks import is_held
+
+COUNT = ".threads"  # ends the names of files with the number of a training's threads
 
 
 def use_threads(wanted: int | None) -> None:
@@ -47,6 +50,7 @@ class Trainings:
             with suppress(OSError):  # a file that cannot be asked, or removed, tells nothing
                 if not is_held(path):
                     path.unlink(missing_ok=True)
+                    path.with_suffix(COUNT).unlink(missing_ok=True)
                 elif shares_cores_with(int(path.stem)):
                     found.append(int(path.stem))
         return found
@@ -58,11 +62,26 @@ class Trainings:
     def share_cores(self, wanted: int | None) -> None:
         """Compute with `wanted` threads; None means a fair share, which changes with the others."""
         torch.set_num_threads(wanted or self.fair_share(len(self.others())))
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the others how many threads this one has."""
+        if self.mine:
+            with suppress(OSError):
+                self.mine.with_suffix(COUNT).write_text(str(torch.get_num_threads()))
+
+    def threads_of(self, other: int) -> int:
+        """The threads of another training; as many as this one has if it does not tell."""
+        try:
+            return int(cast(Path, self.mine).with_name(f"{other}{COUNT}").read_text())
+        except (OSError, ValueError):
+            return torch.get_num_threads()
 
     def notice(self) -> str | None:
         """What to do about the other trainings, if together there are more threads than cores."""
         others = self.others()
-        if torch.get_num_threads() * (1 + len(others)) <= joblib.cpu_count() or not others:
+        together = torch.get_num_threads() + sum(map(self.threads_of, others))
+        if together <= joblib.cpu_count() or not others:
             return None
         return (
             f"also training on this machine: process {', '.join(map(str, others))}; with more "
@@ -90,14 +109,17 @@ def trainings() -> Iterator[Trainings]:
     before, lock = torch.get_num_threads(), announce()
     mine = Path(lock.lock_file) if lock else None
     try:
-        yield Trainings(mine)
+        beside = Trainings(mine)
+        beside.tell()
+        yield beside
     finally:
         torch.set_num_threads(before)  # the others may have ended
         if lock and mine:
             with suppress(OSError):
                 lock.release()
-            with suppress(OSError):
-                mine.unlink(missing_ok=True)
+            for path in (mine, mine.with_suffix(COUNT)):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
 
 def announce() -> filelock.BaseFileLock | None:

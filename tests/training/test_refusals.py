@@ -8,7 +8,8 @@ import pytest
 from bloodcells.data import bloodmnist
 from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import summarise
-from bloodcells.training.refusals import refuse_few_test_images
+from bloodcells.training import distributed
+from bloodcells.training.refusals import refuse_few_test_images, refuse_idle_randomisation
 
 
 @pytest.mark.parametrize("others", [1, 3, 5, 7, 9, 15, 40])
@@ -23,3 +24,29 @@ def test_too_few_test_images_of_other_classes_are_refused(others):
     else:
         with pytest.raises(UserError, match=f"only {others} are not of the class 'platelet'"):
             refuse_few_test_images(dataset)
+
+
+@pytest.mark.parametrize(
+    ("share", "focus", "batch", "processes", "refused"),
+    [
+        (0.5, 0.3, 64, 1, None),
+        (0.5, 0.3, 64, 64, "of 1 image at a time it would change none"),
+        (0.005, 0, 64, 1, "of 64 images at a time it would change none"),
+        (0.995, 0.3, 64, 1, "of 64 images at a time it would change all, so that --focus"),
+        (0.995, 0, 64, 1, None),
+        (0.9, 0.3, 64, 1, None),
+    ],
+)
+def test_domain_randomisation_of_none_or_all(monkeypatch, share, focus, batch, processes, refused):
+    monkeypatch.setattr(distributed, "size", lambda: processes)
+    if refused is None:
+        refuse_idle_randomisation(share, focus, batch)
+    else:
+        with pytest.raises(UserError, match=refused):
+            refuse_idle_randomisation(share, focus, batch)
+
+
+def test_domain_randomisation_of_none_is_refused_before_training(fails, tmp_path):
+    flags = ("--config", "cnn-robust", "--synthetic", "--domain-randomisation", 0.005)
+    line = fails("model_cnn.py", *flags, "--output", tmp_path / "run")
+    assert "--domain-randomisation 0.005: of 64 images at a time" in line

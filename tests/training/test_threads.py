@@ -116,6 +116,16 @@ def test_another_training_is_noticed_and_shares_the_cores(other):
         assert torch.get_num_threads() == 3
 
 
+def test_the_threads_of_another_training_count_as_they_are(other, tmp_path):
+    torch.set_num_threads(1)
+    with threads.trainings() as beside:
+        (theirs,) = tmp_path.rglob(f"{other.pid}.threads")
+        for count, noticed in (("3", False), ("4", True), ("", False)):  # of four cores
+            theirs.write_text(count)
+            assert bool(beside.notice()) == noticed
+    assert [path.stem for path in tmp_path.rglob("*.threads")] == [str(other.pid)]
+
+
 def test_the_next_training_has_the_cores_of_one_that_ended(other):
     torch.set_num_threads(4)
     with threads.trainings() as beside:
