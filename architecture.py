@@ -4,7 +4,8 @@
     python architecture.py --model CellNet    # one network, in its own folder
 
 Each network is run once on a blank image while its modules are traced, so that the drawing matches
-the code; code outside modules, such as RobustNet's standardisation, is not drawn. No data is read.
+the code; code outside modules, such as RobustNet's standardisation, is not drawn. A multiply-add
+counts as two operations. No data is read.
 Writes metrics.json and a drawing of each network.
 """
 

@@ -52,7 +52,8 @@ class Tally:
     unlike: int = 0  # of these, unlike the training images
     foreign: int = 0  # of these, taken as another laboratory's
     by_size: int = 0  # images taken for the data set's by their size
-    unusable: int = 0
+    unusable: int = 0  # images beside these
+    unusable_cells: int = 0  # the same, with --detect, of cells
     adaptation: Adaptation | None = None
     counts: Counter[str] = field(default_factory=Counter)  # of the labels given
     kept: list[Prediction] = field(default_factory=list)  # those to be scored or counted
@@ -95,8 +96,10 @@ def main() -> None:
             predictions = output.save_crops(predictions, args.save_crops)
         output.write(count(predictions, tally), args.format)
         report(tally, labels, names, model, args)
-    if tally.unusable:
-        note(f"{tally.unusable} image{'s' * (tally.unusable > 1)} could not be used")
+    lost = {"image": tally.unusable, "cell": tally.unusable_cells}
+    if any(lost.values()):
+        parts = (f"{n} {one}{'s' * (n > 1)}" for one, n in lost.items() if n)
+        note(f"{' and '.join(parts)} could not be used")
         sys.exit(1)
 
 
@@ -143,7 +146,9 @@ def usable(files: list[str], size: int, frame: str, tally: Tally) -> Iterator[Us
         if text := image.problem or image.note:
             advice = remedy if text == NO_CELL else ""
             note(f"{printable(image.name)}: {text}{advice}")
-        if image.problem:
+        if image.problem and image.square:
+            tally.unusable_cells += 1
+        elif image.problem:
             tally.unusable += 1
         else:
             tally.by_size += image.by_size
@@ -219,7 +224,7 @@ def score(tally: Tally, labels: dict[str, str | None], model: Released, args: Na
         content["scores"] = labelled.score(tally.kept, model.classes, slides)
         print(labelled.report(content["scores"]), file=sys.stderr)
         if is_fine_tuned(args.weights):
-            note("images that the weights were fitted to score too high; score others")
+            note("if the weights were fitted to these images, the scores are too high")
     return content
 
 
@@ -242,9 +247,9 @@ def note_limits(tally: Tally, args: Namespace) -> None:
     if tally.foreign:
         where = holds_for(args.weights)
         note(
-            f"{tally.foreign} of {tally.images} {ones} are not of the data set's kind: their "
-            "classes are taken as equally frequent, and calibration and sets promise nothing "
-            + (f"but for {where}" if where else "there")
+            f"{tally.foreign} of {tally.images} {ones} are taken as another laboratory's: their "
+            "classes count as equally frequent; calibration and sets promise nothing for them"
+            + (f", unless they are of {where}" if where else "")
         )
     if tally.by_size:
         note(
@@ -254,8 +259,8 @@ def note_limits(tally: Tally, args: Namespace) -> None:
         )
     if tally.unlike:
         note(
-            f"{tally.unlike} of {tally.images} {ones} are unlike the training images (? in the "
-            "table, unlike_training elsewhere): do not rely on their classes"
+            f"{tally.unlike} of {tally.images} {ones} are unlike the training images (marked ? in "
+            "the table; unlike_training in CSV and JSON): do not rely on their classes"
         )
 
 
@@ -276,6 +281,7 @@ def description(tally: Tally, model: Released, args: Namespace) -> dict:
         "images": {
             "classified": tally.images,
             "unusable": tally.unusable,
+            "unusable_cells": tally.unusable_cells,
             "foreign": tally.foreign,
             "unlike_training": tally.unlike,
         },

@@ -143,7 +143,7 @@ def test_a_random_network_learns_a_laboratory(
     assert outcome.code == 0, outcome
     rows = json.loads(outcome.out)
     assert np.mean([row["label"] == row["truth"] for row in rows]) > found["fine_tuned"]["mean"]
-    assert "images that the weights were fitted to score too high; score others" in outcome.err
+    assert "if the weights were fitted to these images, the scores are too high" in outcome.err
     assert "fitted to a laboratory already" in fails("predict.py", laboratory, "--adapt", *fitted)
     line = fails("finetune.py", laboratory, *fitted, "--output", tmp_path / "again")
     assert "fitted to a laboratory already; begin anew" in line
@@ -278,7 +278,7 @@ def test_images_are_framed_as_those_that_the_weights_were_fitted_to(
     assert "fitted to --frame none, but --detect cuts cells out by nucleus" in outcome.err
     cell = next((laboratory / "basophil").iterdir())
     outcome = run("predict.py", cell, "--frame", "cell", "--weights", weights)
-    assert "promise nothing but for the slides fitted to" in outcome.err
+    assert "promise nothing for them, unless they are of the slides fitted to" in outcome.err
 
 
 def test_a_class_on_one_slide_is_told(finetune, laboratory, tmp_path):

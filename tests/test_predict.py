@@ -171,7 +171,7 @@ def test_foreign_images_have_equally_frequent_classes(predict, twelve, tmp_path)
     large = Image.open(file).resize((280, 280), Image.Resampling.NEAREST)
     large.save(tmp_path / "large.png")
     outcome = predict(tmp_path / "large.png", "--frame", "none", "--format", "json")
-    assert "1 of 1 images are not of the data set's kind" in outcome.err
+    assert "1 of 1 images are taken as another laboratory's" in outcome.err
     (foreign,) = json.loads(outcome.out)
     (again,) = json.loads(predict(tmp_path / "large.png", "--crop", "279", "--format", "json").out)
     weighted = np.array(list(official["probabilities"].values())) / FREQUENCIES
@@ -179,7 +179,7 @@ def test_foreign_images_have_equally_frequent_classes(predict, twelve, tmp_path)
     for row in (foreign, again):
         assert row["foreign"] is True
         assert list(row["probabilities"].values()) == pytest.approx(expected, abs=0.02)
-    assert "not of the data set's kind" not in predict(file).err
+    assert "another laboratory's" not in predict(file).err
 
 
 @pytest.mark.parametrize("size", [(128, 128), (360, 363)])

@@ -95,6 +95,9 @@ def test_the_picture_has_the_numbers_of_the_table(predict, tmp_path, monkeypatch
     field((200, 150)).save(slide / "a.png")  # without a cell
     outcome = predict(slide, "--detect", "--output", tmp_path / "run")
     assert "b.png#1: " in outcome.err
+    assert "predict.py: 1 image and 1 cell could not be used\n" in outcome.err
+    images = metrics_of(tmp_path / "run")["images"]
+    assert (images["classified"], images["unusable"], images["unusable_cells"]) == (2, 1, 1)
     with (tmp_path / "run" / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["path"].rpartition("#")[2] for row in rows] == written == ["2", "3"]

@@ -36,15 +36,15 @@ def refuse_idle_randomisation(share: float, focus: float, batch_size: int) -> No
     """
     part = max(1, batch_size // distributed.size())
     changed = changed_count(share, part)
+    flag = f"--domain-randomisation {share:g}: of {part} image{'s' * (part > 1)} at a time"
     if share and not changed:
         raise UserError(
-            f"--domain-randomisation {share:g}: of {part} image{'s' * (part > 1)} at a time it would change none; "
-            "raise it, or --batch-size, or start fewer processes"
+            f"{flag} it would change none; raise it, or --batch-size, or start fewer processes"
         )
     if focus and changed == part:
         raise UserError(
-            f"--domain-randomisation {share:g}: of {part} image{'s' * (part > 1)} at a time it would change all, so "
-            "that --focus could not tell the hard ones; lower it, or raise --batch-size"
+            f"{flag} it would change all, so that --focus could not tell the hard ones; lower it, "
+            "or raise --batch-size"
         )
 
 
