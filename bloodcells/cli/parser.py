@@ -9,18 +9,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bloodcells import ROOT
 from bloodcells.errors import UserError
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the docstring's line breaks, and ends each flag's help with its default, if any."""
+    """Keeps the docstring's line breaks, and ends each flag's help with its default, if any.
+
+    Default places are those within the project.
+    """
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None:
             return action.help
-        text = super()._get_help_string(action)
-        if text and isinstance(action.default, list):
-            return text.replace("%(default)s", " ".join(map(str, action.default)))
+        text, default = super()._get_help_string(action), action.default
+        if text and isinstance(default, list):
+            return text.replace("%(default)s", " ".join(map(str, default)))
+        if text and isinstance(default, Path) and default.is_relative_to(ROOT):
+            place = "the project" if default == ROOT else default.relative_to(ROOT).as_posix()
+            return text.replace("%(default)s", place)
         return text
 
 
@@ -63,5 +70,6 @@ class Parser(argparse.ArgumentParser):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A hint at the known name that is nearest to a mistyped one; empty if none is near."""
+    given = given.replace("learning-rate", "lr")
     close = difflib.get_close_matches(given, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -31,6 +31,7 @@ def test_help_and_a_wrong_flag_load_nothing_slow(script):
     assert ending.count(f"    python {script}") >= (1 if script == "hubconf.py" else 2)
     assert done.stdout.endswith("--help exit code 0\n--nonsense exit code 2\n")
     assert "unrecognized arguments: --nonsense" in done.stderr
+    assert str(ROOT) not in done.stdout.replace("\n", "").replace(" ", "")  # lines are wrapped
 
 
 @pytest.mark.parametrize("script", TRAINING)
@@ -72,6 +73,7 @@ def test_wrong_flags(fails, script, flags, says):
     ("text", "says"),
     [
         ("epoch = 3", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ("learning-rate = 1", "unknown key 'learning-rate'; did you mean 'lr'?"),
         ("output = 'x'", "unknown key 'output'"),
         ("epochs = 0", "'0' is not an integer from 1 to"),
         ("synthetic = 'yes'", "--synthetic"),
