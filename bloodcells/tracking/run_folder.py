@@ -214,6 +214,8 @@ def read(folder: Path) -> SavedRun:
     """Read a finished experiment. Raises `UserError` if it is missing or damaged."""
     try:
         run = read_json(folder / "metrics.json")
+        if "code" in run and not is_training(folder):
+            raise UserError(f"{folder}: of {run['code']['script']}, no training experiment")
         with np.load(regular(folder / "predictions.npz"), allow_pickle=False) as arrays:
             held_out = None
             if "val_probabilities" in arrays:

@@ -102,6 +102,11 @@ def test_nan_probabilities_are_refused(fails, quick_run, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_study_is_no_training(fails, quick_run):
+    line = fails("report.py", "--compare", quick_run, ROOT / "plots" / "robustness")
+    assert line.endswith("robustness: of robustness.py, no training experiment")
+
+
 def test_a_full_disk_is_no_damage(quick_run, tmp_path):
     shutil.copytree(quick_run, tmp_path / "copy")
     command = ("report.py", "--plots", tmp_path, "--compare", quick_run, tmp_path / "copy")
