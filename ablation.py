@@ -42,6 +42,7 @@ from bloodcells.reporting.tables.studies import ablation_table
 from bloodcells.tracking import run_folder
 from bloodcells.training.device import choose_device, choose_precision
 from bloodcells.training.record import Run
+from bloodcells.training.refusals import refuse_idle_randomisation
 from bloodcells.training.session import open_session
 from model_cnn import build, set_up, train_epoch
 
@@ -129,14 +130,14 @@ def main() -> None:
 def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namespace]:
     """The settings of each variant; a variant that changes nothing is left out.
 
-    Before anything is trained, raises `UserError` for incompatible settings and an `args.only` that
-    changes nothing, and `ValueError` for a name that no file can have and for settings that are
+    Before anything is trained, raises `UserError` for incompatible settings, an `args.only` that
+    changes nothing and names that are unfit for files, and `ValueError` for settings that are
     neither the recipe's nor the network's.
     """
     if args.only not in (None, *changes):
         raise UserError(f"--only {args.only}: the variants are {', '.join(changes)}")
     if wrong := [name for name in changes if not re.fullmatch(r"[\w.-]+", name)]:
-        raise ValueError(f"{wrong[0]}: name a variant in letters, digits, dots and hyphens")
+        raise UserError(f"variant {wrong[0]!r}: use letters, digits, dots, hyphens, underscores")
     variants = {}
     for name in changes if args.only is None else dict.fromkeys((WHOLE, args.only)):
         if unknown := changes[name].keys() - {*NETWORK, *(one.name for one in fields(Recipe))}:
@@ -150,6 +151,7 @@ def make_variants(args: Namespace, changes: dict[str, dict]) -> dict[str, Namesp
             print(f"{name}: skipped, it changes nothing in this recipe")
             continue
         build(changed)
+        refuse_idle_randomisation(changed.domain_randomisation, changed.focus, changed.batch_size)
         variants[name] = changed
     return variants
 

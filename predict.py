@@ -144,7 +144,7 @@ def usable(files: list[str], size: int, frame: str, tally: Tally) -> Iterator[Us
     remedy = "" if frame == "detect" else "; --frame none takes the whole image"
     for image in user_images.read(files, size, frame):
         if text := image.problem or image.note:
-            advice = remedy if text == NO_CELL else ""
+            advice = remedy if text.startswith(NO_CELL) else ""
             note(f"{printable(image.name)}: {text}{advice}")
         if image.problem and image.square:
             tally.unusable_cells += 1

@@ -99,7 +99,7 @@ def test_ablation_refuses_what_it_cannot_tell(fails, run, tmp_path):
     assert "--only no-shift: it changes nothing in this recipe" in line
 
 
-def test_ablation_with_variants_of_one_s_own(run, tmp_path, monkeypatch):
+def test_ablation_with_variants_of_one_s_own(run, fails, tmp_path, monkeypatch):
     """One changes nothing in this recipe, one trains for longer."""
     variants = {ablation.WHOLE: {}, "no-shift": {"shift": 0}, "longer": {"epochs": 2}}
     monkeypatch.setattr(ablation, "VARIANTS", variants)
@@ -110,8 +110,12 @@ def test_ablation_with_variants_of_one_s_own(run, tmp_path, monkeypatch):
     rows = json.loads((tmp_path / "ablation.json").read_text())["variants"]
     assert [row["name"] for row in rows] == ["whole recipe", "longer"]
     variants["lr/2"] = {"lr": 0.0025}
-    with pytest.raises(ValueError, match="lr/2: name a variant in letters"):
-        run("ablation.py", *flags, "--only", "lr/2", "--output", tmp_path)
+    line = fails("ablation.py", *flags, "--output", tmp_path / "new")
+    assert "variant 'lr/2': use letters" in line
+    del variants["lr/2"]
+    variants["hardly"] = {"domain_randomisation": 0.001}
+    line = fails("ablation.py", *flags, "--output", tmp_path / "new")
+    assert "--domain-randomisation 0.001: of 64 images at a time it would change none" in line
 
 
 def test_ablation_resumes(run, tmp_path, stop_after):

@@ -107,3 +107,10 @@ def test_nothing_but_bad_images(predict, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     outcome = predict(tmp_path, "--format", "json")
     assert (outcome.code, json.loads(outcome.out)) == (1, [])
+
+
+def test_what_to_do_about_a_first_frame_without_a_cell(predict, tmp_path):
+    blank = Image.new("RGB", (300, 300), "white")
+    blank.save(tmp_path / "a.tif", save_all=True, append_images=[blank])
+    told = "no stained cell found; the first of several frames; --frame none takes the whole image"
+    assert f"a.tif: {told}\n" in predict(tmp_path / "a.tif").err

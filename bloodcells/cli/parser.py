@@ -70,6 +70,6 @@ class Parser(argparse.ArgumentParser):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A hint at the known name that is nearest to a mistyped one; empty if none is near."""
-    given = given.replace("learning-rate", "lr")
+    given = given.partition("=")[0].replace("_", "-").replace("learning-rate", "lr")
     close = difflib.get_close_matches(given, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

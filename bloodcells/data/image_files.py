@@ -69,6 +69,9 @@ def in_folder(folder: str) -> list[str]:
         raise UserError(f"{folder}: its folders are nested too deeply") from error
     if others:
         kinds = " ".join(sorted({os.path.splitext(name)[1].lower() for name in others}))
-        note = f"{folder}: {len(others)} images in formats that are not read ({kinds})"
-        print(printable(note), file=sys.stderr)
+        print(
+            f"{printable(folder)}: without {len(others)} image{'s' * (len(others) > 1)} in formats "
+            f"that are not read ({kinds}): save them as PNG or TIFF",
+            file=sys.stderr,
+        )
     return names

@@ -34,7 +34,7 @@ def slides_of(files: Sequence[str], pattern: str) -> np.ndarray:
 
 
 def check_pattern(files: Sequence[str], pattern: str) -> None:
-    """Ask back if most files would have a slide of their own. Raises as `slides_of`."""
+    """Ask back if there are more than half as many slides as files. Raises as `slides_of`."""
     slides = slides_of(files, pattern).max() + 1
     if 2 * slides > len(files):
         print(

@@ -67,8 +67,8 @@ def recall_over_slides(right: np.ndarray, slides: np.ndarray) -> dict[str, float
 
 def over(slides: int, by_class: Sequence[int]) -> str:
     """What an interval over so many slides is worth, in words."""
-    words = f"over {slides} slides"
-    if (least := min(by_class)) < FEW_OF_A_CLASS:
+    words, least = f"over {slides} slides", min(by_class)
+    if least < min(FEW_OF_A_CLASS, slides):
         return f"{words}; too narrow: a class is on {'one' if least == 1 else least} of them only"
     return words + ("; too narrow for so few" if slides < FEW else "")
 

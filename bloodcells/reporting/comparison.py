@@ -52,8 +52,10 @@ def write_comparison(runs: Sequence[SavedRun], path: Path, data_root: Path | Non
             "heads": HEADS,
             "rows": [accuracies(run, names[run.folder]) for run in runs],
         },
-        classes=[classes(first, other) for other in others],
-        tests=[tests(first, other, split) for other in others for split in splits(first, other)],
+        classes=[classes(first, other, names) for other in others],
+        tests=[
+            tests(first, other, split, names) for other in others for split in splits(first, other)
+        ],
         differences=differences(runs),
         figures=shown,
         missing=missing,
@@ -94,24 +96,25 @@ def warning_of(run: SavedRun) -> str | None:
     return SYNTHETIC if run.metrics["dataset"]["synthetic"] else None
 
 
-def classes(first: SavedRun, other: SavedRun) -> dict:
+def classes(first: SavedRun, other: SavedRun, names: Mapping[Path, str]) -> dict:
     """The table of the classes' recalls in two experiments, and the change."""
     rows = [
         [name, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"]
         for name, before, after in recalls(first, other)
     ]
-    heads = ["class", first.folder.name, other.folder.name, "change"]
+    heads = ["class", names[first.folder], names[other.folder], "change"]
     return {"caption": "Recall by class, test split", "heads": heads, "rows": rows}
 
 
-def tests(first: SavedRun, other: SavedRun, split: str) -> dict:
+def tests(first: SavedRun, other: SavedRun, split: str, names: Mapping[Path, str]) -> dict:
     """The table of McNemar's exact tests on a split."""
     of, found, gained = paired_tests(first, other, split)
     rows = [
         [str(number), str(test["only_first"]), str(test["only_second"]), f"{test['p']:.2g}"]
         for number, test in enumerate(found, start=1)
     ]
-    names = (f"only {first.folder.name} right", f"only {other.folder.name} right")
+    pair = names[first.folder], names[other.folder]
     caption = f"McNemar's exact test on the same {SPLITS[split]}, {of}"
-    caption += f"; {other.folder.name} against {first.folder.name}: {in_words(gained)}"
-    return {"caption": caption, "heads": ["pair", *names, "p"], "rows": rows}
+    caption += f"; {pair[1]} against {pair[0]}: {in_words(gained)}"
+    heads = ["pair", *(f"only {name} right" for name in pair), "p"]
+    return {"caption": caption, "heads": heads, "rows": rows}

@@ -187,8 +187,8 @@ def table(content: dict) -> str:
     if held_out := [run["val"]["accuracy"] for run in content["runs"] if run["val"]]:
         views = content["config"].get("views", 1)
         lines.append(
-            f"held-out accuracy, for choosing: {deviation(mean_and_deviation(held_out))} "
-            f"({views} view{'s' * (views > 1)})"
+            f"held-out accuracy{'' if content['leaks_test_images'] else ', for choosing'}: "
+            f"{deviation(mean_and_deviation(held_out))} ({views} view{'s' * (views > 1)})"
         )
     lines.append(
         f"{content['model']['name']} on {content['dataset']['counts']['test']:,} test images, for "

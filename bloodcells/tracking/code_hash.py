@@ -41,6 +41,7 @@ ONLY_WITH = {  # files, and the setting without which, or with 0 of which, each 
     "bloodcells/evaluation/balanced_accuracy.py": "scored_like_elsewhere",
     "bloodcells/evaluation/elsewhere.py": "scored_like_elsewhere",
 }
+REGISTRY = ("NETWORKS", "MODELS")  # of models.py: all its networks
 NO_CODE = ("annotation", "returns", "ctx", "kind", "type_comment")  # tree fields that do not count
 TYPING = ("typing", "collections.abc", "__future__")  # imported only for annotations
 MESSAGES = {"print", "UserError", "DivergedError", "BadImageError"}  # their arguments do not count
@@ -97,28 +98,26 @@ def idle(configs: Collection[Mapping[str, object]], varied: Collection[str]) -> 
     }
 
 
-def network_hash(content: bytes, networks: Collection[str]) -> str:
-    """The hash of what some networks use of models.py: classes, functions, imports, constants.
+def network_parts(content: bytes, networks: Collection[str]) -> dict[str, str]:
+    """The code of models.py by the names that it defines, without the classes of other networks.
 
-    Of `build` only its own code counts, since it knows all networks.
+    What defines nothing is under the name "". The list of all networks is left out.
     """
     body = (parsed(content) or ast.Module([], [])).body
     statements = {name: node for node in body for name in defined(node)}
-    used, waiting = {"build"}, [*networks]
+    used, waiting = set(), [*networks]
     while waiting:
         name = waiting.pop()
         if name in statements and name not in used:
             used.add(name)
             nodes = ast.walk(statements[name])
             waiting += [node.id for node in nodes if isinstance(node, ast.Name)]
-    parts = [node for node in body if not (names := defined(node)) or used.intersection(names)]
-    return digest("".join(dumped(WithoutTypes().visit(ast.Module(parts, [])))).encode())
-
-
-def classes(content: bytes) -> set[str]:
-    """The names of a module's classes."""
-    body = (parsed(content) or ast.Module([], [])).body
-    return {node.name for node in body if isinstance(node, ast.ClassDef)}
+    parts: dict[str, str] = {}
+    for node in body:
+        if not (isinstance(node, ast.ClassDef) and node.name not in used):
+            code = "".join(dumped(WithoutTypes().visit(ast.Module([node], []))))
+            parts |= {name: parts.get(name, "") + code for name in defined(node) or [""]}
+    return {name: code for name, code in parts.items() if name not in REGISTRY}
 
 
 def defined(node: ast.stmt) -> list[str]:
@@ -129,6 +128,12 @@ def defined(node: ast.stmt) -> list[str]:
         return [alias.asname or alias.name.split(".")[0] for alias in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     return [one.id for one in targets if isinstance(one, ast.Name)]
+
+
+def classes(content: bytes) -> set[str]:
+    """The names of a module's classes."""
+    body = (parsed(content) or ast.Module([], [])).body
+    return {node.name for node in body if isinstance(node, ast.ClassDef)}
 
 
 def digest(content: bytes) -> str:

@@ -60,11 +60,12 @@ class Progress:
     def show(self, row: dict, steps: int) -> None:
         """Count an epoch's steps, and show its row of the history."""
         place = f"run {self.run + 1}/{len(self.epochs)}"
-        text = f"training loss {row['train_loss']:.3f}"
+        text, short = f"training loss {row['train_loss']:.3f}", f"loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
             text += f", {self.seen} {row['val_accuracy']:.4f}"
+            short += f", held out {row['val_accuracy']:.4f}"
         rate = f"{steps / row['train_seconds']:.1f} steps/s"
-        self.bar.set_postfix_str(f"{place}, {text}, {rate}", refresh=False)
+        self.bar.set_postfix_str(f"{place}, {short}, {rate}", refresh=False)
         with suppress(OSError):
             self.bar.update()
         if self.lines:

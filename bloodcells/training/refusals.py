@@ -34,13 +34,13 @@ def refuse_idle_randomisation(share: float, focus: float, batch_size: int) -> No
     Also if it would change all of them: `focus` cannot tell which of these are hard. Of each batch,
     torchrun's processes have a part.
     """
-    part = max(1, batch_size // distributed.size())
+    processes = distributed.size()
+    part = batch_size // processes or batch_size  # with fewer images, each has the whole batch
     changed = changed_count(share, part)
     flag = f"--domain-randomisation {share:g}: of {part} image{'s' * (part > 1)} at a time"
     if share and not changed:
-        raise UserError(
-            f"{flag} it would change none; raise it, or --batch-size, or start fewer processes"
-        )
+        fewer = ", or start fewer processes" if processes > 1 else ""
+        raise UserError(f"{flag} it would change none; raise it, or --batch-size{fewer}")
     if focus and changed == part:
         raise UserError(
             f"{flag} it would change all, so that --focus could not tell the hard ones; lower it, "

@@ -64,5 +64,8 @@ def test_images_in_other_formats_are_told(tmp_path, capsys):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert image_files.find([str(tmp_path)]) == [str(tmp_path / "1.png")]
-    told = f"{tmp_path}: 2 images in formats that are not read (.czi .heic)\n"
-    assert capsys.readouterr().err == told
+    told = "in formats that are not read (.czi .heic): save them as PNG or TIFF\n"
+    assert capsys.readouterr().err == f"{tmp_path}: without 2 images {told}"
+    (tmp_path / "2.HEIC").unlink()
+    image_files.find([str(tmp_path)])
+    assert f"{tmp_path}: without 1 image in" in capsys.readouterr().err

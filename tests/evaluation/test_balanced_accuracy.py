@@ -99,6 +99,7 @@ def test_the_recall_of_a_class_over_its_own_slides():
         (20, [5, 1], "over 20 slides; too narrow: a class is on one of them only"),
         (20, [5, 2], "over 20 slides; too narrow: a class is on 2 of them only"),
         (9, [5, 4], "over 9 slides; too narrow for so few"),
+        (2, [2, 2], "over 2 slides; too narrow for so few"),
     ],
 )
 def test_intervals_that_are_too_narrow_are_told(slides, by_class, words):

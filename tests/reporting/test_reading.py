@@ -84,6 +84,8 @@ def test_scores_elsewhere_may_change_where_there_are_none(script, scored, older)
         ({"config": {"model": "ConvNet"}, "variants": [{"changes": {"model": "CellNet"}}]}, COMMIT),
         ({"runs": {"cnn-best": {"model": "CellNet"}}}, COMMIT),
         ({"runs": {"cnn-paper": {"model": "ConvNet"}}}, None),
+        ({"config": {"model": "ConvNet", "released": "cnn-robust.safetensors"}}, COMMIT),
+        ({"config": {"model": "ConvNet", "teacher": "plots/cnn-best"}}, COMMIT),
     ],
 )
 def test_other_networks_may_change(found, older, monkeypatch):

@@ -31,6 +31,7 @@ def test_too_few_test_images_of_other_classes_are_refused(others):
     [
         (0.5, 0.3, 64, 1, None),
         (0.5, 0.3, 64, 64, "of 1 image at a time it would change none"),
+        (0.5, 0.3, 64, 128, None),
         (0.005, 0, 64, 1, "of 64 images at a time it would change none"),
         (0.995, 0.3, 64, 1, "of 64 images at a time it would change all, so that --focus"),
         (0.995, 0, 64, 1, None),

@@ -11,7 +11,7 @@ from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
 from bloodcells.reporting.studies import STUDIES
 from bloodcells.tracking import provenance, run_folder
-from bloodcells.tracking.code_hash import classes, different, file_hash, idle, network_hash
+from bloodcells.tracking.code_hash import classes, different, file_hash, idle, network_parts
 from bloodcells.tracking.files import read_json
 from bloodcells.tracking.run_folder import SavedRun
 
@@ -156,7 +156,8 @@ def older_commit(found: dict) -> str | None:
 def same_networks(found: dict) -> bool:
     """Whether the networks of these results are as they were, although models.py has changed.
 
-    Where they are not named, all that there were count. False if the earlier commit is unknown.
+    Whatever else is new there does nothing to them. Where they are not named, all that there were
+    count. False if the earlier commit is unknown.
     """
     code = found["code"]
     then = provenance.at_commit(code["commit"] or "", "models.py")
@@ -164,12 +165,15 @@ def same_networks(found: dict) -> bool:
     if not then or not now or file_hash(then) != code["files"].get("models.py"):
         return False
     networks = networks_of(found) or classes(then)
-    return network_hash(then, networks) == network_hash(now, networks)
+    today = network_parts(now, networks)
+    return all(today.get(name) == code for name, code in network_parts(then, networks).items())
 
 
 def networks_of(found: dict) -> set[str]:
-    """The names of the networks that results are of, as far as they tell."""
+    """The names of the networks that results are of; empty if they do not tell all."""
     config = found.get("config", {})
+    if config.get("released") or config.get("teacher"):  # other networks had a part in them
+        return set()
     settings = [config, *experiments_of(found).values()]
     settings += [row["changes"] for row in found.get("variants", [])]
     names = {found.get("model", {}).get("name"), *(one.get("model") for one in settings)}
