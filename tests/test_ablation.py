@@ -9,6 +9,7 @@ import torch
 
 import ablation
 from bloodcells.data import bloodmnist, corruptions
+from bloodcells.data.folds import make_folds
 from bloodcells.training import checkpoint, checkpoint_folder
 
 SMALL = ("--widths", "4", "4", "8", "--views", "1")
@@ -36,8 +37,30 @@ def test_ablation(run, tmp_path, predicted):
     assert not any(one.tobytes() in test for images in predicted for one in images[:].numpy())
 
 
+def test_no_variant_is_trained_on_what_it_is_scored_on(run, tmp_path, monkeypatch, predicted):
+    trained, train_epoch = [], ablation.train_epoch
+
+    def noted(model, batches, *rest):
+        trained.append({image.tobytes() for image in batches.images[:].numpy()})
+        return train_epoch(model, batches, *rest)
+
+    monkeypatch.setattr(ablation, "train_epoch", noted)
+    flags = ("--synthetic", "--epochs", 1, "--focus", 0, "--replicates", 2, *SMALL)
+    assert run("ablation.py", *flags, "--only", "no-shift", "--output", tmp_path).code == 0
+    scored = predicted[::2]  # after the epoch; and again at the end
+    for own, shown in zip(trained, scored, strict=True):
+        assert not any(image.tobytes() in own for image in shown[:].numpy())
+
+
 def test_ablation_of_domain_randomisation(run, fails, sorted_cells, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "CORRUPTED", 16)
+    scored, scores = [], ablation.unseen_scores
+
+    def noted(networks, parts, *rest):
+        scored.append(parts)
+        return scores(networks, parts, *rest)
+
+    monkeypatch.setattr(ablation, "unseen_scores", noted)
     sorted_cells(8, side=84, name="elsewhere")
     flags = ["--synthetic", "--epochs", "2", "--replicates", "2", "--config", "ablation-robust"]
     flags += ["--only", "colour-unchanged", "--views", "1", "--widths", "4", "8", "8"]
@@ -47,6 +70,11 @@ def test_ablation_of_domain_randomisation(run, fails, sorted_cells, tmp_path, mo
     found = json.loads((out / "ablation.json").read_text())
     assert "elsewhere" not in found["config"]
     assert (found["elsewhere"], found["corrupted_images"]) == ("elsewhere", 16)
+    pool, folds = make_folds("cross-validation", bloodmnist.load(synthetic=True), 5, 1, 0)
+    for parts in scored:  # of each variant: what each fold holds out
+        for part, fold in zip(parts, folds, strict=False):
+            held_out = pool.to(torch.device("cpu")).choose(fold.held_out)
+            assert torch.equal(part.images[:], held_out.images[:])
     for row in found["variants"]:
         assert len(row["corrupted"]) == len(row["elsewhere"]) == 2
         assert set(row["corrupted"][0]) == set(corruptions.CORRUPTIONS)

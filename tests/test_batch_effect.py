@@ -88,6 +88,14 @@ def test_the_official_second_batch(real_dataset):
     assert max(map(max, arms)) < len(real_dataset.train)
 
 
+def test_the_replaced_images_depend_on_the_seed_alone():
+    labels, second = np.arange(600) % 8, np.arange(600) % 6 == 0
+    first, again, other = (
+        batch_effect.make_arms(labels, second, np.arange(400), seed).with_both for seed in (0, 0, 1)
+    )
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
 def test_only_the_official_images_have_photographs(real_dataset):
     fewer = real_dataset.test.rows(np.arange(9))
     with pytest.raises(UserError, match="not the official images"):

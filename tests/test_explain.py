@@ -38,16 +38,19 @@ def explained(tmp_path_factory, run_once, weights):
     """The folder of a finished run, and the images that its networks predicted on."""
     folder = tmp_path_factory.mktemp("explained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        seen = seen_by_networks(patch)
+        seen, trained, begin = seen_by_networks(patch), [], explain.set_up
+        patch.setattr(explain, "set_up", lambda *a: trained.append(a[-1].images) or begin(*a))
         run_once("explain.py", *FLAGS, "--released", weights, "--output", folder)
-    return folder, seen
+    return folder, seen, trained
 
 
 def test_script(explained):
-    folder, predicted = explained
+    folder, predicted, trained = explained
     pool, folds = make_folds("cross-validation", bloodmnist.load(synthetic=True), 2, 1, 0)
     images = pool.to(torch.device("cpu"))
     held_out = [images.choose(fold.held_out).images[:] for fold in folds]
+    for own, fold in zip(trained, folds, strict=True):
+        assert torch.equal(own[:], images.choose(fold.train).images[:])
     shown = [fold for fold in held_out for _ in range(len(predicted) // 2)]  # by epoch
     assert all(torch.equal(one[:], fold) for one, fold in zip(predicted, shown, strict=True))
     assert complaints(folder / "metrics.json") == []
@@ -116,6 +119,9 @@ def test_a_training_cell_is_nearest_to_itself():
     wrong = explain.errors(classifier, dataset, probabilities, torch.device("cpu"))
     assert len(wrong) == explain.SHOWN
     assert [row["neighbours"][0] for row in wrong] == [row["index"] for row in wrong]
+    sure = probabilities.max(1)[probabilities.argmax(1) != dataset.test.labels]
+    worst = np.sort(sure)[::-1][: explain.SHOWN]
+    assert [row["probability"] for row in wrong] == pytest.approx(worst.tolist())
 
 
 def test_maps_sum_to_what_the_weights_say_and_change_with_them(network):

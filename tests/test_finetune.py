@@ -1,10 +1,11 @@
 """finetune.py: the last layer fitted to a laboratory's images, on generated ones."""
 
 import csv
+import errno
 import json
 import shutil
 import unicodedata
-from dataclasses import replace
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -14,15 +15,14 @@ from shared import ROOT
 from written import complaints, metrics_of
 
 import finetune as finetune_script
-from bloodcells.data import synthetic_cells
+from bloodcells.data import image_files, synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
 from bloodcells.evaluation import calibration, fine_tuned
-from bloodcells.evaluation.fine_tuned import LaboratoryImages
 from bloodcells.inference import fine_tuning
-from bloodcells.inference.cards import VIEWS
 from bloodcells.inference.classification import frame_of
 from bloodcells.inference.classifier import load_classifier
 from bloodcells.inference.fine_tuning import holds_for
+from bloodcells.tracking import run_folder
 
 ABSENT = ("erythroblast", "platelet")
 
@@ -60,17 +60,6 @@ def studied(monkeypatch):
 
     monkeypatch.setattr("finetune.study", study)
     return kept
-
-
-def test_no_mistake_in_a_few_images_is_no_certainty(model):
-    labels = np.repeat([0, 6], 10)
-    images = images_of(labels, range(20), np.zeros((20, 16)))
-    sure = np.eye(8, dtype=np.float32)[labels] * 0.93 + 0.01
-    content = dict.fromkeys(("dataset", "config", "weights_md5", "code"))
-    released = {"8": {"temperature": 0.6}}
-    part = finetune_script.entries(model, images, {8: sure}, released, content)["calibration"]["8"]
-    assert part["temperature"] == 0.6
-    assert all(level < 1 for level in part["sets"].values())
 
 
 def test_the_card_is_calibrated_on_what_was_held_out(
@@ -120,6 +109,7 @@ def test_a_random_network_learns_a_laboratory(
     text = run("predict.py", laboratory, *flags, "--classes", classes).err
     assert f"balanced accuracy {found['given_classes']['mean']:.4f} [" in text
     assert found["paired"]["p"] < 0.01
+    assert found["paired"]["only_second"] > found["paired"]["only_first"]  # right once fitted
     assert [row["images_of_each_class"] for row in found["curve"]] == [3]
     assert {row["class"] for row in found["classes"]} == {*CLASS_NAMES} - {*ABSENT}
     with (folder / "predictions.csv").open() as file:
@@ -151,6 +141,20 @@ def test_a_random_network_learns_a_laboratory(
     assert (folder / "label_curve.svg").exists()
 
 
+def test_a_full_disk_keeps_the_earlier_fit(finetune, laboratory, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert finetune(laboratory, "--slide", "slide.").code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+    monkeypatch.setattr(run_folder, "write_json", full)  # after the weights
+    next((laboratory / "basophil").iterdir()).unlink()  # so that the fit is another one
+    outcome = finetune(laboratory, "--slide", "slide.")
+    assert outcome.code == 2
+    assert "No space left on device" in outcome.err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == before
+
+
 def test_without_slides_each_image_is_its_own(finetune, laboratory, tmp_path):
     decomposed = unicodedata.normalize("NFD", "Säbelkernige")  # as a Mac may name it
     (laboratory / "neutrophil").rename(laboratory / decomposed)
@@ -173,73 +177,14 @@ def test_without_slides_each_image_is_its_own(finetune, laboratory, tmp_path):
     assert found["slides"] is found["at_random"] is None
 
 
-def images_of(labels, slides, features):
-    return LaboratoryImages(
-        [str(n) for n in range(len(labels))],
-        np.array(labels),
-        np.array(slides),
-        np.eye(8)[labels],
-        torch.as_tensor(features, dtype=torch.float32).expand(8, -1, -1),
-        np.zeros(len(labels)),
-    )
-
-
-@pytest.fixture
-def model(weights):
-    return load_classifier(weights, 1, torch.device("cpu"))
-
-
-@pytest.mark.parametrize(("released", "bound"), [(0.1, 0.99), (5.0, 5.0)])
-def test_images_as_far_as_those_fitted_to_are_not_unlike(model, released, bound):
-    images = images_of([0, 1] * 50 + [0], np.arange(101), np.zeros((101, 8)))
-    images = replace(images, distances=np.arange(101) / 100)
-    held_out = {views: np.full((101, 8), 1 / 8) for views in VIEWS}
-    calibrations = {str(views): {"temperature": 1.0} for views in VIEWS}
-    content = dict.fromkeys(("dataset", "config", "weights_md5", "code"))
-    model = replace(model, farthest=released)
-    found = finetune_script.entries(model, images, held_out, calibrations, content)
-    assert found["farthest"] == pytest.approx(bound)
-
-
-def test_slides_are_held_out_whole(model, monkeypatch):
-    """Features that tell the slide alone, each of one class, teach nothing of another slide."""
-    slides = np.repeat(np.arange(8), 6)
-    images = images_of(slides % 2, slides, np.eye(8)[slides] * 9)
-    for fit, score in fine_tuned.folds_of(images, 0):
-        assert not set(images.slides[fit]) & set(images.slides[score])
-    known = images_of(slides % 2, np.arange(48), np.eye(8)[slides] * 9)
-    right = [
-        np.mean(
-            fine_tuned.held_out(model, one, fine_tuned.folds_of(one, 0), 1).argmax(1) == one.labels
-        )
-        for one in (images, known)
-    ]
-    assert right[1] > max(0.85, right[0] + 0.1)
-    monkeypatch.setattr(fine_tuned, "SHOTS", ())
-    found, _ = fine_tuned.study(model, images, 0)
-    assert found["at_random"] > found["fine_tuned"]["mean"] + 0.1
-
-
-def test_classes_that_no_other_slide_has_are_not_asked_for(model):
-    features = np.random.default_rng(0).normal(size=(24, 8))
-    images = images_of([0] * 6 + [1] * 6 + [0] * 12, [0] * 12 + [1] * 12, features)
-    folds = fine_tuned.folds_of(images, 0)
-    answers = fine_tuned.without_labels(model, images, folds)
-    assert set(answers[:6]) == {-1}  # slide 1 has class 0 alone
-    assert -1 not in answers[6:]
-    rows = fine_tuned.by_class(images, answers, answers, np.full(24, -1), model.classes)
-    assert [row["without_its_labels"] for row in rows] == [None, None]
-
-
-def test_what_is_not_labelled_stays_possible(model):
-    """Its mean features at home still get its name, moved as the laboratory moves the others."""
-    means, move = model.classifier.means.cpu(), torch.randn(8, generator=torch.manual_seed(0))
-    labels = np.repeat(np.arange(6), 10)
-    given = (means[labels] + move).expand(8, -1, -1)
-    layer = fine_tuning.fit_last_layer(model, given, labels)
-    answers = layer((means + move)[6:]).argmax(1)
-    assert answers.tolist() == [6, 7]
-    assert fine_tuning.probabilities(layer, given).argmax(1).tolist() == labels.tolist()
+def test_the_released_network_takes_a_laboratory_s_classes_as_equally_frequent(laboratory, weights):
+    model = load_classifier(weights, 1, torch.device("cpu"))
+    paths = [str(laboratory)]
+    args = Namespace(paths=paths, names=None, frame="none", slide=None)
+    images = finetune_script.read(args, image_files.find(paths), model)
+    pixels = np.stack([np.load(name.partition("[")[0])[0] for name in images.files])
+    every = model.classifier.predict(torch.from_numpy(pixels))[0].numpy() / model.frequencies
+    np.testing.assert_allclose(images.released, every / every.sum(1, keepdims=True), rtol=1e-4)
 
 
 def test_what_is_refused(fails, laboratory, weights, tmp_path):

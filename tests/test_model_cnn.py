@@ -91,6 +91,23 @@ def test_baseline_learns(four_corners):
     assert rows[-1]["train_seconds"] > 0
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_is_as_the_flags_say(four_corners, precision):
+    args = Namespace(model="ConvNet", size=28, widths=None, dropout=0.4, labels="classes")
+    dropouts = [m.p for m in model_cnn.build(args).modules() if isinstance(m, torch.nn.Dropout)]
+    assert set(dropouts) == {0.4}
+    args = Namespace(model="Baseline", size=8, widths=None, dropout=None, labels="classes")
+    recipe = Recipe(epochs=1, batch_size=256, label_smoothing=0.3, precision=precision)
+    training, kinds = model_cnn.set_up(args, recipe, FOLD, four_corners), []
+    with torch.no_grad():
+        logits = training[0](bloodmnist.normalise(four_corners.images))
+    training[0].register_forward_hook(lambda module, given, found: kinds.append(found.dtype))
+    loss = torch.nn.functional.cross_entropy(logits, four_corners.labels, label_smoothing=0.3)
+    row = model_cnn.train_epoch(*training, recipe)
+    assert row["train_loss"] == pytest.approx(loss.item(), abs=0.01)
+    assert kinds == [getattr(torch, precision)]
+
+
 def test_schedule_is_in_the_history(four_corners):
     args = Namespace(model="CellNet", size=8, widths=[4, 4, 8], dropout=None, labels="classes")
     recipe = Recipe(epochs=2, batch_size=64, lr=0.1, schedule="triangle", warmup=0.5)

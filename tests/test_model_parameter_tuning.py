@@ -9,6 +9,7 @@ import statistics
 import time
 import tomllib
 from contextlib import redirect_stdout
+from dataclasses import replace
 from types import SimpleNamespace
 
 import optuna
@@ -22,6 +23,7 @@ import model_parameter_tuning
 from bloodcells.cli.arguments import parse
 from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.cli.scripts import search_parser
+from bloodcells.data import bloodmnist
 from bloodcells.search import study as shared_study
 from bloodcells.search.space import Choice, Range, number_of_trials, read_space
 
@@ -210,7 +212,7 @@ def test_all_trials_failing_is_told_and_leaves_the_study_usable(search):
     assert (again.code, again.out.count("min left")) == (2, 0)  # nothing is made twice
 
 
-def test_study_of_another_search_is_left_alone(search, grid, tmp_path):
+def test_study_of_another_search_is_left_alone(search, grid, tmp_path, monkeypatch):
     shutil.copytree(grid.folder, tmp_path / "out")
     before = metrics_of(tmp_path / "out")
     outcome = search(text=GRID.replace("0.001", "0.002"))
@@ -220,6 +222,9 @@ def test_study_of_another_search_is_left_alone(search, grid, tmp_path):
     assert search("--patience", 4).code == 2
     assert metrics_of(tmp_path / "out") == before
     assert search().out.count("min left") == 0  # nothing left to do
+    load = bloodmnist.load
+    monkeypatch.setattr(bloodmnist, "load", lambda *a, **k: replace(load(*a, **k), md5="other"))
+    assert "belongs to another search (different dataset)" in search().err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import model_release
 from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.data.bloodmnist import Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import uncertainty
+from bloodcells.evaluation import framed, uncertainty
+from bloodcells.inference.classifier import load_classifier
 from bloodcells.tracking import run_folder
 from bloodcells.training.domain_randomisation import randomise_stored
 
@@ -95,6 +96,12 @@ def test_release_writes_what_predict_takes(release, run, trained, tmp_path):
     test = bloodmnist.load(synthetic=True).test
     np.save(tmp_path / "test.npy", test.images)
     flags = ("--weights", tmp_path / "small.safetensors", "--format", "json", "--views", "8")
+    cut = framed.frame(test)
+    np.save(tmp_path / "framed.npy", cut.images)
+    rows = json.loads(run("predict.py", tmp_path / "framed.npy", *flags).out)
+    right = np.array([bloodmnist.CLASS_NAMES.index(row["label"]) for row in rows]) == cut.labels
+    recalls = [right[cut.labels == label].mean() for label in range(8)]
+    assert content["framed"]["balanced_accuracy"]["values"][0] == pytest.approx(np.mean(recalls))
     rows = json.loads(run("predict.py", tmp_path / "test.npy", *flags).out)
     answers = [bloodmnist.CLASS_NAMES.index(row["label"]) for row in rows]
     assert np.mean(answers == test.labels) == content["released"]["accuracy"]["8"]
@@ -108,6 +115,38 @@ def test_release_writes_what_predict_takes(release, run, trained, tmp_path):
     card = json.loads((tmp_path / "small.json").read_text())
     assert card["training"]["run"] == trained.name
     assert card["training"]["seed"] == 0
+
+
+def test_the_test_split_chooses_nothing(release, tmp_path, monkeypatch):
+    """Means and frequencies are of training images; the first seed is released, not the best."""
+    given, scores, fit_and_score = [], iter([0.1, 0.1, 0.9, 0.9]), uncertainty.fit_and_score
+
+    def noted(name, place):
+        real = getattr(model_release, name)
+        monkeypatch.setattr(
+            model_release, name, lambda *a: given.append(a[place].images) or real(*a)
+        )
+
+    def better_later(*arguments):
+        found = fit_and_score(*arguments)
+        return {**found, "after": {**found["after"], "accuracy": next(scores)}}
+
+    noted("load_member", 2)
+    noted("make_card", 3)
+    monkeypatch.setattr(uncertainty, "fit_and_score", better_later)
+    assert release().code == 0
+    train = bloodmnist.load(synthetic=True).train.images
+    assert len(given) == 4
+    assert all(np.array_equal(images, train) for images in given)
+    assert json.loads((tmp_path / "small.json").read_text())["training"]["seed"] == 0
+
+
+def test_the_share_of_false_alarms_is_that_of_the_flag(release, tmp_path):
+    assert release("--false-alarms", 0.3).code == 0
+    model = load_classifier(tmp_path / "small.safetensors", 1, torch.device("cpu"))
+    val = bloodmnist.load(synthetic=True).val.images
+    _, distances = model.predict(val, np.zeros(len(val), bool), 128)
+    assert (distances > model.farthest).mean() == pytest.approx(0.3, abs=0.03)
 
 
 def test_runs_that_cannot_be_released(fails, trained, quick_run, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from written import metrics_of
 
 from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.evaluation import labelled
 from bloodcells.evaluation.balanced_accuracy import over_slides
 
 CELLS, LABELS = (part[:12] for part in synthetic_cells.make()["test"])
@@ -171,6 +173,18 @@ def test_weights_without_a_class_of_normal_blood(fails, weights, tmp_path):
     Image.new("RGB", (28, 28)).save(tmp_path / "cell.png")
     line = fails("predict.py", tmp_path / "cell.png", *flags)
     assert "none is a class of these weights" in line
+
+
+def test_where_slides_differ_the_intervals_are_wide():
+    """Slides whose images are all read or none: far wider than over images."""
+    slides = np.repeat(np.arange(12), 20)
+    truths = np.array(["basophil", "platelet"])[slides % 2]
+    answers = np.where(slides % 4 < 2, truths, "monocyte")
+    ones = [SimpleNamespace(truth=t, label=a) for t, a in zip(truths, answers, strict=True)]
+    found = labelled.score(ones, CLASS_NAMES, slides)
+    recalls = [row["recall"] for row in found["per_class"]]
+    for part in (found["accuracy"], found["balanced_accuracy"], *recalls):
+        assert part["high"] - part["low"] > 0.3
 
 
 def test_intervals_over_slides(predict, fails, twelve, weights, tmp_path):

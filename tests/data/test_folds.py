@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from bloodcells.data import bloodmnist
-from bloodcells.data.folds import make_folds, plain_folds, stratified_folds
+from bloodcells.data.folds import Fold, make_folds, plain_folds, stratified_folds
 from bloodcells.errors import UserError
+from bloodcells.training.seeds import seed_everything
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +17,15 @@ def cells():
 
 def pool_images(pool):
     return np.concatenate([split.images for split in pool.splits])
+
+
+def test_each_fold_and_seed_begins_with_weights_of_its_own():
+    draws = []
+    for seed, fold in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        generator = seed_everything(Fold(seed, fold, np.arange(0), None, False))
+        draws += [torch.rand(()).item(), torch.rand((), generator=generator).item()]
+    assert draws[::2] == draws[1::2]  # the batches' start from the same seed as the weights
+    assert len(set(draws)) == 5
 
 
 def test_honest_pool_has_no_test_image_and_the_published_one_has_all(cells):

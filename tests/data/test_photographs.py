@@ -8,6 +8,7 @@ from PIL import Image
 
 from bloodcells.data import photographs
 from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.data.class_names import Names
 from bloodcells.data.duplicates import exact_groups
 from bloodcells.data.photographs import CLASS_OF, STAGES, Photograph, read_table
 from bloodcells.data.preparation import PHOTOGRAPHS
@@ -39,6 +40,8 @@ def test_stages_are_those_of_the_names():
         "IG": "immature granulocyte (no stage)",
         "NEUTROPHIL": "neutrophil (no stage)",
     }
+    of_stages = {letter: stage for letter, stage in letters.items() if stage in STAGES}
+    assert {letter: Names(STAGES).meaning(letter) for letter in of_stages} == of_stages
     found = {}
     for sources in read_table().values():
         for one in sources:

@@ -38,6 +38,21 @@ def test_smears_are_as_normal_blood():
         counts = dict(zip(CLASS_NAMES, np.bincount(labels[rows], minlength=8), strict=True))
         assert counts == dict.fromkeys(CLASS_NAMES, 0) | elsewhere.NORMAL_SMEAR
     assert elsewhere.normal_smears(labels[labels != 0]) == []
+    again = np.stack([elsewhere.normal_smears(labels) for _ in range(2)])  # the same for all models
+    assert np.array_equal(*again)
+    assert not np.array_equal(again[0, 0], again[0, 1])
+
+
+def test_intervals_are_over_slides():
+    """Slides whose images are all read or none: far wider than over images."""
+    slides = np.repeat(np.arange(12), 20)
+    labels = slides % 2
+    answers = np.eye(8)[np.where(slides % 4 < 2, labels, 7)]
+    images = Split(np.zeros((240, 1, 1, 3), np.uint8), labels)
+    there = elsewhere.Laboratory("wbc", images, slides, ".", 0)
+    found = elsewhere.summary(there, [{8: {"probabilities": answers}}])["views"]["8"]
+    for part in (found["over_slides"], found["recalls_over_slides"]["basophil"]):
+        assert part["high"] - part["low"] > 0.3
 
 
 def test_scores_by_hand():
@@ -61,6 +76,14 @@ def test_images_beyond_the_bound_are_unlike():
     strict = replace(model, farthest=float(np.quantile(distances, 0.25)))
     found = elsewhere.score(strict, Split(pixels, labels))
     assert found["unlike"] == pytest.approx(0.75, abs=0.01)
+
+
+def test_another_laboratory_s_classes_are_taken_as_equally_frequent():
+    pixels, labels = synthetic_cells.make()["test"]
+    model = load_classifier(ROOT / "weights/cnn-robust.safetensors", 1, torch.device("cpu"))
+    every = model.classifier.predict(torch.from_numpy(pixels))[0].numpy() / model.frequencies
+    found, _ = elsewhere.predict(model, Split(pixels, labels))
+    np.testing.assert_allclose(found, every / every.sum(1, keepdims=True), rtol=1e-4)
 
 
 def test_equal_frequencies_and_corruptions_by_hand(monkeypatch):

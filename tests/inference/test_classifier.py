@@ -1,13 +1,18 @@
 """The released classifier: fused, distant, stored."""
 
+import errno
+
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.spatial.distance import cdist
 
 import models
 from bloodcells.data import bloodmnist
+from bloodcells.errors import UserError
 from bloodcells.inference.classifier import Classifier, class_means, fuse, save_classifier
+from bloodcells.tracking import run_folder
 
 
 def random_classifier(views=1):
@@ -40,6 +45,20 @@ def test_distance_is_the_cosine_distance_from_the_nearest_class():
         seen = classifier.network.features(bloodmnist.normalise(images)).numpy()
     expected = cdist(seen, means, "cosine").min(1)
     np.testing.assert_allclose(classifier.predict(images)[1].numpy(), expected, atol=1e-5)
+
+
+def test_a_full_disk_keeps_the_earlier_weights_and_their_card(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    classifier, _ = random_classifier()
+    save_classifier(tmp_path / "w.safetensors", classifier, {"number": 1})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    classifier.network.classifier.bias.data += 1
+    monkeypatch.setattr(run_folder, "write_json", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        save_classifier(tmp_path / "w.safetensors", classifier, {"number": 2})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_weights_are_stored_in_half_precision(tmp_path):

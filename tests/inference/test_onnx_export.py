@@ -45,12 +45,15 @@ def test_an_export_that_answers_nothing_is_refused(fails, weights, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_an_export_that_answers_otherwise_is_refused(fails, weights, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changed", ["network.classifier.bias", "means"])
+def test_an_export_that_answers_otherwise_is_refused(
+    fails, weights, tmp_path, monkeypatch, changed
+):
     write = onnx_export.write
 
     def of_another(classifier, path, size):
         other = copy.deepcopy(classifier)
-        other.network.classifier.bias.data[0] += 0.01
+        other.state_dict()[changed][..., 0] += 0.1
         write(other, path, size)
 
     monkeypatch.setattr(onnx_export, "write", of_another)

@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from bloodcells.reporting import search_results
 from bloodcells.search import trials
-from bloodcells.search.space import Choice
+from bloodcells.search.space import Choice, prepare_trial
 from bloodcells.search.trials import EarlyStopping, Search
 
 
@@ -56,6 +56,25 @@ def test_scores_of_shorter_and_diverged_trainings():
     assert search.score_at(two, 2) == pytest.approx(0.4)  # then it had not yet diverged
     assert search.score(two) == pytest.approx(0.4)
     assert trials.at({"val_loss": [], "diverged": True}, "val_loss", None) == trials.DIVERGED
+
+
+def test_draws_depend_on_the_seed_and_the_slot_alone():
+    def drawn(seed, slot):
+        study = optuna.create_study()
+        prepare_trial(argparse.Namespace(search="tpe", seed=seed), {}, study, slot)
+        return study.ask().suggest_float("lr", 1e-3, 1e-1, log=True)
+
+    assert drawn(0, 0) == drawn(0, 0)
+    assert len({drawn(0, 0), drawn(0, 1), drawn(1, 0)}) == 3
+
+
+def test_the_lowest_held_out_loss_is_the_best():
+    args = argparse.Namespace(**{**vars(settings()), "objective": "loss"})
+    search = Search(args, {"epochs": Choice((1, 2))}, models=1)
+    good, bad = folds([0.9, 0.9]), folds([0.1, 0.1])
+    good[0]["val_loss"], bad[0]["val_loss"] = [0.5, 0.2], [0.3, 0.4]
+    assert search.score_at(good, 2) == pytest.approx(-0.2)
+    assert search.score(good) > search.score(bad) == pytest.approx(-0.3)
 
 
 def test_best_of_a_recipe_with_focus_has_its_epochs():
