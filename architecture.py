@@ -35,6 +35,7 @@ KEEP_SHAPE = (
     "Dropout",
     "Identity",
 )  # listed in the box before them
+WHOLE = ("Residual", "BasicBlock", "MultiheadAttention")  # drawn as one box
 
 
 def main() -> None:
@@ -45,45 +46,51 @@ def main() -> None:
         networks = {name: models.build(name, args.size) for name in names}
     except models.OptionError as error:
         raise UserError(f"--{error}") from error
-    layers = {name: trace(network, args.size) for name, network in networks.items()}
+    traces = {name: trace(network, args.size) for name, network in networks.items()}
+    titles = {name: f"{name}: {summary(networks[name], *traces[name])}" for name in names}
     run_folder.prepare(args.output, args.code, script=args.code.script)
 
     def fill(folder: Path) -> None:
-        for name, found in layers.items():
-            path = folder / f"{name}.{args.figure_format}"
-            draw(path, f"{name}: {summary(networks[name], found)}", found)
-        rows = {name: [vars(layer) for layer in found] for name, found in layers.items()}
+        for name, (layers, _) in traces.items():
+            draw(folder / f"{name}.{args.figure_format}", titles[name], layers)
+        rows = {name: [vars(layer) for layer in layers] for name, (layers, _) in traces.items()}
         content = {"size": args.size, "code": args.code.describe(), "networks": rows}
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json", stale=list(models.MODELS))
-    for name, found in layers.items():
-        print(f"{name}: {summary(networks[name], found)}")
-        for layer in found:
+    for name, (layers, _) in traces.items():
+        print(titles[name])
+        for layer in layers:
             shape = " x ".join(map(str, layer.shape))
             print(f"  {', '.join(layer.words):45} {shape:14} {layer.parameters:>10,}")
     print(f"wrote {args.output}")
 
 
-def summary(network: nn.Module, layers: list[Layer]) -> str:
+def summary(network: nn.Module, layers: list[Layer], operations: int) -> str:
     """A network's parameters and operations, as text; how many of them its layers do not have."""
+
+    def noted(total: int, drawn: int, what: str) -> str:
+        outside = f" ({total - drawn:,} outside the modules drawn)" if total != drawn else ""
+        return f"{total:,} {what}{outside}"
+
     parameters = sum(weights.numel() for weights in network.parameters())
-    operations = sum(layer.operations for layer in layers)
-    outside = parameters - sum(layer.parameters for layer in layers)
-    note = f" ({outside:,} outside the modules drawn)" if outside else ""
-    return f"{parameters:,} parameters{note}, {operations:,} operations an image"
+    return (
+        f"{noted(parameters, sum(layer.parameters for layer in layers), 'parameters')}, "
+        f"{noted(operations, sum(layer.operations for layer in layers), 'operations an image')}"
+    )
 
 
-def trace(network: nn.Module, size: int) -> list[Layer]:
-    """The network's layers, in the order in which they process an image."""
+def trace(network: nn.Module, size: int) -> tuple[list[Layer], int]:
+    """The network's layers in the order in which they process an image, and all its operations."""
     layers = [Layer(["image"], (3, size, size), 0, 0)]
     counter = FlopCounterMode(display=False)
     before: dict[nn.Module, int] = {}
     counted: set[nn.Parameter] = set()  # a module may be used, or its weights shared, several times
 
-    def enter(module: nn.Module, inputs: tuple) -> None:
+    def enter(module: nn.Module, inputs: tuple, named: dict) -> None:
         before[module] = counter.get_total_flops()
-        shape = tuple(inputs[0].shape[1:])
+        first = next(x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor))
+        shape = tuple(first.shape[1:])
         if shape != layers[-1].shape:  # changed by code between two modules
             layers.append(Layer([between(layers[-1].shape, shape)], shape, 0, 0))
 
@@ -107,15 +114,18 @@ def trace(network: nn.Module, size: int) -> list[Layer]:
 
     hooks = []
     for module in steps(network):
-        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    image = torch.zeros(1, 3, size, size)
+        hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        hooks.append(module.register_forward_hook(leave))
+    image, fused = torch.zeros(1, 3, size, size), torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its operations are not counted
     try:
         with counter, torch.no_grad():
             network.eval()(image)
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for hook in hooks:
             hook.remove()
-    return layers
+    return layers, counter.get_total_flops()
 
 
 def between(shape: tuple[int, ...], other: tuple[int, ...]) -> str:
@@ -126,10 +136,10 @@ def between(shape: tuple[int, ...], other: tuple[int, ...]) -> str:
 
 
 def steps(network: nn.Module) -> list[nn.Module]:
-    """The modules to draw: those without submodules, and each residual block as a whole."""
+    """The modules to draw: those without submodules, and those of `WHOLE`."""
     found = []
     for child in network.children():
-        whole = not list(child.children()) or type(child).__name__ in ("Residual", "BasicBlock")
+        whole = not list(child.children()) or type(child).__name__ in WHOLE
         found += [child] if whole else steps(child)
     return found
 
@@ -138,8 +148,9 @@ def describe(module: Any) -> str:
     """A short description of a module."""
     kind = type(module).__name__
     if kind == "Conv2d":
-        side, stride = module.kernel_size[0], module.stride[0]
-        return f"conv {side} x {side}" + (f" / {stride}" if stride > 1 else "")
+        (height, width), strides = module.kernel_size, module.stride
+        stride = strides[0] if len(set(strides)) == 1 else " x ".join(map(str, strides))
+        return f"conv {height} x {width}" + (f" / {stride}" if stride != 1 else "")
     return {
         "BatchNorm2d": "batch norm",
         "GroupNorm": "group norm",

@@ -15,11 +15,11 @@ from bloodcells.reporting.figures.architecture import number
 @pytest.mark.parametrize("size", [28, 64])
 def test_layers_add_up_to_the_network(name, size):
     network = models.build(name, size)
-    layers = architecture.trace(network, size)
+    layers, operations = architecture.trace(network, size)
     assert sum(layer.parameters for layer in layers) == models.count_parameters(network)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(torch.zeros(1, 3, size, size))
-    assert sum(layer.operations for layer in layers) == counter.get_total_flops()
+    assert sum(layer.operations for layer in layers) == operations == counter.get_total_flops()
     assert layers[-1].shape == (8,)
 
 
@@ -36,15 +36,42 @@ class Odd(nn.Module):
 
 
 def test_modules_used_twice_and_weights_outside_modules():
-    layers = architecture.trace(Odd(), 28)
+    layers, operations = architecture.trace(Odd(), 28)
     assert [layer.parameters for layer in layers if "conv 3 x 3" in layer.words] == [84, 0]
     total = 84 + 4 * 4 * (28 + 4 + 2) + 5
-    said = architecture.summary(Odd(), layers)
+    said = architecture.summary(Odd(), layers, operations)
     assert said.startswith(f"{total} parameters (5 outside the modules drawn), ")
 
 
+class Transformer(nn.Module):
+    """Convolutions by function and of uneven sides, keywords only, and attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, 3, 3, 3))
+        self.conv = nn.Conv2d(8, 8, (1, 5), (1, 2), groups=8)
+        self.norm, self.attention = nn.BatchNorm2d(8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, images):
+        found = self.norm(input=self.conv(nn.functional.conv2d(images, self.weight)))
+        tokens = found.flatten(2).mT
+        return self.attention(tokens, tokens, tokens)[0]
+
+
+def test_what_is_outside_modules_and_attention_is_counted():
+    layers, operations = architecture.trace(Transformer(), 28)
+    words = [layer.words[0] for layer in layers]
+    assert words[2:] == ["conv 1 x 5 / 1 x 2", "flatten", "MultiheadAttention"]
+    outside = 2 * 26 * 26 * 8 * 27  # of the convolution by function
+    count, width = 26 * 11, 8  # tokens
+    attention = 2 * count * width * width * 4 + 2 * 2 * count * count * width
+    assert layers[-1].operations == attention
+    said = architecture.summary(Transformer(), layers, operations)
+    assert f"{operations:,} operations an image ({outside:,} outside the modules drawn)" in said
+
+
 def test_shapes_and_words():
-    layers = architecture.trace(models.build("CellNet", 28), 28)
+    layers, _ = architecture.trace(models.build("CellNet", 28), 28)
     assert [layer.words[0] for layer in layers] == [
         *("image", "conv 3 x 3", "conv 3 x 3", "max-pool", "residual block"),
         *("conv 3 x 3", "max-pool", "residual block", "one number a channel", "linear"),

@@ -133,8 +133,12 @@ def parse_search(script: str) -> tuple[Namespace, Parser]:
         raise UserError("--output and --storage: the name of a search's database must be UTF-8")
     if args.protocol not in ("cross-validation", "official"):
         raise UserError(f"--protocol {args.protocol}: a search needs cross-validation or official")
-    if (args.trials is None) == (args.search == "tpe"):
-        raise UserError("--trials: needed for --search tpe; the grid has a number of its own")
+    if args.search == "tpe" and args.trials is None:
+        raise UserError("--trials: needed for --search tpe")
+    if args.search == "grid" and args.trials is not None:
+        raise UserError(
+            "--trials: the grid has a number of its own; omit it, or extend a preset without it"
+        )
     if not args.prune:
         refuse_idle(parser, args, ["prune_margin"], "with --no-prune")
     if not args.patience:

@@ -16,6 +16,7 @@ from bloodcells.reporting.figures import search as search_figures
 from bloodcells.search.space import Choice
 from bloodcells.search.trials import Search, best_cell, models_of, plain_seconds, seconds
 from bloodcells.tracking import run_folder
+from bloodcells.tracking.files import read_entry
 
 # settings that are not recorded, and those of the search, which model_cnn.py does not have
 MACHINE = {*PLACES, "code", "device", "threads", "storage"}
@@ -39,8 +40,14 @@ def save_search(
     Raises `UserError` if no trial produced a result, and for a trial without its models.
     """
     refuse_without_results(cells)
+    refuse_fewer_trials(args)
     best = best_cell(cells)
     folds = {trial.number: models_of(trial) for trial in trials}
+    if has_diverged(best, folds[best["trial"]]):
+        raise UserError(
+            f"no result: the best trial ({describe(best)}) diverged, for which an accuracy of 0 "
+            "and a loss of 10 are assumed; leave such settings out"
+        )
     winner = next(trial for trial in trials if trial.number == best["trial"])
     content = {
         "dataset": dataset,
@@ -62,7 +69,7 @@ def save_search(
         run_folder.write_json(folder / "metrics.json", content)
 
     run_folder.write(args.output, fill, last="metrics.json", stale=["importances", "heat_maps"])
-    print(table(cells, args.objective))
+    print(table(cells, args.objective, folds))
     print(f"wrote {args.output}")
 
 
@@ -76,6 +83,22 @@ def refuse_without_results(cells: list[dict]) -> None:
             f"the study is damaged: its trial {lacking[0]} is complete without models; pass "
             "another --output"
         )
+
+
+def refuse_fewer_trials(args: argparse.Namespace) -> None:
+    """Raise `UserError` if the results there are of more trials, the others of which would go."""
+    kept = read_entry(args.output / "metrics.json", "config", "trials")
+    if args.trials is not None and isinstance(kept, int) and kept > args.trials:
+        raise UserError(
+            f"--trials {args.trials}: the results in {args.output} are of {kept}; pass --trials "
+            f"{kept}, or more"
+        )
+
+
+def has_diverged(cell: dict, models: list[dict]) -> bool:
+    """Whether a model of the trial had diverged by the cell's number of epochs."""
+    epochs = cell["settings"]["epochs"]
+    return any(model["diverged"] and len(model["val_loss"]) < epochs for model in models)
 
 
 def draw(folder: Path, search: Search, content: dict, folds: dict[int, list[dict]]) -> None:
@@ -139,14 +162,15 @@ def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
         values += [*spread(cell["accuracy"]), *spread(cell["loss"]), len(cell["accuracy"])]
         epochs = " ".join(map(str, cell["epochs"]))
         took = round(seconds(folds[cell["trial"]]), 1)
-        rows.append([cell["trial"], *values, epochs, took, state_of(cell)])
+        state = state_of(cell, folds[cell["trial"]])
+        rows.append([cell["trial"], *values, epochs, took, state])
     return rows
 
 
-def state_of(cell: dict) -> str:
+def state_of(cell: dict, models: list[dict]) -> str:
     """How the trial of a cell ended."""
     if cell["complete"]:
-        return "complete"
+        return "diverged" if has_diverged(cell, models) else "complete"
     return "failed" if cell["failed"] else "pruned"
 
 
@@ -164,12 +188,13 @@ def describe(cell: dict) -> str:
     )
 
 
-def table(cells: list[dict], objective: str) -> str:
+def table(cells: list[dict], objective: str, folds: dict[int, list[dict]]) -> str:
     """The ten best cells for the console."""
     ranked = sorted((cell for cell in cells if cell["complete"]), key=lambda cell: -cell["score"])
     lines = [f"the best by held-out {objective}:"]
     for cell in ranked[:10]:
         mean, std = spread(cell[objective])
         deviation = "" if std is None else f" +- {std:.4f}"
-        lines.append(f"  {mean:.4f}{deviation}  {describe(cell)}")
+        note = " (diverged)" if has_diverged(cell, folds[cell["trial"]]) else ""
+        lines.append(f"  {mean:.4f}{deviation}  {describe(cell)}{note}")
     return "\n".join(lines)

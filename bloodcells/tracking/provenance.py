@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from bloodcells.tracking.files import IDENTITY, read_entry
 
 RESULTS = ("metrics.json", "ablation.json", "bench.json", "audit.json")  # results files
 ENTRY = {"script": str, "edited": list, "files": dict}  # what `code_entry` checks
+TABLE, TABLE_READER = (f"bloodcells/data/photographs.{end}" for end in ("csv.gz", "py"))
 LIST = "code.json"  # in plots/: the hashes of committed code by script, and of presets by path
 
 
@@ -90,7 +92,15 @@ def code_of(script: Path, presets: tuple[Path, ...] = ()) -> Code:
     committed = committed_code(name) or {  # a new script; what it imports may be committed
         path: file_hash(content) for path in files if (content := at_head(path))
     }
-    return Code(name, head().commit, files, committed, edited_presets(presets))
+    return Code(name, head().commit, files, committed, edited_presets(presets) | edited_data(files))
+
+
+def edited_data(files: Collection[str]) -> dict[str, str]:
+    """The hash of the table of photographs, if it is edited and among these files is its reader."""
+    kept, found = at_head(TABLE), on_disk(TABLE)
+    if TABLE_READER not in files or kept is None or kept == found:
+        return {}
+    return {TABLE: digest(found or b"")}
 
 
 def edited_presets(paths: tuple[Path, ...]) -> dict[str, str]:

@@ -230,6 +230,8 @@ def read(folder: Path) -> SavedRun:
         return saved
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no finished experiment: {error.filename} is missing") from error
+    except NotADirectoryError as error:
+        raise UserError(f"{folder}: a file; name the run folder of an experiment") from error
     except (MemoryError, UserError):
         raise
     except Exception as error:  # a damaged archive or text raises one of many kinds

@@ -13,6 +13,7 @@ from torch import nn
 
 from bloodcells.cli.arguments import settings_of
 from bloodcells.data.bloodmnist import Dataset
+from bloodcells.data.photographs import TABLE
 from bloodcells.errors import UserError
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.code_hash import different
@@ -37,6 +38,8 @@ def identity_of(
         "torch version": torch.__version__,
         "processes": distributed.size(),
     }
+    if getattr(args, "labels", None) == "stages" or args.code.script == "batch_effect.py":
+        found["MD5 of the table of photographs"] = md5(TABLE.read_bytes())
     if getattr(args, "teacher", None):  # of the same name there may be others
         found["teacher's weights"] = run_folder.weights_md5(run_folder.find(args.teacher))
     return found
@@ -44,8 +47,12 @@ def identity_of(
 
 def mark_of(identity: dict) -> str:
     """A digest of an identity, which marks the checkpoint files of its experiment."""
-    text = json.dumps(identity, sort_keys=True)
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return md5(json.dumps(identity, sort_keys=True).encode())
+
+
+def md5(content: bytes) -> str:
+    """The MD5 of some bytes, a checksum only."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def refuse_other_processes(mine: dict) -> None:
@@ -100,8 +107,7 @@ def refuse_what_needs_the_models(args: argparse.Namespace, result: Path, again: 
     if getattr(args, "elsewhere", None):
         asked["elsewhere"] = args.elsewhere.name
     if getattr(args, "released", None):
-        weights = run_folder.find(args.released).read_bytes()
-        asked["weights"] = hashlib.md5(weights, usedforsecurity=False).hexdigest()
+        asked["weights"] = md5(run_folder.find(args.released).read_bytes())
     compare(kept, asked, args.output, again)
 
 

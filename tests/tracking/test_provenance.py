@@ -85,6 +85,15 @@ def test_an_edit_that_counts_has_a_folder_of_its_own(copy, path):
     assert defaults(copy)[0] == "cnn-paper"
 
 
+def test_an_edited_table_of_photographs_counts(copy):
+    table = copy / "bloodcells" / "data" / "photographs.csv.gz"
+    assert defaults(copy)[2] == []
+    table.write_bytes(table.read_bytes() + b"\0")
+    folder, _, edited = defaults(copy)
+    assert edited == ["bloodcells/data/photographs.csv.gz"]
+    assert folder.startswith("cnn-paper-edited-")
+
+
 def test_the_code_of_an_earlier_commit(copy, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", copy)
     commit, then = provenance.git("rev-parse", "HEAD").decode().strip(), "kernel_size=3"

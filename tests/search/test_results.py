@@ -1,0 +1,40 @@
+"""What a search makes of its trials: nothing of diverged ones, nothing of fewer than before."""
+
+from written import metrics_of
+
+SMALL = """
+base = "cnn-paper"
+model = "Baseline"
+synthetic = true
+folds = 2
+epochs = 2
+"""
+
+
+def test_a_diverged_trial_is_marked_and_gives_no_preset(run, fails, tmp_path):
+    preset, out = tmp_path / "mine.toml", tmp_path / "out"
+    preset.write_text(f"{SMALL}[space]\nlr = [1e38, 2e38]\n")
+    flags = ("model_parameter_tuning.py", "--config", preset, "--output", out)
+    line = fails(*flags)
+    assert "no result: the best trial (lr 1e+38, epochs 2) diverged" in line
+    assert not (out / "best.toml").exists()
+    preset.write_text(f"{SMALL}prune = false\n[space]\nlr = [1e38, 0.001]\n")
+    outcome = run(*flags[:-1], tmp_path / "other")
+    assert outcome.code == 0, outcome
+    assert "  lr 1e+38, epochs 2 (diverged)\n" in outcome.out
+    rows = (tmp_path / "other" / "trials.csv").read_text().splitlines()
+    assert [row.rpartition(",")[2] for row in rows] == ["state", "diverged", "complete"]
+    assert metrics_of(tmp_path / "other")["best"]["settings"]["lr"] == 0.001
+
+
+def test_fewer_trials_do_not_replace_the_results_of_more(run, fails, tmp_path):
+    preset, out = tmp_path / "mine.toml", tmp_path / "out"
+    space = "[space]\nlr = { low = 0.001, high = 0.1, log = true }\n"
+    preset.write_text(f'{SMALL}search = "tpe"\ntrials = 2\n{space}')
+    flags = ("model_parameter_tuning.py", "--config", preset, "--output", out)
+    assert run(*flags, "--trials", 3).code == 0
+    before = metrics_of(out)
+    line = fails(*flags)
+    assert f"--trials 2: the results in {out} are of 3; pass --trials 3, or more" in line
+    assert metrics_of(out) == before
+    assert run(*flags, "--trials", 3).code == 0
