@@ -178,6 +178,9 @@ def test_folder_for_the_hub(run, tmp_path):
     accuracies = {result.metric_name: result.metric_value for result in card.data.eval_results}
     assert 0.9 < accuracies["accuracy, one view"] <= accuracies["accuracy, eight views"]
     assert re.findall(r"\]\((?!https?:|#)", card.text) == []
+    assert card.text.lstrip().startswith(
+        "# Model card: RobustNet for BloodMNIST, 28 pixels\n\n> This"
+    )
     config = json.loads((folder / "config.json").read_text())
     assert config["id2label"]["7"] == config["classes"][7] == "platelet"
     weights = load_file(folder / "model.safetensors")

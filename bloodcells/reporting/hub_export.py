@@ -48,6 +48,10 @@ model-index:
       value: {eight}
 ---
 """
+ORIGIN = """
+> This card was written for the repository that the model comes from. Its figures, scripts and other
+> documents, and the files that it names, are there; here, the weights are `model.safetensors`.
+"""
 USE = """
 ## Use this folder
 
@@ -107,7 +111,8 @@ def export_for_hub(folder: Path, name: str) -> None:
         shutil.copyfile(source, scratch / "model.safetensors")
         for file in ("LICENSE", "models.py"):
             shutil.copyfile(ROOT / file, scratch / file)
-        readme = metadata + without_links(text) + USE
+        heading, body = without_links(text).split("\n", 1)
+        readme = f"{metadata}{heading}\n{ORIGIN}{body}{USE}"
         (scratch / "README.md").write_text(readme, encoding="utf-8")
         run_folder.write_json(scratch / "config.json", config)
 
