@@ -46,7 +46,7 @@ def test_two_processes_fail_go_on_and_train_as_one(run, fails, tmp_path):
     assert "cpu, 2 processes" in first.stdout
     epochs = first.stdout.count(" epoch ")
     assert epochs in (2, 3)  # of the first fold, and perhaps one more before it is noticed
-    assert second.stdout == ""  # one process alone talks
+    assert "epoch" not in second.stdout  # one process alone talks (torch 2.10's Gloo does, too)
     assert second.returncode == 2
     assert second.stderr.endswith("the second process has had enough\n")
     assert first.returncode == 2
