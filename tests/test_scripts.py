@@ -126,7 +126,7 @@ def test_official_protocol_with_every_ingredient(run, tmp_path):
     assert "accuracy, one view" in outcome.out
     assert "accuracy, ensemble" in outcome.out
     held_out = np.mean([row["val"]["accuracy"] for row in metrics["runs"]])
-    assert f"held-out accuracy, for choosing: {held_out:.4f} ± " in outcome.out
+    assert f"held-out accuracy, for choosing: {held_out:.4f} +- " in outcome.out
     assert ", held-out accuracy (one view) 0." in outcome.out  # of each epoch
 
 

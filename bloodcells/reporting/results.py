@@ -20,7 +20,6 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
-from bloodcells.reporting.tables.cells import deviation
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_entry
 from bloodcells.tracking.run_folder import SavedRun
@@ -185,10 +184,11 @@ def table(content: dict) -> str:
     runs = sum(run["test"] is not None for run in content["runs"])
     lines = []
     if held_out := [run["val"]["accuracy"] for run in content["runs"] if run["val"]]:
-        views = content["config"].get("views", 1)
+        views, found = content["config"].get("views", 1), mean_and_deviation(held_out)
+        spread = "" if found["std"] is None else f" +- {found['std']:.4f}"
         lines.append(
             f"held-out accuracy{'' if content['leaks_test_images'] else ', for choosing'}: "
-            f"{deviation(mean_and_deviation(held_out))} ({views} view{'s' * (views > 1)})"
+            f"{found['mean']:.4f}{spread} ({views} view{'s' * (views > 1)})"
         )
     lines.append(
         f"{content['model']['name']} on {content['dataset']['counts']['test']:,} test images, for "
