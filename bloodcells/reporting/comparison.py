@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from bloodcells.cli.arguments import SYNTHETIC
 from bloodcells.data.bloodmnist import Split
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
@@ -22,6 +21,7 @@ from bloodcells.reporting.tables.compare import (
     recalls,
     shown_names,
     splits,
+    warning_of,
 )
 from bloodcells.reporting.tables.paired import in_words
 from bloodcells.tracking import run_folder
@@ -89,11 +89,6 @@ def draw(
         figures.differing(folder / f"{name}.png", cast(Split, test), means, pair, watermark)
         told[name] = f"test images that only one of {pair[0]} and {pair[1]} classifies correctly"
     return told
-
-
-def warning_of(run: SavedRun) -> str | None:
-    """What must be said of the results; None if they are of real images."""
-    return SYNTHETIC if run.metrics["dataset"]["synthetic"] else None
 
 
 def classes(first: SavedRun, other: SavedRun, names: Mapping[Path, str]) -> dict:

@@ -9,11 +9,10 @@ import numpy as np
 from matplotlib.figure import SubFigure
 
 from bloodcells.data.bloodmnist import Split
-from bloodcells.reporting.figures.style import COLOURS, page, plain, short
+from bloodcells.reporting.figures.style import COLOURS, LINES, page, plain, short
 from bloodcells.reporting.figures.training import over_models
 
 SHOWN = 12  # images of each experiment
-LINES = ("-", "--", ":", "-.")  # of further experiments
 
 
 def curves(path: Path, histories: Mapping[str, list[dict]], watermark: str | None) -> None:

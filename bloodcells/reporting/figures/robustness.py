@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.data import corruptions
-from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, ORANGE, RED, page, plain
+from bloodcells.reporting.figures.style import BLUE, GREEN, GREY, LINES, ORANGE, RED, page, plain
 from bloodcells.reporting.tables.cells import either
 from bloodcells.reporting.tables.release import TRAINED_ON
 
 COLOURS = (ORANGE, BLUE, GREEN, RED, GREY)
-STYLES = ("-", "--", ":", "-.")  # of further networks
 
 
 def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
@@ -31,7 +30,7 @@ def curves(path: Path, rows: list[dict], watermark: str | None) -> None:
             for number, name in enumerate(clean["accuracy"]):
                 colour, style = (
                     COLOURS[number % len(COLOURS)],
-                    STYLES[number // len(COLOURS) % len(STYLES)],
+                    LINES[number // len(COLOURS) % len(LINES)],
                 )
                 values = 100 * np.array([row["accuracy"][name] for row in shown])
                 axes.plot(severities, values.mean(1), style, color=colour, label=plain(name))

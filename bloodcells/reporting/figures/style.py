@@ -20,6 +20,7 @@ from bloodcells.evaluation.metrics import wilson_interval
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)  # of lines and bars, in this order
+LINES = ("-", "--", ":", "-.")  # of further lines, once all colours are used
 STYLE = {
     "figure.dpi": 160,
     "savefig.dpi": 160,

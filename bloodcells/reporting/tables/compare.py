@@ -59,9 +59,14 @@ def compare_runs(runs: Sequence[SavedRun]) -> str:
         both = names[first.folder], names[other.folder]
         lines += paired(first, other, both)
         lines += by_class(first, other, both)
-    if first.metrics["dataset"]["synthetic"]:
-        lines.append(f"NOTE {SYNTHETIC}.")
+    if warning := warning_of(first):
+        lines.append(f"NOTE {warning}.")
     return "\n".join(lines)
+
+
+def warning_of(run: SavedRun) -> str | None:
+    """What must be said of the results; None if they are of real images."""
+    return SYNTHETIC if run.metrics["dataset"]["synthetic"] else None
 
 
 def shown_names(runs: Sequence[SavedRun]) -> dict[Path, str]:
