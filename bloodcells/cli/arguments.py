@@ -80,12 +80,12 @@ def make_parser(script: str, preset: str) -> Parser:
         "--output",
         type=location,
         metavar="DIR",
-        help="run folder to write to (default: plots/<run>)",
+        help="run folder (default: plots/<preset>-<changes>)",
     )
     add_device_flags(run)
     run.add_argument(
         "--seed", type=whole_number(0, 2**32 - 1), default=0,
-        help="seed of all random choices; where each model has one, of the first",
+        help="seed of all random choices; if each model has its own, the first",
     )  # fmt: skip
     add_figure_flag(run)
     return parser

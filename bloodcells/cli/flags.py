@@ -99,6 +99,6 @@ def add_network_flags(parser: Parser) -> None:
         type=whole_number(1, 4096),
         nargs=3,
         metavar="N",
-        help="channels of CellNet or RobustNet; without them, those of the class",
+        help="channels of CellNet or RobustNet; if not given, the class's own",
     )
     group.add_argument("--dropout", type=fraction, help="ConvNet's dropout (default: 0.25)")

@@ -169,7 +169,7 @@ def add_answer_flags(parser: Parser) -> None:
     parser.add_argument(
         "--adapt",
         action="store_true",
-        help="first adapt to the images, some dozens or more of several classes, all of one other "
+        help="first adapt to the images, at least 36 of several classes, all of one other "
         "laboratory",
     )
     parser.add_argument(

@@ -179,7 +179,7 @@ def parse_bench(script: str, networks: Iterable[str] = ()) -> Namespace:
         "--repeats",
         type=whole_number(1, 1000),
         default=7,
-        help="at most; fewer of what takes long",
+        help="timings of each, fewer if slow",
     )
     return parse(parser, also=[PRESETS / f"{name}.toml" for name in networks])
 

@@ -65,10 +65,10 @@ def in_brief(plots: Path) -> str:
     images = next(iter(found.values()))["scores"]["images"]["second"]
     listed = [f"{RECIPES[name]}: {left_out_and_at_home(found[name]['scores'])}" for name in BRIEF]
     return (
-        "A change of batch: balanced accuracy (mean recall) of models [trained without the data "
-        f"set's second batch](docs/other-laboratories.md#a-batch-left-out), on the {images} images "
-        "of that batch [95 % interval over images] and, in parentheses, on test images of the "
-        f"first batch: {'; '.join(listed)}."
+        "A change of batch: models [trained without the data set's second batch]"
+        "(docs/other-laboratories.md#a-batch-left-out) have these balanced accuracies (mean "
+        f"recalls) on its {images} images [95 % interval over images], and in parentheses on the "
+        f"first batch's test images. {'; '.join(listed)}."
     )
 
 

@@ -263,8 +263,8 @@ def ablation(plots: Path) -> str:
             f"severities of {found['corrupted_images']} held-out images a fold; like what is "
             "left out: over those corruptions alone that resemble it (the whole "
             f"recipe's accuracy). Elsewhere: balanced accuracy on `{found['elsewhere']}`, "
-            f"{config['views']} views, classes taken as equally frequent, without a temperature as "
-            "released networks have it"
+            f"{config['views']} views, classes taken as equally frequent, without the "
+            "temperature of released networks"
             + ("; choices were made on it" if found["elsewhere"] == DEVELOPMENT else "")
             + f". The test split was not read.{older_code(found)}",
         ]

@@ -71,11 +71,11 @@ def in_brief(honest: dict[str, SavedRun], leaking: dict[str, SavedRun]) -> str:
         f"The published protocol, repeated, gave accuracies of {reached}. "
         f"Honest: mean ± standard deviation over the models of {models} folds of train + "
         "validation, none trained on the test split [95 % bootstrap interval over test images]. "
-        "As published: the folds are made from all three splits, and one model is scored. It was "
-        f"trained on about {trained_on} of the test images. Its accuracy on these minus its "
-        f"accuracy on the others, in points: {changes}. {verdict} "
-        "([details](docs/accuracy.md#the-papers-experiment)). It had more training images than the "
-        "honest models, which may be why the columns differ."
+        "As published: the folds are made from all three splits, and one model is scored, which "
+        f"was trained on about {trained_on} of the test images. Its accuracy on these less that on "
+        f"the others, in points: {changes}. {verdict} "
+        "([details](docs/accuracy.md#the-papers-experiment)). This model had more training images "
+        "than the honest ones, which may be why the columns differ."
     )
 
 

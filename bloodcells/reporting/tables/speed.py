@@ -71,7 +71,8 @@ def words(found: dict) -> list[str]:
         f"- An epoch of the smallest CellNet over {mapped['images']:,} images of a mapped file "
         f"takes {mapped['seconds']:.0f} s, and {f'{above:,}' if above else 'an unknown number of'} "
         "MiB above the array's own pages.",
-        f"- `--help` of {len(found['help_seconds'])} scripts answers within {slowest:.2f} s.",
+        f"- `--help` of the {len(found['help_seconds'])} other scripts answers within "
+        f"{slowest:.2f} s.",
     ]
 
 
