@@ -79,7 +79,8 @@ def test_bench(run, tmp_path, monkeypatch):
     assert found["help_seconds"].keys() == {"report.py"}  # the other one is not committed
     assert found["training_memory_mib_by_pixels"]["28"] > 100
     assert found["mapped_epoch"]["seconds"] > 0
-    assert 0 < found["mapped_epoch"]["mib_above_the_array"] < 2000
+    mapped = found["mapped_epoch"]
+    assert 0 < mapped["mib_of_libraries"] < mapped["mib_above_the_array"] < 2000
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         *("network_speed", "operators", "growth")
     }

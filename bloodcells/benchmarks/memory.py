@@ -6,6 +6,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +43,16 @@ def peak() -> int | None:
 def of_training(
     size: int, recipe: Recipe, train: Train, counts: dict[str, int] = COUNTS
 ) -> int | None:
-    """Peak memory in MiB of training CellNet on the CPU, with a generated data file."""
+    """Peak memory in MiB of training CellNet on the CPU, with a generated data file.
+
+    None where it is unknown: the system does not report it, or ended a process that took too much.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / download.file_name(size)
         np.savez_compressed(path, **arrays(size, counts))  # type: ignore[arg-type]
-        with process_of_its_own() as process:
+        with suppress(BrokenProcessPool), process_of_its_own() as process:
             return process.submit(train_a_little, path, size, recipe, train).result()
+    return None
 
 
 def of_a_mapped_epoch(
@@ -55,26 +61,28 @@ def of_a_mapped_epoch(
     """Seconds of an epoch over `count` black images in a mapped file, and its memory.
 
     `mib_above_the_array` is the peak of the process less the size of the array, whose pages the
-    system may drop at any time; None where it is unknown. The file is sparse: no disk is measured.
+    system may drop at any time, and `mib_of_libraries` the part that was there before training;
+    both are None where they are unknown. The file is sparse: no disk is measured.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
         np.lib.format.open_memmap(path, "w+", np.uint8, (count, 28, 28, 3))  # takes no space
         with process_of_its_own() as process:
-            seconds, above = process.submit(train_on_mapped, path, recipe, train).result()
-    return {"images": count, "seconds": seconds, "mib_above_the_array": above}
+            return {"images": count} | process.submit(train_on_mapped, path, recipe, train).result()
 
 
-def train_on_mapped(path: Path, recipe: Recipe, train: TrainEpoch) -> tuple[float, int | None]:
-    """Train for an epoch on the images of a file; seconds and MiB as `of_a_mapped_epoch`."""
+def train_on_mapped(path: Path, recipe: Recipe, train: TrainEpoch) -> dict[str, int | float | None]:
+    """Train for an epoch on the images of a file; measures as `of_a_mapped_epoch`."""
     keep_freed_memory()
+    before = peak()
     pixels = np.load(path, mmap_mode="c")  # read as needed; torch wants it writable
     images = torch.from_numpy(pixels)
     labels = torch.arange(len(images)) % len(bloodmnist.CLASS_NAMES)
     start = time.perf_counter()
     train(Labelled(images, labels), recipe)
     seconds, most = time.perf_counter() - start, peak()
-    return seconds, None if most is None else most - pixels.nbytes // 2**20
+    above = None if most is None else most - pixels.nbytes // 2**20
+    return {"seconds": seconds, "mib_above_the_array": above, "mib_of_libraries": before}
 
 
 def arrays(size: int, counts: dict[str, int]) -> dict[str, np.ndarray]:

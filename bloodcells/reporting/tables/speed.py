@@ -54,7 +54,9 @@ def words(found: dict) -> list[str]:
         for size, mib in found["training_memory_mib_by_pixels"].items()
     )
     slowest, mapped = max(found["help_seconds"].values()), found["mapped_epoch"]
-    above = mapped["mib_above_the_array"]
+    above, libraries = mapped["mib_above_the_array"], mapped["mib_of_libraries"]
+    memory_of_it = f"{above:,} MiB above" if above else "an unknown amount of memory beyond"
+    of_them = f", {libraries:,} of them for Python and its libraries" if above else ""
     return [
         f"- Machine: {machine['processor']}, {machine['threads']} threads; matrix products reach "
         f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16. "
@@ -69,8 +71,7 @@ def words(found: dict) -> list[str]:
         f"with one worker and {search['8']:.1f} s with eight.",
         f"- Peak memory when training CellNet with the whole data set loaded: {memory}.",
         f"- An epoch of the smallest CellNet over {mapped['images']:,} images of a mapped file "
-        f"takes {mapped['seconds']:.0f} s, and {f'{above:,}' if above else 'an unknown number of'} "
-        "MiB above the array's own pages.",
+        f"takes {mapped['seconds']:.0f} s, and {memory_of_it} the array's own pages{of_them}.",
         f"- `--help` of the {len(found['help_seconds'])} other scripts answers within "
         f"{slowest:.2f} s.",
     ]
