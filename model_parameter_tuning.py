@@ -18,6 +18,7 @@ from bloodcells.cli.scripts import parse_search
 if __name__ == "__main__":
     run_script(parse_search, __file__)  # --help ends before torch loads; main parses again
 
+import math
 import time
 from argparse import Namespace
 from datetime import datetime
@@ -25,7 +26,7 @@ from functools import partial
 from typing import cast
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from bloodcells.cli.arguments import data_settings
 from bloodcells.cli.recipe import Recipe
@@ -33,15 +34,16 @@ from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Labelled
 from bloodcells.data.folds import Fold, make_folds
 from bloodcells.evaluation.prediction import score
-from bloodcells.reporting.search_results import MACHINE, importances, save_search
+from bloodcells.reporting.search_results import MACHINE, save_search
 from bloodcells.search.database import DAMAGED, Database
 from bloodcells.search.space import number_of_trials, prepare_trial, read_space
-from bloodcells.search.study import MODELS, Worker, failure
-from bloodcells.search.trials import COLUMNS, EarlyStopping, Search, models_of
+from bloodcells.search.study import ENVIRONMENT, MODELS, Worker, failure
+from bloodcells.search.trials import COLUMNS, EarlyStopping, Search, any_diverged, models_of
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device, choose_precision, keep_freed_memory
 from bloodcells.training.meter import DivergedError, refuse_divergence
+from bloodcells.training.refusals import refuse_idle_randomisation
 from bloodcells.training.threads import Trainings, trainings
 from model_cnn import set_up, train_epoch
 
@@ -73,35 +75,55 @@ def main() -> None:
     print(f"{trials} trials of up to {len(folds)} models on {device}; study: {database}")
     keep_freed_memory()
     objective = partial(
-        held_out_score, search=search, images=pool.to(device), folds=folds, database=database
+        held_out_score,
+        search=search,
+        images=pool.to(device),
+        folds=folds,
+        database=database,
+        environment=record,
     )
     worker.run(objective, Console(trials, search))
     with database.errors(DAMAGED):
         filled = worker.filled()
-        shares = importances(filled)
         cells = [cell for trial in filled for cell in search.cells(trial)]
-    save_search(args, dataset.describe(), record, search, filled, cells, shares)
+        environments = {
+            trial.number: trial.user_attrs[ENVIRONMENT]
+            for trial in filled
+            if trial.state == TrialState.COMPLETE
+        }
+    save_search(args, dataset.describe(), environments, search, filled, cells)
 
 
 def held_out_score(
-    trial: optuna.Trial, search: Search, images: Labelled, folds: list[Fold], database: Database
+    trial: optuna.Trial,
+    search: Search,
+    images: Labelled,
+    folds: list[Fold],
+    database: Database,
+    environment: dict,
 ) -> float:
     """The objective: train one model per fold with the trial's settings; higher is better.
 
     Raises `optuna.TrialPruned` if the trial cannot win, and `UserError` for incompatible settings.
     """
+    database.patiently(partial(trial.set_user_attr, ENVIRONMENT, environment))
     args = search.settings(trial)  # the trial's values override the command line's
     recipe = Recipe.of(args)
-    models = list(models_of(trial))  # trained by the interrupted trial that this one continues
+    refuse_idle_randomisation(recipe.domain_randomisation, recipe.focus, recipe.batch_size)
+    with database.errors(DAMAGED):  # of the interrupted trial that this one continues, if any
+        models = list(models_of(trial)) or search.trained_already(trial)
     for fold in folds[len(models) :]:
-        if models and args.prune and search.hopeless(trial.study, models):
+        if models and search.hopeless(trial.study, models):
             raise optuna.TrialPruned
         train, held_out = images.choose(fold.train), images.choose(fold.held_out)
         with trainings() as beside:  # a worker that waits for the others needs no cores
             models.append(train_until_it_stops(args, recipe, fold, train, held_out, beside))
         database.patiently(partial(trial.set_user_attr, MODELS, models))
-        database.patiently(partial(trial.report, search.score(models), len(models)))
-    return search.score(models)
+        if not any_diverged(models, None):
+            database.patiently(partial(trial.report, search.score(models), len(models)))
+    if math.isinf(score := search.score(models)):  # the last model diverged
+        raise optuna.TrialPruned
+    return score
 
 
 def train_until_it_stops(
@@ -147,9 +169,11 @@ class Console:
         if reason := failure(trial):
             result = f"not trained: {reason}"
         else:
-            result = f"{self.search.args.objective} {abs(self.search.score(models)):.4f}"
-            if len(models) < self.search.models:
-                result += f", pruned after {len(models)} of {self.search.models} models"
+            score = self.search.score(models)
+            result = f"{self.search.args.objective} {abs(score):.4f}"
+            if trial.state == TrialState.PRUNED:
+                how = "diverged" if math.isinf(score) else f"{result}, pruned"
+                result = f"{how} after {len(models)} of {self.search.models} models"
         began, ended = cast(datetime, trial.datetime_start), cast(datetime, trial.datetime_complete)
         self.seconds.append((ended - began).total_seconds())
         left = (self.total - done) * sum(self.seconds) / len(self.seconds) / 60

@@ -32,7 +32,7 @@ sys.argv = [*sys.argv[4:], "--output", ""]
 script = importlib.import_module(sys.argv[0].removesuffix(".py"))
 shared = script.__name__ == "model_parameter_tuning"
 if shared:  # what a search loads late, each fork anew
-    for module in ("alembic.command", "sqlalchemy.dialects.sqlite", "optuna.importance"):
+    for module in ("alembic.command", "sqlalchemy.dialects.sqlite"):
         importlib.import_module(module)
     importlib.import_module("optuna.storages").RDBStorage("sqlite:///:memory:")
 anew = () if earlier == "-" else ("--overwrite",)

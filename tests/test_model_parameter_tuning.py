@@ -92,7 +92,7 @@ def test_grid_reads_short_trainings_off_long_ones(grid, run, tmp_path):
     assert found["plain_seconds"] > 0
     with (grid.folder / "trials.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 8
-    for name in ("history", "importances", "learning_curves", "heat_maps"):
+    for name in ("history", "learning_curves", "heat_maps"):
         assert (grid.folder / f"{name}.png").stat().st_size > 10_000
     lines = [line for line in grid.printed.splitlines() if "min left" in line]
     assert [line.partition(":")[0] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]

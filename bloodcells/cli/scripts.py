@@ -96,8 +96,9 @@ def search_parser(script: str) -> Parser:
         help="what to optimise on the held-out images, after the last epoch",
     )
     group.add_argument(
-        "--patience", type=whole_number(0, 10**6), default=5,
-        help="early stopping: epochs without a lower held-out loss before training stops; 0: off",
+        "--patience", type=whole_number(0, 10**6), default=0,
+        help="early stopping, at a constant learning rate without focus: epochs without a lower "
+        "held-out loss before training stops; 0: off",
     )  # fmt: skip
     group.add_argument(
         "--threshold", type=fraction, default=0.01,

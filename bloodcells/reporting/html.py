@@ -37,7 +37,6 @@ SHOWS = {  # what a figure shows, by the beginning of its name, or of its folder
     "growth": "how the time of the work grows with its size",
     "heat_maps": "held-out accuracy by batch size and learning rate",
     "history": "the score of each trial, and the best so far",
-    "importances": "how much each parameter decides over the score",
     "label_curve": "balanced accuracy against the labelled images that a last layer is fitted to",
     "label_distribution": "number of training images by class",
     "ladder": "test error against parameters and against training time, ours and published",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from pathlib import Path
 
 import numpy as np
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from bloodcells.cli.arguments import PLACES, warning
 from bloodcells.errors import UserError
 from bloodcells.reporting.figures import search as search_figures
 from bloodcells.search.space import Choice
-from bloodcells.search.trials import Search, best_cell, models_of, plain_seconds, seconds
+from bloodcells.search.trials import Search, models_of, plain_seconds, ranked, seconds
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_entry
 
@@ -23,43 +21,36 @@ MACHINE = {*PLACES, "code", "device", "threads", "storage"}
 SEARCH = {
     *("search", "trials", "objective", "patience", "threshold", "prune", "prune_margin", "space")
 }
-FEWEST_TRIALS = 4  # complete trials; with fewer, importances mean nothing
 
 
 def save_search(
     args: argparse.Namespace,
     dataset: dict,
-    environment: dict,
+    environments: dict[int, dict],
     search: Search,
     trials: list[FrozenTrial],
     cells: list[dict],
-    importances: dict[str, float],
 ) -> None:
     """Write the folder `args.output` and print the best of the trials' cells.
 
+    `environments` are those of the complete trials, by number.
     Raises `UserError` if no trial produced a result, and for a trial without its models.
     """
     refuse_without_results(cells)
     refuse_fewer_trials(args)
-    best = best_cell(cells)
+    best = ranked(cells)[0]
     folds = {trial.number: models_of(trial) for trial in trials}
-    if has_diverged(best, folds[best["trial"]]):
-        raise UserError(
-            f"no result: the best trial ({describe(best)}) diverged, for which an accuracy of 0 "
-            "and a loss of 10 are assumed; leave such settings out"
-        )
     winner = next(trial for trial in trials if trial.number == best["trial"])
     content = {
         "dataset": dataset,
         "config": {k: v for k, v in sorted(vars(args).items()) if k not in MACHINE},
         "code": args.code.describe(),
-        "environment": environment,
+        "environment": environments[best["trial"]],
         "models_a_trial": search.models,
         "cells": cells,
         "best": best,
         "seconds": sum(seconds(models) for models in folds.values()),
         "plain_seconds": plain_seconds(cells, folds, search.models),
-        "importances": importances,
     }
 
     def fill(folder: Path) -> None:
@@ -68,21 +59,22 @@ def save_search(
         draw(folder, search, content, folds)
         run_folder.write_json(folder / "metrics.json", content)
 
-    run_folder.write(args.output, fill, last="metrics.json", stale=["importances", "heat_maps"])
-    print(table(cells, args.objective, folds))
+    run_folder.write(args.output, fill, last="metrics.json", stale=["heat_maps"])
+    print(table(cells, args.objective))
     print(f"wrote {args.output}")
 
 
 def refuse_without_results(cells: list[dict]) -> None:
     """Raise `UserError` if no trial produced a result, and for a trial without its models."""
-    if not any(cell["complete"] for cell in cells):
-        reasons = {str(cell["failed"]): None for cell in cells}
+    for cell in cells:
+        if cell["complete"] and not cell["accuracy"]:
+            raise UserError(
+                f"the study is damaged: its trial {cell['trial']} is complete without models; pass "
+                "another --output"
+            )
+    if not ranked(cells):
+        reasons = {cell["failed"] or f"{describe(cell)} diverged": None for cell in cells}
         raise UserError(f"no trial produced a result: {'; '.join(reasons)}")
-    if lacking := [cell["trial"] for cell in cells if cell["complete"] and cell["score"] is None]:
-        raise UserError(
-            f"the study is damaged: its trial {lacking[0]} is complete without models; pass "
-            "another --output"
-        )
 
 
 def refuse_fewer_trials(args: argparse.Namespace) -> None:
@@ -95,12 +87,6 @@ def refuse_fewer_trials(args: argparse.Namespace) -> None:
         )
 
 
-def has_diverged(cell: dict, models: list[dict]) -> bool:
-    """Whether a model of the trial had diverged by the cell's number of epochs."""
-    epochs = cell["settings"]["epochs"]
-    return any(model["diverged"] and len(model["val_loss"]) < epochs for model in models)
-
-
 def draw(folder: Path, search: Search, content: dict, folds: dict[int, list[dict]]) -> None:
     """Draw the search's figures: importances if there are any, heat maps of the paper's grid."""
     args = search.args
@@ -110,15 +96,15 @@ def draw(folder: Path, search: Search, content: dict, folds: dict[int, list[dict
 
     cells, best, watermark = content["cells"], content["best"], warning(args)
     search_figures.history(path("history"), cells, args.objective, watermark)
-    if shares := content["importances"]:
-        search_figures.importances(path("importances"), shares, watermark)
-    worst = min((cell for cell in cells if cell["accuracy"]), key=lambda cell: cell["score"])
+    scored = (cell for cell in cells if cell["score"] is not None)
+    worst = min(scored, key=lambda cell: cell["score"])
     shown = {"best": best} | ({"worst": worst} if worst["trial"] != best["trial"] else {})
     curves = {f"{name}: {describe(cell)}": folds[cell["trial"]] for name, cell in shown.items()}
     search_figures.learning_curves(path("learning_curves"), curves, watermark)
     listed = {name for name, part in search.space.items() if isinstance(part, Choice)}
     if args.search == "grid" and listed == {"batch_size", "lr", "epochs"}:
-        search_figures.heat_maps(path("heat_maps"), cells, watermark)
+        covers_all = search.lengths() != [None]
+        search_figures.heat_maps(path("heat_maps"), cells, covers_all, watermark)
 
 
 def best_settings(search: Search, best: dict, trial: FrozenTrial) -> dict:
@@ -136,22 +122,6 @@ def best_settings(search: Search, best: dict, trial: FrozenTrial) -> dict:
     return {k: v for k, v in sorted(settings.items()) if k not in left_out}
 
 
-def importances(trials: list[FrozenTrial]) -> dict[str, float]:
-    """PED-ANOVA importance of each parameter; empty if the trials are too few or too alike."""
-    if sum(trial.state == TrialState.COMPLETE for trial in trials) < FEWEST_TRIALS:
-        return {}
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(trials)
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, RuntimeError):
-        return {}
-    return {name: float(value) for name, value in found.items()} if len(found) > 1 else {}
-
-
 def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
     """A header, then one row per cell; the seconds are those of the whole trial."""
     names = list(dict.fromkeys(name for cell in cells for name in cell["settings"]))
@@ -162,16 +132,15 @@ def csv_rows(cells: list[dict], folds: dict[int, list[dict]]) -> list[list]:
         values += [*spread(cell["accuracy"]), *spread(cell["loss"]), len(cell["accuracy"])]
         epochs = " ".join(map(str, cell["epochs"]))
         took = round(seconds(folds[cell["trial"]]), 1)
-        state = state_of(cell, folds[cell["trial"]])
-        rows.append([cell["trial"], *values, epochs, took, state])
+        rows.append([cell["trial"], *values, epochs, took, state_of(cell)])
     return rows
 
 
-def state_of(cell: dict, models: list[dict]) -> str:
+def state_of(cell: dict) -> str:
     """How the trial of a cell ended."""
-    if cell["complete"]:
-        return "diverged" if has_diverged(cell, models) else "complete"
-    return "failed" if cell["failed"] else "pruned"
+    if cell["diverged"]:
+        return "diverged"
+    return "complete" if cell["complete"] else "failed" if cell["failed"] else "pruned"
 
 
 def spread(values: list[float]) -> tuple[float | None, float | None]:
@@ -188,13 +157,11 @@ def describe(cell: dict) -> str:
     )
 
 
-def table(cells: list[dict], objective: str, folds: dict[int, list[dict]]) -> str:
+def table(cells: list[dict], objective: str) -> str:
     """The ten best cells for the console."""
-    ranked = sorted((cell for cell in cells if cell["complete"]), key=lambda cell: -cell["score"])
     lines = [f"the best by held-out {objective}:"]
-    for cell in ranked[:10]:
+    for cell in ranked(cells)[:10]:
         mean, std = spread(cell[objective])
         deviation = "" if std is None else f" +- {std:.4f}"
-        note = " (diverged)" if has_diverged(cell, folds[cell["trial"]]) else ""
-        lines.append(f"  {mean:.4f}{deviation}  {describe(cell)}{note}")
+        lines.append(f"  {mean:.4f}{deviation}  {describe(cell)}")
     return "\n".join(lines)

@@ -63,12 +63,20 @@ class Range:
 
 
 Space = dict[str, Choice | Range]
+# settings that do nothing beside some others; `Recipe` refuses all but their defaults there
+IDLE: dict[str, Callable[[argparse.Namespace], bool]] = {
+    "filter_lr": lambda args: args.optimizer != "muon",
+    "weight_decay": lambda args: args.optimizer != "muon",
+    "warmup": lambda args: args.schedule != "triangle" and not args.focus,
+    "unchanged": lambda args: not args.domain_randomisation,
+}
 
 
 def read_space(parser: Parser, args: argparse.Namespace) -> Space:
     """Read the preset's [space] table: a list is a `Choice`; {low, high, log} is a `Range`.
 
-    Raises `UserError` for a value that the flag of the same name does not take.
+    Raises `UserError` for a value that the flag of the same name does not take, and for early
+    stopping where it would decide by chance.
     """
     if not getattr(args, "space", None):
         raise UserError(f"{args.config}: the [space] table, which says what to vary, is missing")
@@ -102,6 +110,11 @@ def read_space(parser: Parser, args: argparse.Namespace) -> Space:
             space[name] = Range(low, high, log)
         else:
             raise UserError(f"{where}: neither a list of values nor {{low, high, log}}")
+    if args.patience and not begins_alike(args, space):
+        raise UserError(
+            f"--patience {args.patience}: pass 0, as the learning rate or the focus changes during "
+            "training: a model that stops early was never trained as its settings say"
+        )
     return space
 
 
@@ -137,12 +150,20 @@ def shorter(args: argparse.Namespace, space: Space) -> list[int]:
     At a constant learning rate, a run of 30 epochs is the beginning of one of 50.
     """
     epochs = space.get("epochs")
-    varies = {"schedule", "focus"} & space.keys()
-    if not isinstance(epochs, Choice) or varies or args.schedule != "constant" or args.focus:
+    if not isinstance(epochs, Choice) or not begins_alike(args, space):
         return []
     return sorted(epochs.values)
 
 
+def begins_alike(args: argparse.Namespace, space: Space) -> bool:
+    """Whether a training of few epochs is always the beginning of one of more."""
+    return args.schedule == "constant" and not args.focus and not {"schedule", "focus"} & set(space)
+
+
 def trained(args: argparse.Namespace, space: Space) -> Space:
-    """The part of the space in which each value needs its own trial."""
-    return {k: v for k, v in space.items() if k != "epochs" or not shorter(args, space)}
+    """The part of the space in which each value needs its own trial, in alphabetical order.
+
+    The order of a preset's lines says nothing: a search goes on with the same trials in any.
+    """
+    parts = sorted(space.items())
+    return {k: v for k, v in parts if k != "epochs" or not shorter(args, space)}

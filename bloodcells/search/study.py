@@ -30,8 +30,9 @@ MOST_DEATHS, MOST_LACKS = 10, 2
 REST = 60.0  # seconds before a worker tries a slot again for which it lacked memory
 TAKEN_OVER = optuna.exceptions.UpdateFinishedTrialError  # another worker ended the trial
 # attributes of a trial: its last heartbeat; ended by Ctrl-C; its memory was too small; its settings
-# can't be trained; the histories of its models
+# can't be trained; the histories of its models; the machine that trained the last of them
 ALIVE, STOPPED, LACKED, FAILED, MODELS = "alive", "stopped", "lacked", "failed", "folds"
+ENVIRONMENT = "environment"
 
 Objective = Callable[[optuna.Trial], float]
 
@@ -49,6 +50,7 @@ class Worker:
         self.database, self.study, self.total, self.prepare = database, study, total, prepare
         self.seen: dict[int, tuple[object, float]] = {}  # last heartbeat, and when first seen
         self.looked = 0.0  # when it last looked for them
+        self.before: int | None = None  # trials that were there when this worker began
         self.lacked: dict[int, float] = {}  # slots for which memory was lacking here, and when
         self.told_to_wait = False
 
@@ -123,6 +125,8 @@ class Worker:
         """A trial for a free slot, or None if there is none; call it while holding the lock."""
         self.bury()
         trials = self.study.get_trials(deepcopy=False)
+        if self.before is None:
+            self.before = len(trials)
         waiting = next((one for one in trials if one.state == TrialState.WAITING), None)
         if waiting:  # its worker died before it began
             self.prepare(waiting.user_attrs["slot"])
@@ -131,7 +135,7 @@ class Worker:
             free = [
                 slot
                 for slot, there in slots.items()
-                if all(map(is_dead, there)) and not given_up(there) and not self.rests(slot)
+                if all(map(is_dead, there)) and not self.gave_up(there) and not self.rests(slot)
             ]
             if not free:
                 return None
@@ -174,10 +178,24 @@ class Worker:
         """The trial of each slot that is filled or given up, in slot order."""
         found = []
         for trials in self.by_slot(self.study.get_trials(deepcopy=False)).values():
-            ended = [one for one in trials if one.state.is_finished() and not is_dead(one)]
-            if ended or given_up(trials):
-                found.append(ended[0] if ended else trials[-1])
+            alive = [one for one in trials if not is_dead(one)]
+            if ended := [one for one in alive if one.state.is_finished()]:
+                found.append(ended[0])
+            elif not alive and self.gave_up(trials):
+                found.append(trials[-1])
         return found
+
+    def gave_up(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether too many trials of a slot died without a new model for it to be tried again.
+
+        A stop is no death. A lack of memory counts only since this worker began: there may be more
+        than before.
+        """
+        dead = [trial for trial in trials if is_dead(trial) and STOPPED not in trial.user_attrs]
+        stuck = [t for t in dead if t.user_attrs.get(MODELS) == dead[-1].user_attrs.get(MODELS)]
+        lacks = lacking(stuck)
+        lately = [trial for trial in lacks if trial.number >= (self.before or 0)]
+        return len(stuck) - len(lacks) > MOST_DEATHS or len(lately) > MOST_LACKS
 
     def by_slot(self, trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
         """The trials of each slot, in order."""
@@ -214,16 +232,6 @@ def is_dead(trial: FrozenTrial) -> bool:
 def lacking(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials whose memory was too small."""
     return [trial for trial in trials if LACKED in trial.user_attrs]
-
-
-def given_up(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether so many trials of a slot died without a new model that it is not tried again.
-
-    A stop is no death.
-    """
-    dead = [trial for trial in trials if is_dead(trial) and STOPPED not in trial.user_attrs]
-    stuck = [one for one in dead if one.user_attrs.get(MODELS) == dead[-1].user_attrs.get(MODELS)]
-    return len(stuck) > MOST_DEATHS or len(lacking(stuck)) > MOST_LACKS
 
 
 def failure(trial: FrozenTrial) -> str | None:

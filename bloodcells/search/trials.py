@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,8 +16,9 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from bloodcells.cli.recipe import Recipe
 from bloodcells.errors import UserError
-from bloodcells.search.space import Space, shorter, trained
+from bloodcells.search.space import IDLE, Space, shorter, trained
 from bloodcells.search.study import MODELS, failure
 
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # kept by a trial
@@ -60,29 +62,60 @@ class Search:
         values = {name: part.suggest(trial, name) for name, part in varied.items()}
         if lengths := shorter(self.args, self.space):
             values["epochs"] = lengths[-1]
-        return argparse.Namespace(**{**vars(self.args), **values})
+        found = argparse.Namespace(**{**vars(self.args), **values})
+        for name in self.idle(found):
+            setattr(found, name, getattr(Recipe, name))  # the class holds the defaults
+        return found
+
+    def idle(self, settings: argparse.Namespace) -> list[str]:
+        """The settings that the space varies, and that do nothing beside a trial's others."""
+        return [name for name, idle in IDLE.items() if name in self.space and idle(settings)]
+
+    def trained_already(self, trial: optuna.Trial) -> list[dict]:
+        """The models that another trial has trained with the same settings: it was drawn twice."""
+        mine = self.settings(trial)
+        for other in trial.study.get_trials(
+            deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]
+        ):
+            if self.settings(other) == mine:
+                return [{**model, "seconds": 0.0} for model in models_of(other)]
+        return []
 
     def lengths(self) -> list[int | None]:
         """The numbers of epochs that a trial covers; None means all that were trained."""
         return cast(list[int | None], shorter(self.args, self.space)) or [None]
 
     def score(self, models: list[dict]) -> float:
-        """The best score over the numbers of epochs that the trial covers; higher is better."""
+        """The best score over the numbers of epochs that the trial covers; higher is better.
+
+        -inf if a model had diverged by each of them.
+        """
         return max(self.score_at(models, epochs) for epochs in self.lengths())
 
     def score_at(self, models: list[dict], epochs: int | None) -> float:
-        """Mean held-out accuracy after `epochs` epochs, or the negative log loss."""
+        """Mean held-out accuracy after `epochs` epochs, or the negative log loss.
+
+        -inf if a model had diverged by then.
+        """
+        if any_diverged(models, epochs):
+            return -math.inf
         column, sign = OBJECTIVES[self.args.objective]
         return sign * float(np.mean([at(model, column, epochs) for model in models]))
 
     def hopeless(self, study: optuna.Study, models: list[dict]) -> bool:
-        """Whether the best trial leads by more than the margin on the same folds or seeds."""
+        """Whether a model diverged, or pruning ends the trial.
+
+        It does if the best trial leads by more than the margin on the same folds or seeds.
+        """
+        score = self.score(models)
+        if math.isinf(score):
+            return True
         finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        values = [-np.inf if trial.value is None else trial.value for trial in finished]
-        if not finished:
+        if not finished or not self.args.prune:
             return False
+        values = [-np.inf if trial.value is None else trial.value for trial in finished]
         best = models_of(finished[int(np.argmax(values))])
-        return self.score(best[: len(models)]) - self.score(models) > self.args.prune_margin
+        return self.score(best[: len(models)]) - score > self.args.prune_margin
 
     def cells(self, trial: FrozenTrial) -> list[dict]:
         """The trial's cells, one for each number of epochs that it covers. Raises `UserError`."""
@@ -90,20 +123,27 @@ class Search:
         if other := trial.params.keys() - self.space.keys():
             names = ", ".join(sorted(map(str, other)))
             raise UserError(f"--storage: trial {trial.number} varies {names}, the search does not")
+        return [self.cell(trial, models, epochs) for epochs in self.lengths()]
+
+    def cell(self, trial: FrozenTrial, models: list[dict], epochs: int | None) -> dict:
+        """The cell of a trial's models after `epochs` epochs; None means all that were trained."""
         default = trial.params.get("epochs", self.args.epochs)
-        return [
-            {
-                "trial": trial.number,
-                "settings": {**trial.params, "epochs": epochs or default},
-                "score": self.score_at(models, epochs) if models else None,
-                "accuracy": [at(model, "val_accuracy", epochs) for model in models],
-                "loss": [at(model, "val_loss", epochs) for model in models],
-                "epochs": [len(model["val_loss"][:epochs]) for model in models],
-                "complete": trial.state == TrialState.COMPLETE,
-                "failed": failure(trial),
-            }
-            for epochs in self.lengths()
-        ]
+        settings = {**trial.params, "epochs": epochs or default}
+        if trial.params.keys() >= trained(self.args, self.space).keys():  # else it died before
+            idle = self.idle(self.settings(trial))
+            settings = {name: value for name, value in settings.items() if name not in idle}
+        diverged = any_diverged(models, epochs)
+        return {
+            "trial": trial.number,
+            "settings": settings,
+            "score": self.score_at(models, epochs) if models and not diverged else None,
+            "accuracy": [at(model, "val_accuracy", epochs) for model in models],
+            "loss": [at(model, "val_loss", epochs) for model in models],
+            "epochs": [len(model["val_loss"][:epochs]) for model in models],
+            "complete": trial.state == TrialState.COMPLETE,
+            "diverged": diverged,
+            "failed": failure(trial),
+        }
 
 
 def models_of(trial: optuna.Trial | FrozenTrial) -> list[dict]:
@@ -134,17 +174,25 @@ def is_history(model: object) -> bool:
 def at(model: dict, column: str, epochs: int | None) -> float:
     """A model's value after `epochs` epochs, or its last one if it stopped early.
 
-    A model that had diverged by then has an accuracy of 0 and a loss of `DIVERGED`.
+    A model that had diverged by then is listed with an accuracy of 0 and a loss of `DIVERGED`.
     """
-    values = model[column][:epochs]
-    if model["diverged"] and (epochs is None or len(model[column]) < epochs):
+    if any_diverged([model], epochs):
         return 0.0 if column == "val_accuracy" else DIVERGED
-    return values[-1]
+    return model[column][:epochs][-1]
 
 
-def best_cell(cells: list[dict]) -> dict:
-    """The complete cell with the highest score."""
-    return max((cell for cell in cells if cell["complete"]), key=lambda cell: cell["score"])
+def any_diverged(models: list[dict], epochs: int | None) -> bool:
+    """Whether a model had diverged by `epochs` epochs; None means all that were trained."""
+    return any(
+        model["diverged"] and (epochs is None or len(model["val_loss"]) < epochs)
+        for model in models
+    )
+
+
+def ranked(cells: list[dict]) -> list[dict]:
+    """The complete cells that did not diverge, the highest score first."""
+    complete = [cell for cell in cells if cell["complete"] and not cell["diverged"]]
+    return sorted(complete, key=lambda cell: -cell["score"])
 
 
 def seconds(models: list[dict]) -> float:

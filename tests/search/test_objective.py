@@ -82,6 +82,19 @@ def test_a_search_goes_on_in_a_renamed_folder_and_failures_are_not_called_pruned
     assert "no trial produced a result: too few images" in outcome.err
 
 
+def test_settings_whose_domain_randomisation_would_change_nothing_are_not_trained(run, tmp_path):
+    space = "[space]\nbatch-size = [8, 64]"
+    (tmp_path / "preset.toml").write_text(
+        f'base = "cnn-paper"\nmodel = "Baseline"\nsynthetic = true\nfolds = 2\nepochs = 1\n'
+        f"domain-randomisation = 0.05\n{space}\n"
+    )
+    flags = ("--config", tmp_path / "preset.toml", "--output", tmp_path / "out")
+    outcome = run("model_parameter_tuning.py", *flags)
+    assert outcome.code == 0, outcome
+    assert "batch_size 8: not trained: --domain-randomisation 0.05: of 8 images" in outcome.out
+    assert "batch_size 64: accuracy" in outcome.out
+
+
 def test_what_is_far_behind_is_not_trained_on_the_other_fold(run, tmp_path, monkeypatch):
     accuracies = itertools.chain([0.9, 0.9], itertools.repeat(0.2))
 

@@ -1,14 +1,17 @@
 """Scores of trials, pruning and early stopping, against values by hand."""
 
 import argparse
+import math
 
 import optuna
 import pytest
 from optuna.trial import create_trial
 
+from bloodcells.cli.recipe import Recipe
+from bloodcells.errors import UserError
 from bloodcells.reporting import search_results
 from bloodcells.search import trials
-from bloodcells.search.space import Choice, prepare_trial
+from bloodcells.search.space import IDLE, Choice, Range, prepare_trial, trained
 from bloodcells.search.trials import EarlyStopping, Search
 
 
@@ -36,12 +39,70 @@ def test_pruning_compares_the_same_folds():
     study = optuna.create_study(direction="maximize")
     best = {"folds": folds([0.9], [0.8], [0.7])}
     study.add_trial(create_trial(value=0.8, user_attrs=best))
-    args = settings(prune_margin=0.05)
+    args = settings(prune=True, prune_margin=0.05)
     search = Search(args, {}, models=2)
     assert search.hopeless(study, folds([0.84]))
     assert not search.hopeless(study, folds([0.86]))
     assert not search.hopeless(study, folds([0.84], [0.8]))
     assert search.hopeless(study, folds([0.84], [0.75]))
+
+
+def test_a_trial_that_diverged_is_over_and_does_not_win():
+    study = optuna.create_study(direction="maximize")
+    lucky = folds([0.9], [0.9])
+    lucky[1]["diverged"] = True
+    search = Search(settings(prune=False, prune_margin=0.05, epochs=2), {}, models=2)
+    assert search.hopeless(study, lucky)  # even without pruning
+    assert not search.hopeless(study, lucky[:1])
+    study.add_trial(create_trial(value=0.9, user_attrs={"folds": lucky}))
+    study.add_trial(create_trial(value=0.3, user_attrs={"folds": folds([0.3], [0.3])}))
+    cells = [cell for trial in study.trials for cell in search.cells(trial)]
+    assert [cell["score"] for cell in cells] == [None, 0.3]
+    assert trials.ranked(cells) == cells[1:]
+    cells[1]["complete"] = False
+    assert trials.ranked(cells) == []
+
+
+def test_settings_that_do_nothing_beside_the_others_are_left_out():
+    space = {"optimizer": Choice(("adam", "muon")), "filter_lr": Range(0.01, 0.1, log=True)}
+    search = Search(settings(epochs=2, optimizer="adam"), space, models=1)
+    study = optuna.create_study(direction="maximize")
+    found = {}
+    for optimizer in ("adam", "muon"):
+        study.enqueue_trial({"optimizer": optimizer, "filter_lr": 0.02})
+        trial = study.ask()
+        found[optimizer] = search.settings(trial).filter_lr
+        trial.set_user_attr("folds", folds([0.5]))
+        study.tell(trial, 0.5)
+    assert found == {"adam": Recipe.filter_lr, "muon": 0.02}
+    cells = [cell["settings"] for trial in study.trials for cell in search.cells(trial)]
+    assert cells[0] == {"optimizer": "adam", "epochs": 2}
+    assert cells[1] == {"optimizer": "muon", "filter_lr": 0.02, "epochs": 2}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_a_recipe_refuses_what_the_search_calls_idle(name):
+    plain = argparse.Namespace(**vars(Recipe()))
+    assert IDLE[name](plain)
+    other = "colour" if name == "unchanged" else 0.3
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} does nothing"):
+        Recipe(**{name: other})
+
+
+def test_settings_drawn_twice_are_trained_once():
+    space = {"lr": Choice((0.1, 0.2))}
+    search = Search(settings(epochs=1), space, models=1)
+    study = optuna.create_study(direction="maximize")
+    for rate in (0.1, 0.2, 0.1):
+        study.enqueue_trial({"lr": rate})
+    for score in (0.5, 0.6):
+        trial = study.ask()
+        assert search.settings(trial)
+        assert search.trained_already(trial) == []
+        trial.set_user_attr("folds", folds([score]))
+        study.tell(trial, score)
+    trial = study.ask()
+    assert search.trained_already(trial) == [{**folds([0.5])[0], "seconds": 0.0}]
 
 
 def test_scores_of_shorter_and_diverged_trainings():
@@ -52,10 +113,19 @@ def test_scores_of_shorter_and_diverged_trainings():
     assert search.score_at(two, 2) == pytest.approx(0.4)
     assert search.score(two) == pytest.approx(0.45)
     two[1]["diverged"] = True
-    assert search.score_at(two, 3) == pytest.approx(0.15)
+    assert search.score_at(two, 3) == -math.inf
     assert search.score_at(two, 2) == pytest.approx(0.4)  # then it had not yet diverged
     assert search.score(two) == pytest.approx(0.4)
     assert trials.at({"val_loss": [], "diverged": True}, "val_loss", None) == trials.DIVERGED
+
+
+def test_the_order_of_the_lines_of_a_space_says_nothing():
+    space = {"lr": Choice((0.1, 0.2)), "batch_size": Choice((64, 128))}
+    turned = dict(reversed(space.items()))
+    args = settings(search="grid")
+    assert list(trained(args, space)) == list(trained(args, turned))
+    cells = [[prepare_trial(args, s, None, slot) for slot in range(4)] for s in (space, turned)]
+    assert cells[0] == cells[1]
 
 
 def test_draws_depend_on_the_seed_and_the_slot_alone():

@@ -91,6 +91,29 @@ def test_a_combination_that_never_fits_memory_is_given_up(tmp_path, error):
     assert told.count(shared_study.failure(too_large)) == 3
 
 
+def test_the_same_command_again_tries_what_lacked_memory(tmp_path):
+    worker = search_worker.sole(tmp_path)
+    for _ in range(shared_study.MOST_DEATHS):
+        worker.before = None  # as in a new process
+        worker.run(lambda trial: 1.0 if trial.user_attrs["slot"] else lack(trial), lambda *_: None)
+        assert worker.filled()[0].state == TrialState.FAIL
+    again = shared_study.Worker(worker.database, worker.study, 2, lambda slot: {})
+    begun = []
+    again.run(lambda trial: begun.append(trial.user_attrs["slot"]) or 1.0, lambda *_: None)
+    assert begun == [0]
+    assert [trial.state for trial in worker.filled()] == [TrialState.COMPLETE] * 2
+
+
+def test_a_slot_that_another_worker_tries_again_is_waited_for(tmp_path):
+    worker = search_worker.sole(tmp_path)
+    worker.run(lambda trial: 1.0 if trial.user_attrs["slot"] else lack(trial), lambda *_: None)
+    again = shared_study.Worker(worker.database, worker.study, 2, lambda slot: {})
+    again.before = len(worker.study.trials)
+    with worker.database.turn():
+        again.take()
+    assert [trial.user_attrs["slot"] for trial in worker.filled()] == [1]
+
+
 def test_other_errors_of_torch_end_the_worker(tmp_path):
     def wrong(trial):
         raise RuntimeError("shapes do not match")

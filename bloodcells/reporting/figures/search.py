@@ -10,8 +10,11 @@ import numpy as np
 from bloodcells.reporting.figures.style import BLUE, GREY, ORANGE, RED, page
 
 
-def heat_maps(path: Path, cells: list[dict], watermark: str | None) -> None:
-    """Accuracy by batch size and learning rate, one map per number of epochs."""
+def heat_maps(path: Path, cells: list[dict], covers_all: bool, watermark: str | None) -> None:
+    """Accuracy by batch size and learning rate, one map per number of epochs.
+
+    `covers_all` says whether one training has the scores of all maps.
+    """
     sizes, rates, lengths = (
         sorted({cell["settings"][name] for cell in cells})
         for name in ("batch_size", "lr", "epochs")
@@ -29,6 +32,8 @@ def heat_maps(path: Path, cells: list[dict], watermark: str | None) -> None:
                 grid[row, column] = np.mean(values)
                 text = f"{np.mean(values):.3f}"
                 text += f"\n± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+                if cell["diverged"]:
+                    grid[row, column], text = 0, "diverged"
                 if not cell["complete"]:  # explained by the note below
                     text += f"\n({len(values)})"
                 colour = "white" if grid[row, column] > 0.6 else "black"
@@ -37,11 +42,13 @@ def heat_maps(path: Path, cells: list[dict], watermark: str | None) -> None:
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             axes.set_yticks(range(len(sizes)), sizes)
             axes.set(xlabel="learning rate", ylabel="batch size", title=f"at most {epochs} epochs")
-        figure.supxlabel(
+        note = (
             "mean ± standard deviation over the models of a trial; in brackets: their number, if "
-            "not all\none training has the scores of all maps: they are equal if it stopped early",
-            size=7,
         )
+        note += "not all"
+        if covers_all:
+            note += "\none training has the scores of all maps: they are equal if it stopped early"
+        figure.supxlabel(note, size=7)
         figure.colorbar(picture, ax=maps.tolist(), shrink=0.8, label="held-out accuracy")
 
 
@@ -71,18 +78,6 @@ def history(path: Path, cells: list[dict], objective: str, watermark: str | None
         axes.set(xlabel="trial", ylabel=f"held-out {objective}")
         axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         axes.legend(frameon=False, fontsize=7.5)
-
-
-def importances(path: Path, values: dict[str, float], watermark: str | None) -> None:
-    """Each parameter's share of the importance."""
-    order = sorted(values, key=values.__getitem__)
-    with page(path, 5.2, 0.8 + 0.28 * len(order), watermark) as figure:
-        axes = figure.subplots()
-        bars = axes.barh(
-            [name.replace("_", " ") for name in order], [values[n] for n in order], color=BLUE
-        )
-        axes.bar_label(bars, [f"{values[name]:.2f}" for name in order], padding=3, size=8)
-        axes.set(xlabel="share of importance (PED-ANOVA)", xlim=(0, 1.15 * max(values.values())))
 
 
 def learning_curves(path: Path, curves: dict[str, list[dict]], watermark: str | None) -> None:

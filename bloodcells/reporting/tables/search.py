@@ -52,6 +52,8 @@ def held_out(cell: dict, models: int) -> str:
     values = cell["accuracy"]
     if cell["failed"]:
         return f"not trained: {cell['failed']}"
+    if cell["diverged"]:
+        return "diverged"
     pruned = "" if len(values) == models else f" ({len(values)} of {models} folds)"
     return deviation(mean_and_deviation(values), 3) + pruned
 
@@ -102,7 +104,7 @@ def to_win(found: dict) -> str:
     needed = [
         (sum(best) - sum(cell["accuracy"])) / (models - len(cell["accuracy"]))
         for cell in found["cells"]
-        if 0 < len(cell["accuracy"]) < models and not cell["failed"]
+        if 0 < len(cell["accuracy"]) < models and not cell["failed"] and not cell["diverged"]
     ]
     if not needed:
         return ""
