@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 
@@ -11,6 +12,7 @@ from bloodcells.cli.endings import is_of_the_device, out_of_memory
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import write_whole
 from bloodcells.training import distributed
+from bloodcells.training.process_group import told_once
 
 
 class Checkpoint:
@@ -27,7 +29,7 @@ class Checkpoint:
 
     def restore(self) -> list[dict]:
         """Restore the parts; returns the history, one row per epoch. Raises `UserError`."""
-        kept = distributed.from_first(lambda: read(self.path, self.mark))
+        kept = told_once(lambda: read(self.path, self.mark))
         if kept is None:
             return []
         try:
@@ -96,7 +98,7 @@ def read(path: Path, mark: str) -> dict | None:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """The error for a file that is not a checkpoint of this experiment."""
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    reason = shorten(str(error), 120, placeholder=" ...") or type(error).__name__
     return UserError(
         f"{path}: damaged, or of another experiment: {reason}; delete it to retrain that model"
     )

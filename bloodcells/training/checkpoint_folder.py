@@ -1,7 +1,7 @@
 """Checkpoints: unfinished work in the run folder, from which a stopped command can be resumed.
 
 `checkpoint/` holds a file for each finished model, one for each model in training, the identity of
-the experiment, and a lock for each model that a process is training. Every file is written under
+the experiment, and for each model a lock and who took it last. Every file is written under
 another name, flushed to disk and renamed, so that it is complete at any moment. Reading a file
 executes no code from it.
 """
@@ -27,8 +27,14 @@ from bloodcells.tracking.files import CHECKPOINTS, IDENTITY, version_of
 from bloodcells.tracking.run_folder import named, writing_to
 from bloodcells.training import distributed
 from bloodcells.training.checkpoint import damaged, packed, read
-from bloodcells.training.identity import compare, finished_identity, kept_identity, mark_of
+from bloodcells.training.identity import (
+    finished_identity,
+    kept_identity,
+    mark_of,
+    refuse_another_experiment,
+)
 from bloodcells.training.locks import ModelLocks, refuse_without_locks
+from bloodcells.training.process_group import told_once
 from bloodcells.training.record import Run
 
 LOCK_FILES = (".lock", ".owner")
@@ -71,25 +77,20 @@ class CheckpointFolder:
         Raises `UserError` if the folder is in use, if it holds an experiment that is to be neither
         resumed nor overwritten, or if the experiment to be resumed is a different one.
         """
-        taken = distributed.from_first(lambda: self.taken_or_why_not(resume, overwrite))
-        if isinstance(taken, UserError):
-            raise SystemExit(2) if distributed.rank() else taken  # told once
-        self.finished = taken
 
-    def taken_or_why_not(self, resume: bool, overwrite: bool) -> bool | UserError:
-        """`take`, for torchrun's other processes, too, which would wait for one that raised."""
-        try:
+        def taken() -> bool:
             with writing_to(self.run_folder):  # a disk that is full, or has no locks
                 return self.take(resume, overwrite)
-        except UserError as error:
-            return error
+
+        self.finished = told_once(taken)
 
     def take(self, resume: bool, overwrite: bool) -> bool:
         """`begin`, in the process that writes; returns whether the experiment is finished."""
         refuse_without_locks(self.run_folder)
         with self.locks.turn():
             self.refuse_others()
-            # an --overwrite that was stopped before its first checkpoint is gone on with
+            # with --resume beside earlier results, an --overwrite that was stopped before its first
+            # checkpoint goes on
             abandoned = self.is_abandoned() and not (resume and self.result.exists())
             if self.identity_file.exists() and not (overwrite or abandoned):
                 self.go_on(resume)
@@ -100,7 +101,7 @@ class CheckpointFolder:
                 if resume and not self.shared:
                     print(f"{self.run_folder}: nothing to resume, so it begins anew")
                 self.start_anew()
-            self.sweep(f"{SCRATCH}*")
+            self.remove_leftovers(f"{SCRATCH}*")
             return False
 
     def refuse_others(self) -> None:
@@ -131,7 +132,7 @@ class CheckpointFolder:
                 "continue it, or --overwrite to start again"
             )
         kept = kept_identity(self.identity_file, self.again)
-        compare(kept, self.identity, self.run_folder, self.again)
+        refuse_another_experiment(kept, self.identity, self.run_folder, self.again)
         self.locks.take()
         self.resumed = True
 
@@ -146,9 +147,9 @@ class CheckpointFolder:
                 f"--output {self.run_folder}: it holds a finished experiment{of_others}; pass "
                 f"--overwrite to replace it, or another --output{both}"
             )
-        compare(kept, self.identity, self.run_folder, self.again)
+        refuse_another_experiment(kept, self.identity, self.run_folder, self.again)
         shutil.rmtree(self.path, ignore_errors=True)  # left if killed at the very end
-        self.sweep(f"{SCRATCH}*", f"{EARLIER}*")
+        self.remove_leftovers(f"{SCRATCH}*", f"{EARLIER}*")
 
     def start_anew(self) -> None:
         """Begin this experiment; an earlier one's results stay until this one has its own."""
@@ -157,8 +158,11 @@ class CheckpointFolder:
         self.clear()
         write_whole(self.identity_file, json.dumps(self.identity).encode())
 
-    def sweep(self, *patterns: str) -> None:
-        """Delete what a killed process left, unless another may be writing it."""
+    def remove_leftovers(self, *patterns: str) -> None:
+        """Delete what a killed process left: files of these patterns, and unfinished checkpoints.
+
+        Not if another process may be writing them.
+        """
         if not self.shared:
             folders = (path for pattern in patterns for path in self.run_folder.glob(pattern))
             for left in (*folders, *self.path.glob("*.part")):
@@ -193,7 +197,7 @@ class CheckpointFolder:
 
     def has_record(self, name: str) -> bool:
         """Whether a model is finished, by the first process. Raises `UserError` if damaged."""
-        return distributed.from_first(lambda: self.record(name) is not None)
+        return told_once(lambda: self.record(name) is not None)
 
     def finish(self, name: str, run: Run) -> None:
         """Replace the checkpoint of a finished model with its record."""
@@ -211,7 +215,7 @@ class CheckpointFolder:
             print(f"{self.result} was not written, so the trained models stay in {self.path}")
             return
         try:
-            self.sweep(f"{EARLIER}*")
+            self.remove_leftovers(f"{EARLIER}*")
             self.clear()
             self.locks.release()
             shutil.rmtree(self.path)

@@ -73,7 +73,7 @@ def refuse_other_processes(mine: dict) -> None:
 
 
 def kept_identity(path: Path, again: str) -> dict:
-    """The identity of an unfinished experiment. Raises `UserError`; `again` is as in `compare`."""
+    """The identity of an unfinished experiment. Raises `UserError`; `again`: how to replace it."""
     try:
         kept = read_json(path)
         if not isinstance(kept, dict) or not isinstance(kept.get("code", {}), dict):
@@ -108,10 +108,10 @@ def refuse_what_needs_the_models(args: argparse.Namespace, result: Path, again: 
         asked["elsewhere"] = args.elsewhere.name
     if getattr(args, "released", None):
         asked["weights"] = md5(run_folder.find(args.released).read_bytes())
-    compare(kept, asked, args.output, again)
+    refuse_another_experiment(kept, asked, args.output, again)
 
 
-def compare(kept: dict, now: dict, run: Path, again: str) -> None:
+def refuse_another_experiment(kept: dict, now: dict, run: Path, again: str) -> None:
     """Raise `UserError` if a folder's experiment is another one; `again` is how to replace it."""
     if changes := differences(kept, now):
         raise UserError(  # with --output, as that of other settings has another default

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from textwrap import shorten
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from bloodcells.errors import UserError
 from bloodcells.training import distributed
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -36,11 +40,26 @@ def process_group(device: torch.device) -> Iterator[None]:
             raise
         if os.environ.get("BLOODCELLS_DEBUG"):
             traceback.print_exc()
-        reason = " ".join(str(error).split())[:200]
+        reason = shorten(str(error), 200, placeholder=" ...")
         rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
         raise UserError(f"process {rank} of {size}: {reason}") from error
     # only here: after a failure, it could wait for the others' part of an unfinished exchange
     dist.destroy_process_group()
+
+
+def told_once(make: Callable[[], T]) -> T:
+    """`distributed.from_first`, but a `UserError` ends all processes, and is told once."""
+
+    def made() -> T | UserError:
+        try:
+            return make()
+        except UserError as error:
+            return error
+
+    found = distributed.from_first(made)
+    if isinstance(found, UserError):
+        raise SystemExit(2) if distributed.rank() else found
+    return found
 
 
 def choose_backend(device: torch.device) -> str:

@@ -35,7 +35,7 @@ from bloodcells.training.interruption import (
     resuming_command,
 )
 from bloodcells.training.meter import DivergedError, refuse_divergence
-from bloodcells.training.process_group import process_group
+from bloodcells.training.process_group import process_group, told_once
 from bloodcells.training.progress import Progress
 from bloodcells.training.record import Run, record_of
 from bloodcells.training.refusals import (
@@ -68,7 +68,7 @@ def open_session(
     """
     with process_group(device), interruptions_explained(args):
         record = environment(device.type, args.code) | {"processes": distributed.size()}
-        run_folder.prepare(args.output, args.code, script=args.code.script)
+        told_once(lambda: run_folder.prepare(args.output, args.code, script=args.code.script))
         keep_freed_memory()
         if args.tensorboard:
             tensorboard.writer_class()  # raises without the package, before anything is begun

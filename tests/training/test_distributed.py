@@ -84,6 +84,23 @@ def test_a_mistake_is_told_once(tmp_path):
     assert first.stderr.count("\n") == 1
     assert "holds mine.txt, which is not of this project" in first.stderr
     assert second.stderr == ""
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "a.png").touch()
+    first, second = together(*flags[:-1], tmp_path / "foreign")
+    assert [first.returncode, second.returncode] == [2, 2]
+    assert "a.png" in first.stderr
+    assert (first.stderr.count("\n"), second.stderr) == (1, "")
+
+
+def test_a_damaged_checkpoint_is_told_once(tmp_path):
+    flags = ("model_baseline.py", *SMALL, "--folds", 2, "--epochs", 1, "--output", tmp_path)
+    assert [one.returncode for one in together(*flags, "--only-fold", 0)] == [0, 0]
+    (record,) = tmp_path.glob("checkpoint/finished-*.pt")
+    record.write_bytes(record.read_bytes()[:100])
+    first, second = together(*flags, "--only-fold", 0)
+    assert [first.returncode, second.returncode] == [2, 2]
+    assert f"{record}: damaged" in first.stderr
+    assert (first.stderr.count("\n"), second.stderr) == (1, "")
 
 
 def test_network_with_batch_normalisation_and_focus(run, tmp_path):
