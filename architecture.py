@@ -16,6 +16,7 @@ if __name__ == "__main__":
     run_script(parse_architecture, __file__)  # --help ends before torch loads; main parses again
 
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,10 @@ def trace(network: nn.Module, size: int) -> tuple[list[Layer], int]:
 
     def enter(module: nn.Module, inputs: tuple, named: dict) -> None:
         before[module] = counter.get_total_flops()
-        first = next(x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor))
+        given = chain(*(x if isinstance(x, list | tuple) else [x] for x in inputs), named.values())
+        first = next((x for x in given if isinstance(x, torch.Tensor)), None)
+        if first is None:
+            return
         shape = tuple(first.shape[1:])
         if shape != layers[-1].shape:  # changed by code between two modules
             layers.append(Layer([between(layers[-1].shape, shape)], shape, 0, 0))

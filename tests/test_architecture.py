@@ -43,6 +43,30 @@ def test_modules_used_twice_and_weights_outside_modules():
     assert said.startswith(f"{total} parameters (5 outside the modules drawn), ")
 
 
+class Concat(nn.Module):
+    """A module of a list of tensors, and one of none."""
+
+    def forward(self, parts=()):
+        return torch.cat(list(parts), 1) if parts else torch.zeros(1, 3, 28, 28)
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+        self.concat, self.nothing = Concat(), Concat()
+
+    def forward(self, images):
+        images = images + self.nothing()
+        return self.concat([self.first(images), self.second(images)])
+
+
+def test_modules_that_take_a_list_or_nothing():
+    layers, operations = architecture.trace(Branches(), 28)
+    assert [layer.shape[0] for layer in layers if layer.words == ["Concat"]] == [3, 8]
+    assert operations == sum(layer.operations for layer in layers) == 2 * 2 * 26 * 26 * 4 * 27
+
+
 class Transformer(nn.Module):
     """Convolutions by function and of uneven sides, keywords only, and attention."""
 
