@@ -116,7 +116,8 @@ class Recipe:
             if changed and getattr(self, partner) != needed:
                 flag = name.replace("_", "-")
                 raise UserError(
-                    f"--{flag} does nothing without --{partner} {needed}; if it is the preset's, "
+                    f"--{flag} does nothing without --{partner} {needed}"
+                    f"{' or --focus' if name == 'warmup' else ''}; if it is the preset's, "
                     f"pass --{flag} {getattr(Recipe, name):g}"
                 )
 

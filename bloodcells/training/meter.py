@@ -82,5 +82,5 @@ def refuse_divergence(epoch: int, row: dict) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
             f"training diverged: after epoch {epoch}, whose last batch had a learning rate of "
-            f"{row['lr']:g}, the loss on held-out images is {loss}; lower --lr"
+            f"{row.get('lr', math.nan):g}, the loss on held-out images is {loss}; lower --lr"
         )

@@ -179,7 +179,7 @@ def test_weights_of_other_settings_have_a_name_of_their_own(monkeypatch):
     [
         ("--filter-lr", "0.1", "--optimizer muon"),
         ("--weight-decay", "0.1", "--optimizer muon"),
-        ("--warmup", "0.1", "--schedule triangle"),
+        ("--warmup", "0.1", "--schedule triangle or --focus"),
     ],
 )
 def test_a_setting_that_does_nothing_is_refused(fails, tmp_path, flag, value, partner):
