@@ -12,7 +12,7 @@ from bloodcells.cli.arguments import LEAKS
 from bloodcells.errors import UserError
 from bloodcells.reporting import html
 from bloodcells.reporting.studies import STUDIES, Study
-from bloodcells.reporting.tables.cells import cell, label_of, median_seconds
+from bloodcells.reporting.tables.cells import cell, label_of, median_seconds, scores_of_class
 from bloodcells.reporting.tables.reading import unfit
 from bloodcells.tracking import provenance, run_folder
 from bloodcells.tracking.files import read_json
@@ -152,7 +152,7 @@ def experiment_section(folder: Path, metrics: dict) -> dict:
         [
             row["class"],
             str(row["support"]),
-            *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")),
+            *scores_of_class(row),
         ]
         for row in metrics["test_per_class"]
     ]

@@ -20,6 +20,7 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.metrics import mean_and_deviation
 from bloodcells.evaluation.run_metrics import gather_predictions, score_runs
 from bloodcells.reporting.figures import training as figures
+from bloodcells.reporting.tables.cells import scores_of_class
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.files import read_entry
 from bloodcells.tracking.run_folder import SavedRun
@@ -204,10 +205,8 @@ def table(content: dict) -> str:
     by_class = "mean by class" if runs > 1 else "class"
     lines.append(f"  {by_class:20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
     for row in content["test_per_class"]:
-        lines.append(
-            f"  {row['class']:20} {row['support']:6} {row['precision']:9.3f} "
-            f"{row['recall']:7.3f} {row['f1']:7.3f}"
-        )
+        precision, recall, f1 = scores_of_class(row)
+        lines.append(f"  {row['class']:20} {row['support']:6} {precision:>9} {recall:>7} {f1:>7}")
     if content["leaks_test_images"]:
         lines.append(f"NOTE {LEAKS}; only the last fold's model is scored.")
     if content["dataset"]["synthetic"]:

@@ -125,21 +125,23 @@ def confusion_matrix(
 def class_recall(path: Path, rows: list[dict], watermark: str | None, *, counted: str) -> None:
     """Recall by class with its 95 % interval, from the rows of `metrics.per_class`.
 
-    `counted` says of which images, and of how many models.
+    `counted` says of which images, and of how many models. A class without images has no recall.
     """
     with page(path, 5.2, 0.7 + 0.3 * len(rows), watermark) as figure:
         axes = figure.subplots()
         places = np.arange(len(rows))[::-1]
-        recall = np.array([row["recall"] for row in rows], dtype=float)
+        recall = np.array([row["recall"] if row["support"] else np.nan for row in rows])
         ends = np.array([[row["recall_low"], row["recall_high"]] for row in rows]).T
         axes.errorbar(recall, places, xerr=abs(ends - recall), fmt="o", color=BLUE, capsize=2.5)
         for place, value in zip(places, recall, strict=True):
-            axes.annotate(f"{value:.3f}", (value, place), (0, 5), textcoords="offset points",
-                          ha="center", size=7.5)  # fmt: skip
+            if not np.isnan(value):
+                axes.annotate(f"{value:.3f}", (value, place), (0, 5), textcoords="offset points",
+                              ha="center", size=7.5)  # fmt: skip
         labels = [f"{s} ({row['support']})" for s, row in zip(
             short([row["class"] for row in rows]), rows, strict=True)]  # fmt: skip
         axes.set_yticks(places, labels)
-        axes.set_xlim(next((end for end in RECALL_AXIS_STARTS if ends.min() >= end), 0), 1.005)
+        lowest = ends[0, ~np.isnan(recall)].min()
+        axes.set_xlim(next((end for end in RECALL_AXIS_STARTS if lowest >= end), 0), 1.005)
         axes.set_xlabel(f"recall, with 95 % interval over images\n{counted}", size=8)
         axes.margins(y=0.09)
 

@@ -92,3 +92,9 @@ def median_gflops(metrics: dict) -> float | None:
     """The machine's median speed in float32 matrix products during training; None if unknown."""
     rates = [rate for run in metrics["runs"] if (rate := run.get("machine_gflops"))]
     return float(np.median(rates)) if rates else None
+
+
+def scores_of_class(row: dict) -> list[str]:
+    """Precision, recall and F1 of a row of `metrics.per_class`; - for a class without images."""
+    values = [row[key] for key in ("precision", "recall", "f1")]
+    return [f"{value:.3f}" if row["support"] else "-" for value in values]
