@@ -33,8 +33,8 @@ from bloodcells.cli.arguments import data_settings, settings_of, warning
 from bloodcells.data import bloodmnist, out_of_distribution
 from bloodcells.data.bloodmnist import Dataset, Split
 from bloodcells.errors import UserError
-from bloodcells.evaluation import elsewhere, framed, uncertainty, unseen
-from bloodcells.inference.cards import NORMALISATION, VIEWS
+from bloodcells.evaluation import calibration, elsewhere, framed, uncertainty, unseen
+from bloodcells.inference.cards import NORMALISATION, VIEWS, is_names
 from bloodcells.inference.classifier import (
     Classifier,
     class_means,
@@ -68,7 +68,7 @@ def main() -> None:
     if args.elsewhere and labels != "classes":
         raise UserError(f"--elsewhere: not allowed with a model of {labels}; it needs classes")
     dataset = bloodmnist.load(**data_settings(args), labels=labels)
-    refuse_unreleasable(run, dataset.describe())
+    refuse_unreleasable(run, dataset)
     run_folder.prepare(args.output, args.code, script=args.code.script)
     run_folder.prepare(args.weights.parent, flag="--weights")
     refuse_replacing_committed(args.weights, args.code)
@@ -76,6 +76,8 @@ def main() -> None:
     there = elsewhere.read(args.elsewhere, args.size, args.slide) if args.elsewhere else None
     foreign = there.images if there else None
     framed_test = framed.frame(dataset.test)
+    if framed_test is None:
+        print("no stained nucleus found in any test image: framed images are not scored")
     released_models = measure_models(run, dataset, framed_test, foreign, device, args)
     members = [model.scores for model in released_models]
 
@@ -88,11 +90,13 @@ def main() -> None:
         "runs": {run.folder.name: run.metrics["config"]},
         "runs_code": {run.folder.name: run.metrics["code"]},
         **uncertainty.summary(run, members),
-        "framed": {
+        "framed": None,
+    }
+    if framed_test is not None:
+        content["framed"] = {
             **elsewhere.deviations([model.framed for model in released_models]),
             "left_out": framed.left_out(dataset.test, framed_test),
-        },
-    }
+        }
     curves = None
     if there is not None:
         scores = [model.elsewhere for model in released_models]
@@ -121,14 +125,14 @@ class Measured:
     classifier: Classifier
     card: dict
     scores: dict  # by `uncertainty.measure`
-    framed: dict  # by `framed.score`, of the test images
+    framed: dict  # by `framed.score`, of the test images; empty if none can be framed
     elsewhere: dict[int, dict]  # by the number of views; empty if no images of elsewhere are given
 
 
 def measure_models(
     run: SavedRun,
     dataset: Dataset,
-    framed_test: Split,
+    framed_test: Split | None,
     foreign: Split | None,
     device: torch.device,
     args: Namespace,
@@ -140,9 +144,15 @@ def measure_models(
         classifier = load_member(run, row["weights"], dataset.train, device)
         found = uncertainty.measure(classifier, dataset, strange, args.false_alarms)
         print(f"seed {row['seed']}: {uncertainty.line(found)}", flush=True)
-        card, there = make_card(run, row["seed"], found, dataset.train, args), {}
-        at_home = framed.score(released(classifier, card, max(VIEWS)), framed_test)
-        print(f"  framed: {at_home['balanced_accuracy']:.3f} balanced accuracy, {max(VIEWS)} views")
+        card = make_card(run, row["seed"], found, dataset.train, args)
+        if note := calibration.without_guarantee(found["views"][max(VIEWS)]["sets"]):
+            print(f"  {note}")
+        at_home: dict = {}
+        there: dict[int, dict] = {}
+        if framed_test is not None:
+            at_home = framed.score(released(classifier, card, max(VIEWS)), framed_test)
+            score = f"{at_home['balanced_accuracy']:.3f} balanced accuracy"
+            print(f"  framed: {score}, {max(VIEWS)} views")
         if foreign is not None:
             for views in VIEWS:
                 there[views] = elsewhere.score(released(classifier, card, views), foreign)
@@ -175,7 +185,7 @@ def draw_domains(
     domains(path, rows, warning(args))
 
 
-def refuse_unreleasable(run: SavedRun, dataset: dict) -> None:
+def refuse_unreleasable(run: SavedRun, dataset: Dataset) -> None:
     """Raise `UserError` if the models of a run folder cannot be released."""
     metrics, flag = run.metrics, f"--run {run.folder}"
     network = models.MODELS.get(metrics["model"]["name"], Tensor)
@@ -187,7 +197,16 @@ def refuse_unreleasable(run: SavedRun, dataset: dict) -> None:
         raise UserError(f"{flag}: its --views is neither 1 nor 8")
     if edited := metrics["code"]["edited"]:
         raise UserError(f"{flag}: its code is edited, {named(edited)}: commit, retrain")
-    refuse_unfit(run, dataset, flag)
+    refuse_unfit(run, dataset.describe(), flag)
+    for split, images in dataset.splits().items():
+        for name, count in zip(dataset.classes, images.class_counts(), strict=True):
+            if not count:
+                raise UserError(f"{flag}: its data set has no {split} images of {name!r}: add some")
+    if not is_names(list(dataset.classes)):
+        raise UserError(
+            f"{flag}: names of its classes cannot be shown, or head a column of predictions: "
+            f"{named(dataset.classes)}; give them others"
+        )
 
 
 def refuse_replacing_committed(path: Path, code: Code) -> None:

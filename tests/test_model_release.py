@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -184,6 +185,34 @@ def test_runs_of_other_recipes_are_not_released(fails, trained, tmp_path):
     ):
         change(other, **spoilt)
         assert says in fails("model_release.py", "--run", other, *target)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_class_without_images_is_refused_before_anything_is_measured(trained, split, monkeypatch):
+    monkeypatch.setattr(model_release, "refuse_unfit", lambda *a: None)  # it has other counts
+    dataset, found = bloodmnist.load(synthetic=True), run_folder.read(trained)
+    model_release.refuse_unreleasable(found, dataset)
+    part = dataset.splits()[split]
+    lacking = Split(part.images[part.labels != 2], part.labels[part.labels != 2], part.names)
+    with pytest.raises(UserError, match=f"its data set has no {split} images of 'erythroblast'"):
+        model_release.refuse_unreleasable(found, replace(dataset, **{split: lacking}))
+
+
+def test_names_that_predictions_could_not_have_are_refused(trained, monkeypatch):
+    monkeypatch.setattr(model_release, "refuse_unfit", lambda *a: None)
+    dataset, names = bloodmnist.load(synthetic=True), ("label", *map(str, range(7)))
+    splits = {name: replace(part, names=names) for name, part in dataset.splits().items()}
+    with pytest.raises(UserError, match="names of its classes cannot be shown, or head a column"):
+        model_release.refuse_unreleasable(run_folder.read(trained), replace(dataset, **splits))
+
+
+def test_where_no_nucleus_is_found_framed_images_are_not_scored(release, tmp_path, monkeypatch):
+    monkeypatch.setattr(framed, "frame", lambda images: None)
+    outcome = release()
+    assert outcome.code == 0, outcome
+    assert "framed images are not scored" in outcome.out
+    assert metrics_of(tmp_path / "release")["framed"] is None
+    assert complaints(tmp_path / "release" / "metrics.json") == []
 
 
 def test_edited_code_does_not_replace_weights_of_committed_code(tmp_path):
