@@ -73,6 +73,17 @@ def test_a_gain_is_resampled_by_pairs():
     assert gain["high"] - gain["low"] < 0.1 * (first["high"] - first["low"])
 
 
+def test_a_gain_of_classes_that_are_on_one_slide_each_has_a_width():
+    labels = slides = np.arange(24) // 12
+    before = np.ones(24, bool)
+    after = before.copy()
+    assert gain_over_slides(labels, before, after, slides) == {"mean": 0, "low": 0, "high": 0}
+    after[0] = False
+    gain = gain_over_slides(labels, before, after, slides)
+    assert gain["mean"] == pytest.approx(-1 / 24)
+    assert gain["low"] < gain["mean"] < 0 < gain["high"]
+
+
 def test_a_class_that_a_resample_lacks_counts_as_usual():
     """Left out, it would move the mean of the resample to that of the other classes."""
     labels, slides = np.array([0] * 40 + [1] * 10), np.array([0, 1, 2, 3] * 10 + [4] * 10)
