@@ -33,6 +33,7 @@ from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Dataset, Pool, Split
 from bloodcells.data.folds import Fold, make_folds
 from bloodcells.errors import UserError
+from bloodcells.evaluation import calibration
 from bloodcells.evaluation.class_activation import activation_maps
 from bloodcells.evaluation.prediction import final_predictions, score
 from bloodcells.inference.classifier import Classifier, features, load_classifier, md5_of
@@ -44,7 +45,6 @@ from bloodcells.training.session import open_session
 from model_cnn import build, set_up, train_epoch
 
 SHOWN, NEIGHBOURS = 8, 5  # errors, and nearest training images of each
-SUSPECTS = 40  # suspect labels in the figure; the CSV file has all
 
 
 def main() -> None:
@@ -79,7 +79,11 @@ def main() -> None:
             session.finish(fold, model, final_predictions(model, held_out, None, recipe))
         if session.complete():
             probabilities = held_out_probabilities(pool, folds, session.runs)
+            # as the released network's are, with which those of test are compared
+            temperature = calibration.fit_temperature(pool.labels, probabilities)
+            probabilities = calibration.apply_temperature(probabilities, temperature)
             suspects = suspect_labels({"train": dataset.train, "val": dataset.val}, probabilities)
+            suspects["temperature"] = temperature
             classifier, record = released.classifier.to(device), session.environment
             save(args, dataset, classifier, md5, suspects, record, device)
 
@@ -98,6 +102,7 @@ def save(
     probabilities = classifier.predict(test)[0].numpy()
     of_test = suspect_labels({"test": dataset.test}, probabilities)
     wrong = errors(classifier, dataset, probabilities, device)
+    total = of_test["contradicted"]
     rows = one_a_class(dataset.test)
     maps = activation_maps(classifier.network, dataset.test, rows, device, args.seed)
     content = {
@@ -106,7 +111,7 @@ def save(
         "code": args.code.describe(),
         "environment": environment,
         "released_md5": md5,
-        "errors": {"split": "test", "rows": wrong},
+        "errors": {"split": "test", "total": total, "rows": wrong},
         "suspect_labels": {"split": "train and val, held out", **suspects},
         "suspect_labels_of_test": {"split": "test, listed only", **of_test},
         "activation_maps": {"split": "test", "rows": [row["index"] for row in maps],
@@ -118,8 +123,8 @@ def save(
             return folder / f"{name}.{args.figure_format}"
 
         mark = warning(args)
-        figures.errors(figure("errors"), wrong, dataset, mark)
-        figures.suspects(figure("suspect_labels"), suspects["rows"][:SUSPECTS], dataset, mark)
+        figures.errors(figure("errors"), wrong, total, dataset, mark)
+        figures.suspects(figure("suspect_labels"), suspects["rows"], dataset, mark)
         figures.maps(figure("activation_maps"), maps, dataset.test, mark)
         columns = ["split", "index", "label", "predicted", "probability_of_label"]
         rows = (*suspects["rows"], *of_test["rows"])

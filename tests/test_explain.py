@@ -56,7 +56,8 @@ def test_script(explained):
     assert complaints(folder / "metrics.json") == []
     found = metrics_of(folder)
     test = synthetic_cells.make()["test"]
-    assert len(found["errors"]["rows"]) == explain.SHOWN
+    assert len(found["errors"]["rows"]) == explain.SHOWN < found["errors"]["total"]
+    assert found["suspect_labels"]["temperature"] > 0
     for row in found["errors"]["rows"]:
         assert row["predicted"] != row["label"] == test[1][row["index"]]
         assert len(row["neighbours"]) == 5

@@ -11,6 +11,7 @@ from bloodcells.data.bloodmnist import CLASS_NAMES, Dataset, Split
 from bloodcells.reporting.figures.style import BLUE, RED, page, short
 
 NAMES = short(CLASS_NAMES)
+SUSPECTS = 40  # suspect labels in the figure; the CSV file has all
 
 
 def picture(axes: Axes, image: np.ndarray, title: str, colour: str = "black") -> None:
@@ -20,8 +21,13 @@ def picture(axes: Axes, image: np.ndarray, title: str, colour: str = "black") ->
     axes.set_axis_off()
 
 
-def errors(path: Path, rows: list[dict], dataset: Dataset, watermark: str | None) -> None:
-    """One row per error: the test image, then the training images nearest to it."""
+def errors(
+    path: Path, rows: list[dict], total: int, dataset: Dataset, watermark: str | None
+) -> None:
+    """One row per error: the test image, then the training images nearest to it.
+
+    `total` is the number of all errors.
+    """
     columns = 1 + max((len(row["neighbours"]) for row in rows), default=1)
     with page(path, 1.0 * columns + 0.5, 1.25 * max(len(rows), 1) + 0.3, watermark) as figure:
         panels = figure.subplots(max(len(rows), 1), columns, squeeze=False)
@@ -38,7 +44,8 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, watermark: str | None
                 colour = {row["label"]: BLUE, row["predicted"]: RED}.get(int(label), "black")
                 picture(axes, dataset.train.images[index], f"{NAMES[label]}\n{index}", colour)
         figure.supxlabel(
-            "left: confident errors on test, p of the released model, one view, calibrated\n"
+            f"left: the {len(rows)} most confident of {total} errors on test; p of the released "
+            "model, one view, calibrated\n"
             "right: the nearest training images in the network's features (blue: of the labelled "
             "class, orange: of the predicted one)",
             size=7,
@@ -46,8 +53,9 @@ def errors(path: Path, rows: list[dict], dataset: Dataset, watermark: str | None
 
 
 def suspects(path: Path, rows: list[dict], dataset: Dataset, watermark: str | None) -> None:
-    """The images whose labels are least probable."""
-    columns = 8
+    """The images whose labels are least probable: the first `SUSPECTS` of `rows`."""
+    columns, total = 8, len(rows)
+    rows = rows[:SUSPECTS]
     lines = max(-(-len(rows) // columns), 1)
     with page(path, 1.0 * columns, 1.35 * lines + 0.4, watermark) as figure:
         panels = figure.subplots(lines, columns, squeeze=False)
@@ -60,7 +68,9 @@ def suspects(path: Path, rows: list[dict], dataset: Dataset, watermark: str | No
             )
             picture(axes, image, words)
         figure.supxlabel(
-            "first line: label; second: prediction of a model not trained on the image", size=7
+            f"{len(rows)} of {total} suspect labels; first line: label; second: prediction of a "
+            "model not trained on the image",
+            size=7,
         )
 
 
