@@ -41,7 +41,6 @@ from bloodcells.tracking.environment import environment
 from bloodcells.training.device import choose_device
 
 FEWEST = 5  # images of a class
-MOST = 1 - 1e-6  # that a prediction set asks of a class
 WEIGHTS = "finetuned.safetensors"
 
 
@@ -64,8 +63,8 @@ def main() -> None:
     tensors, card = fine_tuning.fine_tuned(
         args.weights, layer, entries(model, images, held_out, released, content)
     )
-    temperature = card["calibration"][str(max(VIEWS))]["temperature"]
-    found = calibration.apply_temperature(held_out[max(VIEWS)], temperature)
+    calibrated = card["calibration"][str(max(VIEWS))]
+    found = calibration.apply_temperature(held_out[max(VIEWS)], calibrated["temperature"])
 
     def fill(folder: Path) -> None:
         confusion = metrics.confusion_matrix(images.labels, found[None])
@@ -80,6 +79,8 @@ def main() -> None:
 
     run_folder.write(args.output, fill, last="metrics.json")
     print("\n".join(lines(content)))
+    if note := calibration.without_guarantee(calibrated["sets"]):
+        print(note)
     weights = as_typed([str(args.output / WEIGHTS)])
     print(f"wrote {args.output}; next: python predict.py --weights {weights} --views 8 IMAGES")
 
@@ -145,18 +146,16 @@ def entries(
 ) -> dict:
     """What the card of the new weights says of them: calibration, distances, origin.
 
-    Temperatures are at least the `released` calibration's, and no class needs a probability of 1
-    to be in a set: a few images without a mistake would ask for certainty.
+    Temperatures are at least the `released` calibration's: a few images with hardly a mistake would
+    ask for certainty.
     """
     calibrations = {}
     for views, found in held_out.items():
-        fitted = calibration.fit_temperature(images.labels, found)
-        temperature = max(fitted, released[str(views)]["temperature"])
+        least = released[str(views)]["temperature"]
+        fitted = calibration.fit_temperature(images.labels, found, if_all_right=least)
+        temperature = max(fitted, least)
         calibrated = calibration.apply_temperature(found, temperature)
-        sets = {
-            level: min(calibration.set_threshold(images.labels, calibrated, float(level)), MOST)
-            for level in LEVELS
-        }
+        sets = {x: calibration.set_threshold(images.labels, calibrated, float(x)) for x in LEVELS}
         calibrations[str(views)] = {"temperature": temperature, "sets": sets}
     origin = {key: content[key] for key in ("dataset", "config", "weights_md5", "code")}
     farthest = max(model.farthest, float(np.quantile(images.distances, 0.99)))

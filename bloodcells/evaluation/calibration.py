@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 BINS = 15
+MOST = 1 - 1e-6  # that a prediction set asks of a class: images without a mistake ask for more
 TINY = np.finfo(np.float32).tiny
 
 
@@ -19,8 +20,16 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return softmax(np.log(np.maximum(probabilities, TINY)) / temperature, axis=-1)
 
 
-def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature that minimises log loss (Guo et al., "On Calibration", 2017)."""
+def fit_temperature(
+    labels: np.ndarray, probabilities: np.ndarray, *, if_all_right: float = 1.0
+) -> float:
+    """The temperature that minimises log loss (Guo et al., "On Calibration", 2017).
+
+    `if_all_right` is returned where every answer is right: ever sharper probabilities would lower
+    the loss without end.
+    """
+    if (probabilities.argmax(1) == labels).all():
+        return if_all_right
 
     def loss(log_temperature: float) -> float:
         return log_loss(labels, apply_temperature(probabilities, np.exp(log_temperature)))
@@ -70,11 +79,14 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
 
 
 def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage, most confident images first, and the error rate among those covered; (N,) each."""
-    order = np.argsort(-probabilities.max(1), kind="stable")
-    wrong = (probabilities.argmax(1) != labels)[order]
+    """Coverage, most confident images first, and the error rate among those covered; (N,) each.
+
+    Images of equal confidence count with their mean error: they have no order.
+    """
+    _, place, images = np.unique(-probabilities.max(1), return_inverse=True, return_counts=True)
+    errors = np.bincount(place, probabilities.argmax(1) != labels) / images
     answered = np.arange(1, len(labels) + 1)
-    return answered / len(labels), np.cumsum(wrong) / answered
+    return answered / len(labels), np.cumsum(np.repeat(errors, images)) / answered
 
 
 def aurc(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -103,7 +115,14 @@ def set_threshold(labels: np.ndarray, probabilities: np.ndarray, level: float) -
     """
     probability = np.sort(true_class(labels, probabilities))[::-1]
     rank = int(np.ceil((len(labels) + 1) * level))
-    return float(probability[rank - 1]) if rank <= len(labels) else 0.0
+    return min(float(probability[rank - 1]), MOST) if rank <= len(labels) else 0.0
+
+
+def without_guarantee(sets: dict[str, float]) -> str | None:
+    """A note on the levels whose `set_threshold` is zero for want of images, or None."""
+    if not (levels := [level for level, threshold in sets.items() if not threshold]):
+        return None
+    return f"too few images for sets at {' and '.join(levels)}: these hold every class"
 
 
 def set_scores(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict:

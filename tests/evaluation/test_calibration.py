@@ -5,6 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from bloodcells.evaluation import calibration
+from bloodcells.inference.cards import LEVELS
 
 
 def drawn(count=4000, classes=4, seed=0):
@@ -20,6 +21,14 @@ def test_fit_recovers_the_temperature_that_was_taken_out(temperature):
     labels, probabilities = drawn()
     distorted = softmax(np.log(probabilities) * temperature, axis=1)
     assert calibration.fit_temperature(labels, distorted) == pytest.approx(temperature, rel=0.08)
+
+
+def test_where_all_is_right_probabilities_stay_as_they_are():
+    _, probabilities = drawn()
+    answers = probabilities.argmax(1)
+    assert calibration.fit_temperature(answers, probabilities) == 1
+    answers[0] = (answers[0] + 1) % 4
+    assert calibration.fit_temperature(answers, probabilities) < 1
 
 
 def test_temperature_survives_a_probability_of_zero():
@@ -63,6 +72,23 @@ def test_risk_and_coverage_by_hand():
     coverage, risk = calibration.risk_coverage(labels, probabilities)
     assert coverage == pytest.approx([1 / 3, 2 / 3, 1])
     assert risk == pytest.approx([1, 1 / 2, 1 / 3])  # the surest is wrong
+
+
+def test_images_of_equal_confidence_have_no_order():
+    labels, probabilities = np.array([0, 0, 1, 0]), np.array([[0.9, 0.1]] + [[0.8, 0.2]] * 3)
+    _, risk = calibration.risk_coverage(labels, probabilities)
+    assert risk == pytest.approx([0, 1 / 6, 2 / 9, 1 / 4])
+    turned = labels[::-1], probabilities[::-1]
+    assert calibration.aurc(*turned) == pytest.approx(calibration.aurc(labels, probabilities))
+
+
+def test_no_set_asks_for_certainty_and_too_few_images_are_told():
+    labels, certain = np.zeros(30, int), np.tile([1.0, 0.0], (30, 1))
+    sets = {level: calibration.set_threshold(labels, certain, float(level)) for level in LEVELS}
+    assert sets == {"0.95": calibration.MOST, "0.99": 0}
+    note = "too few images for sets at 0.99: these hold every class"
+    assert calibration.without_guarantee(sets) == note
+    assert calibration.without_guarantee({"0.95": 0.5}) is None
 
 
 def test_sets_by_hand():

@@ -134,8 +134,8 @@ def sets(
         right.set_xlabel("mean number of classes in a set", size=8)
         right.legend(frameon=False, title="target")
         figure.supxlabel(
-            "one model; vertical lines: target overall; horizontal: 95 % interval; in brackets: "
-            "test images; below 1: some sets are empty",
+            f"one model, {max(VIEWS)} views; vertical lines: target overall; horizontal: 95 % "
+            "interval; in brackets: test images; below 1: some sets are empty",
             size=7,
         )
 
