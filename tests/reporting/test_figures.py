@@ -6,7 +6,17 @@ from matplotlib.figure import Figure
 from shared import ROOT, SAVE_FIGURE
 
 from bloodcells.data.bloodmnist import Split
-from bloodcells.reporting.figures import comparison, data, domains, robustness, search, studies
+from bloodcells.evaluation import metrics
+from bloodcells.reporting.figures import (
+    comparison,
+    data,
+    domains,
+    robustness,
+    search,
+    studies,
+    training,
+)
+from bloodcells.reporting.tables.cells import scores_of_class
 from bloodcells.reporting.tables.studies import ladder_points
 
 NAME = "lab_$A_$\\foo$\udcff"  # neither mathematics nor UTF-8
@@ -26,6 +36,20 @@ def test_names_are_drawn_as_they_are(tmp_path):
     for name in ("robustness", "domains", "comparison"):
         assert "lab_$A_$\\foo$?" in (tmp_path / f"{name}.svg").read_text()
     assert "mean over 1 or 2 models" in (tmp_path / "robustness.svg").read_text()
+
+
+def test_a_class_without_images_has_no_recall(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args: drawn.append(figure) or SAVE_FIGURE(figure, *args)
+    )
+    labels = np.repeat([0, 1], 50)
+    rows = metrics.per_class(labels, np.eye(3)[labels][None], ("a", "b", "never seen"))
+    training.class_recall(tmp_path / "a.png", rows, None, counted="test images")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.texts] == ["1.000", "1.000"]
+    assert axes.get_xlim()[0] > 0
+    assert [scores_of_class(row) for row in rows[1:]] == [["1.000"] * 3, ["-"] * 3]
 
 
 def test_of_many_pairs_the_first_are_drawn(tmp_path, monkeypatch):
