@@ -62,6 +62,33 @@ def test_images_of_one_s_own_with_other_classes(copy):
     assert "\nnext: " not in done.stdout  # the preset's own experiment is of other images
 
 
+def test_stopping_early(copy):
+    lines = re.search(r"\n- \*\*To stop early.*?```python\n(.*?)  ```", TEXT, re.DOTALL)
+    script, save = copy / "model_cnn.py", "session.save(epoch, row)"
+    text, indent = script.read_text(), " " * 16
+    (call,) = (line for line in text.splitlines() if save in line)
+    added = "\n".join(indent + line.removeprefix("  ") for line in lines[1].splitlines())
+    script.write_text(text.replace(call, f"{call}\n{added}"))
+    flags = (*QUICK_CNN, "--epochs", "30", "--lr", "0.5", "--output", copy / "run")
+    done = warm.run("model_cnn.py", *flags, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    with (copy / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for fold in {row["fold"] for row in rows}:
+        losses = [float(row["val_loss"]) for row in rows if row["fold"] == fold]
+        assert len(losses) - losses.index(min(losses)) == 5
+        assert len(losses) < 30
+
+
+def test_notebook(capsys):
+    code = re.search(r"### In a notebook\n+```python\n(.*?)```", TEXT, re.DOTALL)[1]
+    assert code.count("load(size=28)") == 1
+    exec(code.replace("load(size=28)", "load(size=28, synthetic=True)"), {})
+    *rows, accuracy = capsys.readouterr().out.splitlines()
+    assert [row.startswith("{'train_loss': ") for row in rows] == [True] * 3
+    assert float(accuracy.removeprefix("tensor(").removesuffix(")")) > 0.5  # 1/8 is chance
+
+
 @pytest.mark.parametrize(
     ("title", "diff"), [d for d in DIFFS if d[0] != OWN], ids=[d[0] for d in DIFFS if d[0] != OWN]
 )
