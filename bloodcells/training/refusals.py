@@ -19,12 +19,14 @@ def refuse_misfit(network: nn.Module, dataset: Dataset) -> None:
     images = torch.zeros(2, 3, dataset.size, dataset.size, device=next(network.parameters()).device)
     training = network.training
     with torch.inference_mode():
-        found = tuple(network.eval()(images).shape)
+        output = network.eval()(images.to(memory_format=torch.channels_last))
     network.train(training)
-    if found != (2, len(dataset.classes)):
+    is_tensor, wanted = isinstance(output, torch.Tensor), (2, len(dataset.classes))
+    found = f"has the shape {tuple(output.shape)}" if is_tensor else f"is a {type(output).__name__}"
+    if not is_tensor or tuple(output.shape) != wanted:
         raise UserError(
-            f"{type(network).__name__}: its output for two images has the shape {found}, not "
-            f"{(2, len(dataset.classes))}: one number for each class of {dataset.name}"
+            f"{type(network).__name__}: its output for two images {found}, not a tensor of shape "
+            f"{wanted}: one number for each class of {dataset.name}"
         )
 
 

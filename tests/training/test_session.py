@@ -13,6 +13,7 @@ from shared import QUICK, ROOT
 from written import probabilities_of
 
 import model_cnn
+import models
 from bloodcells.training import session
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -36,8 +37,11 @@ def test_killed_again_and_again(whole, tmp_path):
 def test_a_network_with_other_outputs_than_classes(fails, tmp_path, monkeypatch):
     monkeypatch.setattr(model_cnn, "LABELS", {"classes": tuple("abc")})
     line = fails("model_cnn.py", *SMALL, "--output", tmp_path)
-    assert "has the shape (2, 3), not (2, 8): one number for each class" in line
+    assert "has the shape (2, 3), not a tensor of shape (2, 8): one number for each class" in line
     assert not (tmp_path / "checkpoint").exists()
+    monkeypatch.setattr(models.CellNet, "forward", lambda net, x: (net.features(x), x))
+    line = fails("model_cnn.py", "--config", "cnn-fast-15", "--synthetic", "--output", tmp_path)
+    assert "CellNet: its output for two images is a tuple, not a tensor of shape (2, 8)" in line
 
 
 @pytest.mark.parametrize("epoch", [1, 3, 4])  # within the first model, at its end, in the second
