@@ -43,5 +43,5 @@ def load_network(run: SavedRun, weights: str) -> nn.Module:
         model = models.build(run.metrics["model"]["name"], config["size"], *options, classes)
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, SafetensorError, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not this run's weights: {error}") from error
+        raise UserError(f"{path}: not this run's weights: {str(error)[:200]}") from error
     return model.eval()

@@ -203,10 +203,13 @@ def table(content: dict) -> str:
     floor = content["test_majority_class_accuracy"]
     lines.append(f"  {'majority class':22} {floor:.4f}  (accuracy of always predicting it)")
     by_class = "mean by class" if runs > 1 else "class"
-    lines.append(f"  {by_class:20} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
+    width = max(20, *(len(row["class"]) for row in content["test_per_class"]))
+    lines.append(f"  {by_class:{width}} {'images':>6} {'precision':>9} {'recall':>7} {'F1':>7}")
     for row in content["test_per_class"]:
         precision, recall, f1 = scores_of_class(row)
-        lines.append(f"  {row['class']:20} {row['support']:6} {precision:>9} {recall:>7} {f1:>7}")
+        lines.append(
+            f"  {row['class']:{width}} {row['support']:6} {precision:>9} {recall:>7} {f1:>7}"
+        )
     if content["leaks_test_images"]:
         lines.append(f"NOTE {LEAKS}; only the last fold's model is scored.")
     if content["dataset"]["synthetic"]:

@@ -162,7 +162,7 @@ def confident_mistakes(
     `probabilities`: (N, classes). `rows`, (N,), are the images' rows in the file that `table`
     names, with whatever else is to be said of the numbers; None: 0 to N - 1.
     """
-    names = short(names)
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in short(names)]
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
