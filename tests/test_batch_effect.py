@@ -126,3 +126,19 @@ def test_class_mean_counts_classes_alike():
 )
 def test_refused(fails, tmp_path, flags, says):
     assert says in fails("batch_effect.py", "--synthetic", *flags, "--output", tmp_path)
+
+
+def test_classes_that_the_second_batch_lacks_do_not_count():
+    labels, second = np.arange(120) % 3, (np.arange(120) % 4 == 0) & (np.arange(120) % 3 < 2)
+    wrong = np.where(labels == 2, 0, labels)  # the third class is never right
+    arms = batch_effect.Arms(np.tile(wrong, (2, 1)), np.tile(wrong, (2, 1)))
+    found = batch_effect.scores(labels, arms, second, np.zeros(120, bool), ("a", "b", "c"))
+    assert found["first_batch"]["mean"] == found["first_batch_with"]["mean"] == 1
+    assert [row["class"] for row in found["recalls"]] == ["a", "b"]
+    assert found["images"]["first"] == 80 - second.sum()
+
+
+def test_the_interval_is_of_the_mean_over_runs():
+    right = np.random.default_rng(0).random(200) < 0.5
+    found = batch_effect.class_mean(np.arange(200) % 2, np.stack([right, ~right]))
+    assert (found["low"], found["mean"], found["high"]) == pytest.approx((0.5, 0.5, 0.5))

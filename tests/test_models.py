@@ -143,3 +143,22 @@ def test_robust_net_judges_each_image_by_itself_whatever_its_light():
     torch.testing.assert_close(network(lit), together, rtol=0.1, atol=0.05)
     assert network(torch.full((1, 3, 28, 28), 0.7)).isfinite().all()
     assert models.count_parameters(models.build("RobustNet", 28)) < 2e6
+
+
+def test_filters_begin_with_he_s_variance():
+    """2 over the inputs of a filter; of ResNet-18's first, over its outputs."""
+    torch.manual_seed(0)
+    for name in ("CellNet", "RobustNet"):
+        for module in models.build(name, 28, (24, 64, 128)).modules():
+            if isinstance(module, nn.Conv2d):
+                variance = 2 / module.weight[0].numel()
+                assert float(module.weight.detach().var()) == pytest.approx(variance, rel=0.15)
+    first = models.build("ResNet18", 28).network.conv1.weight.detach()
+    assert float(first.var()) == pytest.approx(2 / (64 * 9), rel=0.15)
+
+
+def test_the_paper_s_cnn_drops_out_three_times():
+    kinds = [type(module) for module in models.ConvNet().modules()]
+    assert kinds.count(models.Dropout) == 3
+    linear = [n for n, kind in enumerate(kinds) if kind is nn.Linear]
+    assert kinds[linear[0] : linear[1] + 1] == [nn.Linear, models.Dropout, nn.Linear]

@@ -180,3 +180,13 @@ def test_a_field_that_is_gone_when_it_is_drawn(predict, tmp_path, monkeypatch):
     outcome = predict(photograph, "--detect", "--output", tmp_path / "run")
     assert outcome.code == 2
     assert f"{photograph}: cannot be read any more" in outcome.err
+
+
+def test_cells_of_a_field_are_another_laboratory_s_and_lie_where_they_are(predict, tmp_path):
+    field((400, 300), (80, 150, 30), (200, 100, 30), (320, 200, 30)).save(tmp_path / "field.png")
+    outcome = predict(tmp_path / "field.png", "--detect", "--format", "json")
+    rows = sorted(json.loads(outcome.out), key=lambda row: row["x"])
+    assert [row["y"] for row in rows] == pytest.approx([150, 100, 200], abs=2)
+    assert [row["side"] for row in rows] == pytest.approx([30 * (np.pi / 0.26) ** 0.5] * 3, rel=0.1)
+    assert all(row["foreign"] for row in rows)
+    assert "3 of 3 cells are taken as another laboratory's" in outcome.err

@@ -81,3 +81,22 @@ def test_bad_input(fails, trained, quick_run, tmp_path):
     assert "trained on these test images" in fails("robustness.py", *flags, "--runs", broken)
     change(broken, leaks_test_images=False, dataset={"md5": "other"})
     assert "its data set is not the one here" in fails("robustness.py", *flags, "--runs", broken)
+
+
+def test_the_seed_draws_the_images_and_their_corruptions(run, run_once, tmp_path, monkeypatch):
+    seen, versions = [], corruptions.versions
+
+    def spy(images, kinds, seed):
+        seen.append((images, seed))
+        return versions(images, kinds, seed)
+
+    quick = ("--synthetic", "--folds", 2, "--epochs", 1, "--device", "cpu", "--save-weights")
+    run_once("model_baseline.py", *quick, "--output", tmp_path / "linear")
+    monkeypatch.setattr(corruptions, "versions", spy)
+    flags = ("--synthetic", "--device", "cpu", "--runs", tmp_path / "linear", "--images", 16)
+    for seed in (0, 1):
+        more = ("--kinds", "noise", "--seed", seed, "--output", tmp_path / str(seed))
+        outcome = run("robustness.py", *flags, *more)
+        assert outcome.code == 0, outcome
+    assert [seed for _, seed in seen] == [0, 0, 1, 1]
+    assert (seen[0][0] != seen[2][0]).any()

@@ -84,3 +84,48 @@ def test_real_duplicates(real_dataset):
     assert all(len(group) == 2 for group in groups)
     unique = np.unique(images.reshape(len(images), -1), axis=0)
     assert len(images) - len(unique) == 17
+
+
+@pytest.mark.parametrize("block", [1, 7, 24])
+def test_search_in_blocks_finds_the_same(monkeypatch, block):
+    images = noise(24, 28, 28, 3)
+    images[20] = images[3].clip(2) - 2
+    images[21] = duplicates.turn(images[[9]], 5)[0]
+    images[23] = images[22].clip(1) - 1
+    expected = duplicates.near_pairs(images, 5)
+    assert {pair[:2] for pair in expected} == {(3, 20), (9, 21), (22, 23)}
+    monkeypatch.setattr(duplicates, "BLOCK", block)
+    assert duplicates.near_pairs(images, 5) == expected
+
+
+def test_of_turns_that_look_alike_from_afar_the_nearest_counts():
+    """Images of little contrast: averaged over blocks, each is like all of its turns."""
+    images = 120 + noise(2, 28, 28, 3) // 8
+    images[1] = images[0] + 1
+    for transform in range(8):
+        turned = np.concatenate([images[:1], duplicates.turn(images[1:], transform)])
+        assert duplicates.near_pairs(turned, 8) == [(0, 1, transform, 1.0)]
+
+
+def test_the_summary_counts_what_crosses_splits_and_what_conflicts():
+    """Twins within the test split are none elsewhere; labels may differ within a split."""
+    images, labels = noise(30, 28, 28, 3), np.arange(30) % 8
+    images[21], labels[21] = images[20], labels[20]  # test 0 and 1
+    images[2], labels[2] = images[1], labels[1] + 1  # train 1 and 2
+    images[11], labels[11] = images[0], labels[0]  # train 0 and val 1
+    images[12], labels[12] = images[8], labels[8]  # train 8 and val 2
+    images[4], labels[4] = images[3].clip(1) - 1, labels[3]  # nearly: train 3 and 4
+    images[6], labels[6] = images[5].clip(1) - 1, labels[5] + 1  # train 5 and 6
+    images[25], labels[25] = images[7].clip(1) - 1, labels[7]  # train 7 and test 5
+    images[26], labels[26] = images[24].clip(1) - 1, labels[24] + 1  # test 4 and 6
+    parts = [Split(images[i : i + 10], labels[i : i + 10]) for i in (0, 10, 20)]
+    found = duplicates.audit(Dataset(*parts, 28, "", None, synthetic=True), threshold=5)
+    assert found["summary"] == {
+        "exact_duplicate_groups": 4,
+        "exact_duplicate_groups_across_splits": 2,
+        "conflicting_groups": 1,
+        "near_duplicate_pairs": 4,
+        "near_duplicate_pairs_across_splits": 1,
+        "near_duplicate_pairs_conflicting": 2,
+        "test_images_with_a_twin_elsewhere": 1,
+    }

@@ -96,3 +96,11 @@ def test_more_plain_folds_than_images():
 def test_an_unknown_protocol_is_not_taken_for_the_published_one(cells):
     with pytest.raises(ValueError, match="no protocol 'offical'"):
         make_folds("offical", cells, 5, 5, 0)
+
+
+def test_plain_folds_are_drawn_by_the_seed():
+    first, again, other = (plain_folds(np.zeros(40), 4, seed) for seed in (0, 0, 1))
+    held_out = [[rows.tolist() for _, rows in folds] for folds in (first, again, other)]
+    assert held_out[0] == held_out[1] != held_out[2]
+    assert sorted(row for rows in held_out[0] for row in rows) == list(range(40))
+    assert held_out[0][0] != list(range(10))

@@ -28,11 +28,6 @@ def test_lobes_belong_together():
     assert two.side == pytest.approx(one.side, rel=0.2)
 
 
-def test_of_two_cells_that_in_the_middle():
-    square = framing.find_cell(field((200, 200), (100, 110, 20), (20, 20, 22)))
-    assert (square.x, square.y) == pytest.approx((100, 110), abs=3)
-
-
 def test_other_stains_and_lights(real_dataset):
     """Official images, darker, warmer and paler, are framed about where they are."""
     for image in real_dataset.val.images[:40]:
@@ -137,3 +132,60 @@ def test_a_stained_border_does_not_hide_the_cells():
     only = Image.new("RGB", (300, 300), BACKGROUND)
     ImageDraw.Draw(only).rectangle((0, 200, 300, 300), NUCLEUS)
     assert framing.find_cells(only) == []
+
+
+@pytest.mark.parametrize(("radius", "side"), [(12, 0.3 * 200), (85, 200)])
+def test_the_square_is_neither_tiny_nor_larger_than_the_image(radius, side):
+    """Of a platelet's granules, and of a nucleus that fills the image."""
+    assert framing.find_cell(field((300, 200), (150, 100, radius))).side == pytest.approx(side)
+
+
+@pytest.mark.parametrize("size", [(200, 200), (480, 200), (200, 480)])
+def test_of_two_cells_that_in_the_middle(size):
+    x, y = size[0] / 2, size[1] / 2
+    square = framing.find_cell(field(size, (x, y + 10, 20), (30, 30, 22)))
+    assert (square.x, square.y) == pytest.approx((x, y + 10), abs=4)
+
+
+@pytest.mark.parametrize("place", [(0, 240), (640, 240), (320, 0), (320, 480)])
+def test_a_cell_that_the_border_cuts_is_left_out(place):
+    image = field((640, 480), (200, 200, 30), (420, 300, 30), (*place, 30))
+    found = {(round(s.x, -1), round(s.y, -1)) for s in framing.find_cells(image)}
+    assert found == {(200, 200), (420, 300)}
+
+
+def test_specks_are_no_cells():
+    assert framing.find_cell(field((96, 96), (48, 48, 1))) is None
+    specks = [(x, y, 1) for x in (100, 300, 500) for y in (100, 300)]
+    assert framing.find_cells(field((640, 480), *specks)) == []
+
+
+def test_of_two_cells_as_near_that_with_more_stain():
+    image = field((200, 200), (70, 100, 16))
+    paler = (116, 73, 157)  # by a tenth; a little larger
+    ImageDraw.Draw(image).ellipse((113, 83, 147, 117), paler)
+    assert framing.find_cell(image).x == pytest.approx(70, abs=3)
+
+
+def test_a_thread_at_a_nucleus_is_none_of_it():
+    image = field((100, 100), (50, 50, 14))
+    alone = framing.find_cell(image)
+    ImageDraw.Draw(image).line((50, 50, 95, 8), NUCLEUS, 3)
+    square = framing.find_cell(image)
+    assert (square.x, square.y) == pytest.approx((alone.x, alone.y), abs=1)
+    assert square.side == pytest.approx(alone.side, rel=0.05)
+
+
+def test_lobes_of_a_cell_of_a_field_count_with_what_lies_between_them():
+    (square,) = framing.find_cells(field((640, 480), (280, 200, 18), (326, 200, 18)))
+    assert (square.x, square.y) == pytest.approx((303, 200), abs=1)
+    hull = np.pi * 18**2 + 46 * 36
+    assert square.side == pytest.approx((hull / framing.SHARE) ** 0.5, rel=0.06)
+
+
+def test_cells_are_where_they_are_drawn():
+    """Half a working pixel is half a percent of the side."""
+    square = framing.find_cell(field((959, 959), (479.5, 479.5, 150)))
+    assert (square.x, square.y) == pytest.approx((480, 480), abs=2.5)
+    (square,) = framing.find_cells(field((1536, 1536), (768, 768, 150)))
+    assert (square.x, square.y) == pytest.approx((768.5, 768.5), abs=0.5)

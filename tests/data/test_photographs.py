@@ -4,10 +4,11 @@ import io
 
 import numpy as np
 import pytest
+from drawn import noise
 from PIL import Image
 
-from bloodcells.data import photographs
-from bloodcells.data.bloodmnist import CLASS_NAMES
+from bloodcells.data import bloodmnist, photographs
+from bloodcells.data.bloodmnist import CLASS_NAMES, Split
 from bloodcells.data.class_names import Names
 from bloodcells.data.duplicates import exact_groups
 from bloodcells.data.photographs import CLASS_OF, STAGES, Photograph, read_table
@@ -124,3 +125,12 @@ def test_a_photograph_that_is_not_the_collections(collection):
     path.write_text("no image")
     with pytest.raises(UserError, match=r"MY_1.jpg cannot be read.*PBC_dataset_normal_DIB"):
         photographs.rebuild(folder, 28, jpeg=True)
+
+
+def test_the_md5_of_photographs_is_of_all_splits():
+    splits = {name: Split(noise(2, 4, 4, 3), np.arange(2)) for name in bloodmnist.SPLITS}
+    sums = {bloodmnist.md5_of(splits)}
+    for name in splits:
+        changed = splits | {name: Split(255 - splits[name].images, np.arange(2))}
+        sums.add(bloodmnist.md5_of(changed))
+    assert len(sums) == 4

@@ -1,9 +1,14 @@
 """Which part of an image is kept: the cell, or the whole image."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from drawn import NUCLEUS, field
+from PIL import Image
 
+from bloodcells.data import official_chain
+from bloodcells.data.official_chain import BadImageError
 from bloodcells.data.preparation import prepare
 
 
@@ -35,3 +40,14 @@ def test_cell_frames_images_of_the_data_set_s_sizes_too(size, nucleus):
     assert shows_the_nucleus(framed.pixels)
     assert not shows_the_nucleus(usual.pixels)
     assert np.asarray(usual.pixels).shape == (28, 28, 3)
+
+
+def test_values_are_rounded_and_clipped():
+    values = np.array([-3, 0.4, 0.6, 254.7, 300])
+    assert official_chain.to_bytes(values).tolist() == [0, 0, 1, 255, 255]
+
+
+@pytest.mark.parametrize(("side", "usable"), [(14, True), (13, False)])
+def test_under_half_the_final_side_is_too_few(side, usable):
+    with contextlib.nullcontext() if usable else pytest.raises(BadImageError, match="too few"):
+        prepare(Image.new("RGB", (side, 90), "white"), 28, "none")

@@ -1,5 +1,7 @@
 """Slides by the names of files."""
 
+import unicodedata
+
 import pytest
 
 from bloodcells.data.slides import check_pattern, slides_of
@@ -32,3 +34,18 @@ def test_a_pattern_that_matches_whole_names_is_told(capsys):
     assert capsys.readouterr().err == ""
     check_pattern(crops, "[^_]+")
     assert "12 images would be of 12 slides; does the pattern" in capsys.readouterr().err
+
+
+def test_accents_taken_apart_are_the_same_slide():
+    names = ["Größe_1.png", "Höhe_1.png", unicodedata.normalize("NFD", "Größe_2.png")]
+    assert slides_of(names, "[^_]+").tolist() == [0, 1, 0]
+    for form in ("NFC", "NFD"):
+        pattern = unicodedata.normalize(form, "(Größe|Höhe)_")
+        assert slides_of(names, pattern).tolist() == [0, 1, 0]
+
+
+def test_as_many_slides_as_half_the_images_are_not_asked_about(capsys):
+    check_pattern([f"{n // 2}_{n}.png" for n in range(12)], "[^_]+")
+    assert capsys.readouterr().err == ""
+    check_pattern([f"{min(n, 6)}_{n}.png" for n in range(12)], "[^_]+")
+    assert "12 images would be of 7 slides" in capsys.readouterr().err

@@ -175,3 +175,22 @@ def test_images_of_two_scales_in_one_array(tmp_path):
     cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "none"))
     assert [cell.pixels is None for cell in cells] == [True, False, True]
     assert "scale all alike" in cells[0].problem
+
+
+def test_one_infinite_value_spoils_no_other_image(tmp_path):
+    values = np.full((3, 28, 28, 3), 0.5, np.float32)
+    values[1, 0, 0] = np.inf
+    np.save(tmp_path / "a.npy", values)
+    cells = list(user_images.read([str(tmp_path / "a.npy")], 28, "none"))
+    assert [cell.problem is None for cell in cells] == [True, False, True]
+    assert (cells[0].pixels == 128).all()
+
+
+def test_transparent_pixels_of_an_array_are_white(tmp_path):
+    values = np.full((1, 28, 28, 4), 90, np.uint8)
+    values[..., 3] = 255
+    values[0, :5, :, 3] = 0
+    np.save(tmp_path / "a.npy", values)
+    (cell,) = user_images.read([str(tmp_path / "a.npy")], 28, "none")
+    assert (cell.pixels[:5] == 255).all()
+    assert (cell.pixels[5:] == 90).all()

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import noise, png_of
+from drawn import field, noise, png_of
 from PIL import Image, PngImagePlugin
 from torchvision import transforms
 
 from bloodcells.data import image_files, preparation, user_images
+from bloodcells.data.framing import cut
+from bloodcells.data.preparation import prepare
 
 PHOTOGRAPH = Image.fromarray(  # coarse squares, so that pixels survive JPEG
     np.kron(noise(37, 36, 3), np.ones((10, 10, 1), np.uint8))[:363]
@@ -254,3 +256,14 @@ def test_a_first_frame_without_a_cell_is_told(tmp_path):
     blank.save(tmp_path / "a.tif", save_all=True, append_images=[blank])
     problem = read_one(tmp_path / "a.tif").problem
     assert problem == "no stained cell found; the first of several frames"
+
+
+def test_a_cell_of_a_field_is_cut_once(tmp_path):
+    """Beside a larger nucleus, of which a second search would find the edge."""
+    image = field((400, 300), (120, 150, 12), (200, 150, 34), (320, 150, 30))
+    image.save(tmp_path / "field.png")
+    found = list(user_images.read([str(tmp_path / "field.png")], 28, "detect"))
+    assert found
+    for one in found:
+        expected = prepare(cut(image, one.square), 28, "none").pixels
+        assert (one.pixels == expected).all()

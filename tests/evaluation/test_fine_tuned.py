@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 import finetune
 from bloodcells.evaluation import fine_tuned
@@ -135,3 +136,27 @@ def test_what_is_not_labelled_stays_possible(model):
     answers = layer((means + move)[6:]).argmax(1)
     assert answers.tolist() == [6, 7]
     assert fine_tuning.probabilities(layer, given).argmax(1).tolist() == labels.tolist()
+
+
+def test_the_fit_is_the_minimum_that_is_described(weights):
+    """Classes count alike, an absent one as much; weights and bias are pulled by their inputs."""
+    model = load_classifier(weights, 1, torch.device("cpu"))
+    means, labels = model.classifier.means, torch.tensor([0] * 4 + [6] * 10)
+    generator, absent = torch.Generator().manual_seed(0), torch.tensor([1, 2, 3, 4, 5, 7])
+    given = torch.randn(8, 14, 8, generator=generator) + 3 * torch.eye(8)[labels]
+    old = fine_tuning.released_layer(model)
+    new = fine_tuning.fit_last_layer(model, given, labels.numpy())
+    moved = [given[:, labels == c].mean((0, 1)) - means[c] for c in (0, 6)]
+    inputs = torch.cat([given.flatten(0, 1), means[absent] + torch.stack(moved).mean(0)])
+    targets = torch.cat([labels.repeat(8), absent])
+    counts = torch.cat([torch.where(labels == 0, 7 / 4, 7 / 10).repeat(8) / 8, torch.full((6,), 7)])
+
+    def slope(layer):
+        weight, bias = (part.detach().clone().requires_grad_() for part in layer.parameters())
+        losses = cross_entropy(inputs @ weight.T + bias, targets, reduction="none")
+        pull = inputs.square().sum(1).mean() * (weight - old.weight.detach()).square().sum()
+        pull = pull + (bias - old.bias.detach()).square().sum()
+        ((counts * losses).sum() + fine_tuning.PULL * pull).backward()
+        return float(weight.grad.norm() + bias.grad.norm())
+
+    assert slope(new) < 1e-2 * slope(old)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bloodcells.data import bloodmnist
 from bloodcells.data.bloodmnist import Split
 from bloodcells.evaluation import framed
 
@@ -30,3 +31,12 @@ def test_images_without_a_nucleus_are_left_out():
     found = framed.frame(Split(np.stack([blank, cell(6)]), np.array([1, 2])))
     assert list(found.labels) == [2]
     assert framed.frame(Split(blank[None], np.array([1]))) is None
+
+
+def test_how_many_have_no_nucleus_is_told_by_class():
+    blank = np.full((28, 28, 3), 230, np.uint8)
+    y, x = np.mgrid[:28, :28]
+    cell = np.where((np.hypot(y - 13.5, x - 16.5) < 6)[..., None], (90, 40, 150), blank)
+    images = Split(np.stack([blank, cell, cell]).astype(np.uint8), np.array([1, 2, 1]))
+    lost = framed.left_out(images, framed.frame(images))
+    assert lost == dict.fromkeys(bloodmnist.CLASS_NAMES, 0) | {"eosinophil": 1}

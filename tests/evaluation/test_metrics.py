@@ -1,12 +1,14 @@
 """The metrics against scikit-learn, SciPy and medmnist, and the intervals against theory."""
 
+from types import SimpleNamespace
+
 import medmnist
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from bloodcells.evaluation import metrics
+from bloodcells.evaluation import metrics, run_metrics
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -132,3 +134,13 @@ def test_mean_and_deviation_of_models():
 
 def test_majority_floor():
     assert metrics.majority_floor(np.array([1, 1, 2]), np.array([1, 2, 2, 2])) == 0.25
+
+
+def test_the_majority_is_that_of_the_training_images():
+    train, test = (
+        SimpleNamespace(labels=np.array(labels)) for labels in ([1, 1, 0], [0, 0, 1] * 20)
+    )
+    dataset = SimpleNamespace(train=train, test=test, classes=("a", "b"))
+    arrays = {"probabilities": np.full((1, 60, 2), 0.5)}
+    found = run_metrics.score_runs([], arrays, dataset, "official")
+    assert found["test_majority_class_accuracy"] == pytest.approx(1 / 3)

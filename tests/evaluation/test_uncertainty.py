@@ -57,3 +57,18 @@ def test_the_bound_of_unlike_images_is_that_of_validation(false_alarms, bound, m
     assert found["farthest"] == bound
     assert found["distances"][uncertainty.CELLS].tolist() == [90, 91]
     assert found["distances"]["dark"].tolist() == [0, 1, 2]
+
+
+def test_what_rounding_changes_is_of_the_saved_answers(tmp_path):
+    """Of four images, the saved model is right about three, and the rounded one about one."""
+    labels, saved, rounded = np.array([0, 0, 1, 1]), [0, 0, 1, 0], [1, 0, 0, 0]
+    before, after = np.eye(2)[[saved]], np.eye(2)[[rounded]]
+    names = ("labels", "probabilities", "val_labels", "val_probabilities")
+    parts = dict(zip(names, (labels, before, labels, after), strict=True))
+    np.savez(tmp_path / "predictions.npz", **parts)
+    run = SimpleNamespace(folder=tmp_path, metrics={"config": {"views": 1}})
+    member = {"views": {1: {"probabilities": {"before": after[0], "val": after[0]}}}}
+    found = uncertainty.rounding(run, [member])
+    test = {"only_first": 2, "only_second": 0, "p": 0.5}
+    assert found["test"] == {"labels_changed": [2], "largest_difference": 1, "mcnemar": [test]}
+    assert found["val"]["labels_changed"] == [0]

@@ -5,14 +5,26 @@ import errno
 import numpy as np
 import pytest
 import torch
+from drawn import noise
+from random_weights import changed
 from safetensors.torch import load_file
 from scipy.spatial.distance import cdist
 
 import models
 from bloodcells.data import bloodmnist
 from bloodcells.errors import UserError
-from bloodcells.inference.classifier import Classifier, class_means, fuse, save_classifier
+from bloodcells.inference import fine_tuning
+from bloodcells.inference.classifier import (
+    Classifier,
+    class_means,
+    features,
+    fuse,
+    load_classifier,
+    mean_features,
+    save_classifier,
+)
 from bloodcells.tracking import run_folder
+from bloodcells.training.augmentation import view
 
 
 def random_classifier(views=1):
@@ -68,3 +80,48 @@ def test_weights_are_stored_in_half_precision(tmp_path):
     assert state["network.classifier.weight"].dtype == torch.float16
     assert state["means"].dtype == torch.float32
     assert {path.name for path in tmp_path.iterdir()} == {"w.safetensors", "w.json"}
+
+
+@pytest.fixture
+def classifier(weights):
+    return load_classifier(weights, 1, CPU).classifier
+
+
+IMAGES = torch.from_numpy(noise(6, 28, 28, 3))
+
+
+CPU = torch.device("cpu")
+
+
+def test_the_distance_is_that_of_the_unchanged_image(classifier):
+    _, alone = classifier.predict(IMAGES)
+    classifier.views = 8
+    torch.testing.assert_close(classifier.predict(IMAGES)[1], alone)
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_mean_features_are_those_of_the_views(classifier, views):
+    classifier.views = views
+    each = [features(classifier.network, view(IMAGES, which)) for which in range(views)]
+    torch.testing.assert_close(mean_features(classifier, IMAGES), torch.stack(each).mean(0))
+    if views == 8:
+        assert (each[0] - each[7]).abs().max() > 1e-3
+
+
+def test_features_of_views_begin_with_the_unchanged_image_s(classifier):
+    found = fine_tuning.view_features(classifier, IMAGES.numpy())
+    expected = [features(classifier.network, view(IMAGES, which)) for which in range(8)]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_the_calibration_is_that_of_the_views(weights, tmp_path, views):
+    parts = {
+        "1": {"temperature": 0.5, "sets": {"0.95": 0.4, "0.99": 0.3}},
+        "8": {"temperature": 0.25, "sets": {"0.95": 0.2, "0.99": 0.1}},
+    }
+    path = changed(weights, tmp_path / "w.safetensors", calibration=parts, farthest=0.7)
+    model = load_classifier(path, views, CPU)
+    found = {"temperature": model.classifier.temperature, "sets": model.sets}
+    assert found == parts[str(views)]
+    assert model.farthest == 0.7

@@ -2,15 +2,21 @@
 
 import pytest
 import torch
+from torch import nn
 
 from bloodcells.cli.recipe import Recipe
+from bloodcells.data import synthetic_cells
 from bloodcells.data.bloodmnist import normalise
+from bloodcells.training import distributed
 from bloodcells.training.augmentation import VIEWS, Batches, reflect, view
 
 
 def random_images(count, side=28):
     torch.manual_seed(0)
     return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8), torch.arange(count)
+
+
+CELLS = torch.from_numpy(synthetic_cells.make()["train"][0][:64])
 
 
 def batches(images, labels, seed=0, batch_size=16, **augmentation):
@@ -165,3 +171,41 @@ def test_losses_of_randomised_images_do_not_count():
         source.record(torch.full((len(rows),), 3.0))
         assert torch.equal(source.losses[rows] == 3, ~changed)
     assert (source.losses == 3).sum() == 32
+
+
+def test_images_are_shifted_along_both_axes_apart():
+    ramp = torch.arange(28, dtype=torch.uint8)
+    images = torch.stack([ramp[:, None].expand(28, 28), ramp.expand(28, 28)], -1)
+    images = nn.functional.pad(images, (0, 1)).expand(64, -1, -1, -1).contiguous()
+    ((served, _),) = batches(images, torch.arange(64), batch_size=64, shift=2)
+    middle = (served[:, :2, 14, 14] * 127.5 + 127.5).round().long() - 14
+    assert len({tuple(move) for move in middle.tolist()}) > 10
+
+
+def test_the_square_of_cutout_lies_anywhere():
+    """Also off the diagonal, for each image elsewhere, and over each border as often."""
+    images = torch.full((640, 28, 28, 3), 255, dtype=torch.uint8)
+    recipe = Recipe(epochs=1, batch_size=640, lr=1.0, cutout=7)
+    source = Batches(images, torch.arange(640), recipe, torch.manual_seed(0))
+    ((served, _),) = source
+    hidden = (served == 0).all(1)
+    share = hidden.float().mean(0)
+    assert share[3:-3, 3:-3].min() > 0.02  # of 49 / 784
+    edges = [share[0].mean(), share[-1].mean(), share[:, 0].mean(), share[:, -1].mean()]
+    assert min(edges) > 0.6 * max(edges)
+
+
+def test_images_begin_with_different_views():
+    images = CELLS[:1].expand(64, -1, -1, -1).contiguous()
+    ((served, _),) = batches(images, torch.arange(64), batch_size=64, dihedral=True)
+    assert len({image.numpy().tobytes() for image in served}) == 8
+
+
+def test_epochs_are_counted_for_each_process_s_numbers(monkeypatch):
+    seen, images = [], CELLS[:40]
+    monkeypatch.setattr(distributed, "own_random_numbers", lambda seed, epoch: seen.append(epoch))
+    recipe = Recipe(epochs=3, batch_size=16, lr=1.0)
+    source = Batches(images, torch.arange(40), recipe, torch.manual_seed(0))
+    for _ in range(3):
+        list(source)
+    assert seen == [1, 2, 3]

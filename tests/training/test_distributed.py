@@ -11,6 +11,7 @@ import torch
 import warm
 from disk_faults import EVERY
 from shared import ROOT
+from torch import nn
 from written import metrics_of, probabilities_of
 
 from bloodcells.errors import UserError
@@ -236,3 +237,33 @@ def test_alone_nothing_changes():
     assert torch.equal(torch.get_rng_state(), state)
     with process_group(torch.device("cpu")):
         assert distributed.size() == 1
+
+
+@pytest.mark.parametrize(("count", "mine"), [(6, 3), (5, 2), (1, 1)])
+def test_gradients_are_averaged_over_images(monkeypatch, count, mine):
+    """By parts of a batch; of one too small to share, over the processes, which all have it."""
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    theirs = count if count < 2 else count - mine
+    weight = max(count, 2)
+
+    def all_reduce(flat):  # the other process's gradients are 10
+        flat += 10 * theirs / weight
+
+    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
+    model = nn.Linear(2, 1)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 4.0)
+    distributed.average_gradients(model, mine, count)
+    for parameter in model.parameters():
+        expected = torch.full_like(parameter, (4 * mine + 10 * theirs) / weight)
+        torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_each_process_draws_its_own_numbers_anew_in_each_epoch(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    draws = set()
+    for seed, epoch, rank in ((0, 1, 0), (0, 1, 1), (0, 2, 0), (0, 2, 1), (1, 1, 0)):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        distributed.own_random_numbers(seed, epoch)
+        draws.add(torch.rand(()).item())
+    assert len(draws) == 5

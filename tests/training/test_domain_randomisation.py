@@ -179,3 +179,76 @@ def test_a_group_of_changes_can_be_left_out(group, monkeypatch):
     randomise(normalise(CELLS), 0.5, unchanged=group)
     with pytest.raises(AssertionError):
         randomise(normalise(CELLS), 0.5)
+
+
+@pytest.mark.parametrize("change", [change for change, *_ in CHANGES], ids=lambda c: c.__name__)
+def test_no_change_depends_on_the_other_images(change):
+    images = (normalise(CELLS[:16]) + 1) / 2
+    others = torch.cat([images[:1], 1 - images[1:]])
+    found = []
+    for part in (images, others):
+        torch.manual_seed(3)
+        found.append(change(part)[0])
+    same = torch.allclose(*found, atol=1e-5)
+    assert same == (change is not domain_randomisation.surroundings)
+
+
+def test_surroundings_are_another_image_s_and_the_middle_its_own():
+    shades = torch.linspace(0, 1, 32)
+    images = shades[:, None, None, None].expand(-1, 3, 28, 28).clone()
+    torch.manual_seed(0)
+    changed = domain_randomisation.surroundings(images)
+    torch.testing.assert_close(changed[:, 0, 14, 14], shades, atol=0.01, rtol=0)
+    assert (abs(changed[:, 0, 0, 0] - shades) > 0.01).float().mean() > 0.9
+
+
+def test_geometry_mirrors_half_and_keeps_the_size_within_its_bounds(monkeypatch):
+    kept = []
+    monkeypatch.setattr(domain_randomisation, "sampled", lambda images, theta: kept.append(theta))
+    torch.manual_seed(0)
+    domain_randomisation.geometry(torch.zeros(4000, 3, 2, 2))
+    (theta,) = kept
+    areas = torch.linalg.det(theta[:, :, :2])
+    assert float((areas < 0).float().mean()) == pytest.approx(0.5, abs=0.05)
+    size = abs(areas).rsqrt()
+    assert (float(size.min()), float(size.max())) == pytest.approx((0.6, 1.5), rel=0.05)
+    assert float(theta[:, :, 2].min()) == pytest.approx(-3 / 14, rel=0.05)
+    assert float(theta[:, :, 2].max()) == pytest.approx(3 / 14, rel=0.05)
+
+
+def test_the_white_balance_changes_and_black_has_no_light():
+    grey = torch.full((64, 3, 28, 28), 0.5)
+    torch.manual_seed(0)
+    changed = domain_randomisation.colour(grey)
+    ratio = (changed[:, 0] / changed[:, 1]).log()
+    assert float(abs(ratio).flatten(1).mean(1).median()) > 0.05
+    assert (domain_randomisation.light(torch.zeros(8, 3, 28, 28)) == 0).all()
+
+
+def test_any_image_may_be_changed():
+    torch.manual_seed(0)
+    total = torch.zeros(8, 1, 1, 1)
+    for _ in range(200):  # in each of which two are changed
+        total += domain_randomisation.sometimes(
+            lambda part: part + 1, 0.25, torch.zeros_like(total)
+        )
+    assert total.flatten().tolist() == pytest.approx([50] * 8, abs=20)
+
+
+def test_a_changed_image_stays_in_its_place():
+    """Else it would have another image's label."""
+    images = torch.rand(16, 3, 4, 4)
+    for _ in range(20):
+        assert torch.equal(domain_randomisation.sometimes(torch.clone, 0.5, images), images)
+
+
+def test_a_corner_of_the_colour_table_moves_its_own_colour(monkeypatch):
+    """The first corner of the grid is black's, and the last one white's."""
+    moves = torch.zeros(2, 3, 4, 4, 4)
+    moves[:, :, 0, 0, 0], moves[:, :, -1, -1, -1] = 0.5, -0.25
+    monkeypatch.setattr(torch, "randn", lambda *shape, device: moves)
+    monkeypatch.setattr(domain_randomisation, "uniform", lambda *_: torch.ones(2, 1, 1, 1, 1))
+    images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 4, 4)
+    changed = domain_randomisation.colour_table(images)
+    assert (changed[0] == 0.5).all()
+    assert (changed[1] == 0.75).all()

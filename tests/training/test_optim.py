@@ -1,5 +1,7 @@
 """The optimizers: who steps which weight, how fast, and what Muon's update is."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -108,3 +110,35 @@ def test_the_triangle_ends_at_zero():
 def test_unknown_choices_in_a_recipe_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} .*: not of"):
         Recipe(**wrong)
+
+
+def test_weights_decay_but_biases_and_norms_do_not():
+    recipe = Recipe(epochs=1, lr=0.1, optimizer="muon", weight_decay=0.5, schedule="triangle")
+    model = models.CellNet(widths=(8, 8, 8))
+    nn.init.constant_(model.classifier.bias, 1.0)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    adamw, _ = optim.make_optimizers(model, recipe)
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    adamw.step()
+    decayed = {"classifier.weight", "stem.0.weight"}
+    for name, weight in model.named_parameters():
+        expected = before[name] * (1 - 0.1 * 0.5 if name in decayed else 1)
+        torch.testing.assert_close(weight.detach(), expected)
+
+
+@pytest.mark.parametrize("shape", [(12, 2, 1, 2), (3, 4, 3, 3)])
+def test_two_steps_of_muon_by_hand(shape):
+    """Nesterov momentum, orthogonalised, longer for more outputs than inputs."""
+    torch.manual_seed(0)
+    gradients, weight = torch.randn(2, *shape), nn.Parameter(torch.zeros(shape))
+    muon, momentum, expected = optim.Muon([weight], lr=0.05), torch.zeros(shape), torch.zeros(shape)
+    longer = max(1, shape[0] / math.prod(shape[1:])) ** 0.5
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        muon.step()
+        momentum = 0.9 * momentum + 0.1 * gradient
+        ahead = 0.1 * gradient + 0.9 * momentum
+        update = longer * optim.orthogonalise(ahead.flatten(1), 3).view(shape)
+        expected = expected - 0.05 * update
+        torch.testing.assert_close(weight.detach(), expected)

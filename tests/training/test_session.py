@@ -10,11 +10,14 @@ import warm
 from disk_faults import EVERY
 from interrupted_runs import SMALL, same
 from shared import QUICK, ROOT
+from torch import nn
 from written import probabilities_of
 
 import model_cnn
 import models
+from bloodcells.data.folds import Fold
 from bloodcells.training import session
+from bloodcells.training.record import record_of
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -145,3 +148,13 @@ def test_a_column_of_some_epochs_ends_training_at_once(fails, monkeypatch, tmp_p
         line = fails("model_cnn.py", *flags, "--output", tmp_path, *again)
         assert what in line
         assert "every epoch's needs a number for each of train_seconds, train_loss" in line
+
+
+def test_a_record_has_the_seconds_of_all_epochs():
+    history = [
+        {"train_seconds": 2.0, "machine_gflops": 3.0},
+        {"train_seconds": 5.0, "machine_gflops": 5.0},
+    ]
+    fold = Fold(seed=0, fold=None, train=np.arange(0), held_out=None, scored=False)
+    found = record_of(fold, nn.Linear(1, 1), history, {})
+    assert (found.train_seconds, found.machine_gflops) == (7, 4)
