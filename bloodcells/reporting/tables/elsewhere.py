@@ -18,18 +18,15 @@ from bloodcells.reporting.tables.cells import (
     table,
 )
 from bloodcells.reporting.tables.reading import older_code, read_results, read_study
-from bloodcells.reporting.tables.release import read_robustness
+from bloodcells.reporting.tables.release import TRAINED_ON, read_robustness
+from bloodcells.training.domain_randomisation import CHANGES
 
 RELEASES = {"cnn-best": "release-best", "cnn-robust": "release"}  # presets of model_release.py
 VIEWS = "8"
 DEVELOPMENT = "chula_wbc"  # the images of another laboratory that choices were made on
 PULL_CHOSEN = " The one setting, the pull towards the released layer, was chosen on these images."
 SAME = ("name", "images", "counts", "slide", "slides")  # of the images that releases are scored on
-GROUPS = {  # of corruptions, by what `--unchanged` leaves out of training
-    "colour": ("stain", "colour shift", "brightness", "contrast"),
-    "sharpness": ("defocus", "motion", "pixelation"),
-    "dirt": ("bubbles", "specks", "noise"),
-}
+GROUP_OF = {change.__name__: group for change, _, group in CHANGES}  # as `--unchanged` names it
 THERE = {  # what else is scored on another laboratory's images, and where it is stored
     "only its classes possible": ("given_classes", "balanced_accuracy"),
     "all classes possible, with `--adapt`": ("adapted",),
@@ -250,7 +247,8 @@ def ablation(plots: Path) -> str:
             percent(np.subtract(mine, its), "+")
             for mine, its in zip(scores_of(row), scores_of(whole), strict=True)
         ]
-        group = GROUPS.get(row["changes"].get("unchanged", ""), ())
+        left_out = row["changes"].get("unchanged")
+        group = [k for k, like in TRAINED_ON.items() if like and GROUP_OF[like] == left_out]
         of_group = group_left_out(row, whole, group) if group else ""
         lines.append([row["name"], *changes[:2], of_group, *changes[2:]])
     return "\n\n".join(
@@ -280,7 +278,7 @@ def scores_of(row: dict) -> list[list[float]]:
     ]
 
 
-def group_left_out(row: dict, whole: dict, group: tuple[str, ...]) -> str:
+def group_left_out(row: dict, whole: dict, group: list[str]) -> str:
     """The change of accuracy under some corruptions; in brackets that of the whole recipe."""
     mine, its = (
         [np.mean([kinds[kind] for kind in group]) for kinds in part["corrupted"]]
