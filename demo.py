@@ -41,8 +41,9 @@ from bloodcells.errors import UserError
 from bloodcells.evaluation.class_activation import class_maps
 from bloodcells.evaluation.differential import differential
 from bloodcells.inference.classification import classify, frame_of
-from bloodcells.inference.classifier import Released, load_classifier
+from bloodcells.inference.classifier import Released
 from bloodcells.inference.fine_tuning import holds_for
+from bloodcells.inference.loading import load
 from bloodcells.inference.output import Prediction, as_csv, in_base64
 from bloodcells.training.device import choose_device
 
@@ -73,7 +74,7 @@ def main() -> None:
     args = parse_demo(__file__)
     refuse_address(args.host, args.port)
     gradio = load_gradio(args.host)
-    model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
+    model = load(args.weights, args.views, choose_device(args.device, args.threads))
     refuse_downloads(gradio)
     with tempfile.TemporaryDirectory() as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # removed at the end, whatever happens

@@ -33,12 +33,13 @@ from bloodcells.evaluation.balanced_accuracy import over
 from bloodcells.evaluation.fine_tuned import LaboratoryImages, study
 from bloodcells.inference import fine_tuning
 from bloodcells.inference.cards import LEVELS, VIEWS
-from bloodcells.inference.classifier import Released, load_classifier, md5_of
+from bloodcells.inference.classifier import Released, md5_of
+from bloodcells.inference.loading import load
 from bloodcells.inference.output import refuse_own_folder
 from bloodcells.reporting.figures import studies, training
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
-from bloodcells.training.device import choose_device
+from bloodcells.training.device import choose_device, keep_freed_memory
 
 FEWEST = 5  # images of a class
 WEIGHTS = "finetuned.safetensors"
@@ -48,10 +49,11 @@ def main() -> None:
     """Score and write the network that is fitted to the images."""
     args = parse_finetune(__file__)
     device = choose_device(args.device, args.threads)
-    model = load_classifier(args.weights, max(VIEWS), device)
+    model = load(args.weights, max(VIEWS), device)
     if fine_tuning.is_fine_tuned(args.weights):
         raise UserError(f"--weights {args.weights}: fitted to a laboratory already; begin anew")
     record = environment(device.type, args.code)
+    keep_freed_memory()
     files = image_files.find(args.paths)
     refuse_own_folder("--output", args.output, args.paths, files)
     run_folder.prepare(args.output, args.code, script=args.code.script)

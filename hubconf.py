@@ -62,14 +62,15 @@ def _own_modules() -> Iterator[None]:
 
 
 with _own_modules():
-    from bloodcells.inference.classifier import Released, load_classifier
+    from bloodcells.inference.classifier import Released
+    from bloodcells.inference.loading import load
 
 
 class ReleasedNetwork(nn.Module):
     """A released network, with normalisation, calibration and test-time augmentation inside."""
 
     def __init__(self, model: Released):
-        """`model` is what `load_classifier` returns."""
+        """`model` is what `load` returns."""
         super().__init__()
         self.classifier = model.classifier
         self.model, self.classes, self.size = model, tuple(model.classes), model.size
@@ -161,7 +162,7 @@ def cellnet(weights: str = RELEASED, views: int = 1, device: str = "cpu") -> Rel
     path = FOLDER / "weights" / f"{weights}.safetensors"
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     try:
-        model = load_classifier(path, views, choose_device(device), "weights")
+        model = load(path, views, choose_device(device), "weights")
     except UserError as error:
         raise ValueError(str(error)) from error
     finally:  # both are the program's own

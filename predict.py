@@ -36,8 +36,9 @@ from bloodcells.errors import UserError
 from bloodcells.inference import onnx_export, output
 from bloodcells.inference.adaptation import Adaptation, adapt
 from bloodcells.inference.classification import classify, frame_of, pixels_of
-from bloodcells.inference.classifier import Released, load_classifier, md5_of
+from bloodcells.inference.classifier import Released, md5_of
 from bloodcells.inference.fine_tuning import holds_for, is_fine_tuned
+from bloodcells.inference.loading import load
 from bloodcells.inference.output import Prediction
 from bloodcells.tracking import run_folder
 from bloodcells.tracking.environment import environment
@@ -63,7 +64,7 @@ def main() -> None:
     """Classify the images that the command line names."""
     args = parse_predict(__file__)
     files = image_files.find(args.paths) if args.paths else []
-    model = load_classifier(args.weights, args.views, choose_device(args.device, args.threads))
+    model = load(args.weights, args.views, choose_device(args.device, args.threads))
     if args.adapt and is_fine_tuned(args.weights):
         raise UserError("--adapt: these weights are fitted to a laboratory already")
     fitted = frame_of(args.weights)
@@ -89,9 +90,8 @@ def main() -> None:
             raise UserError("--export: none of the images can be used to check the file")
         print(onnx_export.export(model, args.export, pixels_of(checked) if checked else None))
     else:
-        predictions = classify(
-            images, model, labels, args.batch_size, args.sets, args.abstain_below
-        )
+        settings = args.batch_size, args.sets, args.abstain_below
+        predictions = classify(images, model, labels, *settings)
         if args.save_crops is not None:
             predictions = output.save_crops(predictions, args.save_crops)
         output.write(count(predictions, tally), args.format)

@@ -19,7 +19,8 @@ DEFERRED = {  # imports inside a function or a try
     *((name, "medmnist") for name in ("bloodmnist.py", "download.py")),  # makes ~/.medmnist
     ("onnx_export.py", "onnxruntime"),  # half a second, as each below, that most runs do not need
     ("models.py", "torchvision.models.resnet"),
-    ("hubconf.py", "bloodcells.inference.classifier"),  # not another program's `models`
+    ("hubconf.py", "bloodcells.inference.classifier"),  # not another program's `models`, as next
+    ("hubconf.py", "bloodcells.inference.loading"),
     ("hubconf.py", "bloodcells.reporting.hub_export"),  # needs more than `dependencies`
     ("predict.py", "bloodcells.evaluation"),
     ("predict.py", "bloodcells.reporting"),

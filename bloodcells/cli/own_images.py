@@ -65,7 +65,7 @@ def parse_predict(script: str) -> Namespace:
     refuse_idle_flags(parser, args)
     args.weights = args.weights or ROOT / "weights" / WEIGHTS[args.labels]
     args.differential = args.differential or args.detect
-    args.code = code_of(Path(script))
+    args.code = code_of(Path(script)) if args.output else None  # a fifth of a second
     if args.detect:
         args.frame = "detect"
     elif args.crop != "auto":

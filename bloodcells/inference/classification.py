@@ -16,6 +16,7 @@ from bloodcells.inference.classifier import Released
 from bloodcells.inference.fine_tuning import ENTRY
 from bloodcells.inference.output import ABSTAINED, Prediction
 from bloodcells.tracking.files import read_entry
+from bloodcells.training.device import keep_freed_memory
 
 
 def frame_of(weights: Path) -> str:
@@ -42,6 +43,7 @@ def classify(
     `labels` are the classes of the files, None for an unknown one; empty without labels. Raises
     `UserError` for weights that give no probabilities.
     """
+    keep_freed_memory()
     waiting = iter(images)
     while batch := list(itertools.islice(waiting, batch_size)):
         foreign = np.array([image.foreign for image in batch])

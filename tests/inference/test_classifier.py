@@ -1,6 +1,8 @@
 """The released classifier: fused, distant, stored."""
 
 import errno
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from drawn import noise
 from random_weights import changed
 from safetensors.torch import load_file
 from scipy.spatial.distance import cdist
+from shared import ROOT
 
 import models
 from bloodcells.data import bloodmnist
@@ -25,6 +28,19 @@ from bloodcells.inference.classifier import (
 )
 from bloodcells.tracking import run_folder
 from bloodcells.training.augmentation import view
+
+
+def test_weights_are_loaded_without_torch_s_compiler(weights):
+    """It takes longer to load than all else that predict.py needs."""
+    code = (
+        "import sys; from pathlib import Path; import torch; "
+        "from bloodcells.inference.loading import load; "
+        "model = load(Path(sys.argv[1]), 1, torch.device('cpu')); "
+        "print(model.classes[0], 'torch._dynamo' in sys.modules)"
+    )
+    command = (sys.executable, "-c", code, weights)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "basophil False\n", done.stderr
 
 
 def random_classifier(views=1):
