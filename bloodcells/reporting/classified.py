@@ -102,4 +102,4 @@ def draw_field(path: Path, file: str, cells: Sequence[Prediction]) -> None:
         number = one.path.rpartition("#")[2]
         pen.rectangle(box, outline=INK, width=max(2, size // 8))
         pen.text((left, max(0, top - 1.2 * size)), f"{number} {one.label}", INK, font)
-    picture.save(path)
+    picture.save(path, compress_level=1)  # a fifth of the time, a sixth larger
