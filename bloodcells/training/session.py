@@ -45,6 +45,7 @@ from bloodcells.training.refusals import (
 )
 from bloodcells.training.tensorboard import Curves
 
+SPEED_SECONDS = 5.0  # for which a measurement of the machine's speed holds
 TIMES = ("train_seconds", "machine_gflops")  # the last columns of a history
 
 
@@ -154,6 +155,7 @@ class Session:
         # until it closes, Ctrl-C ends a batch
         self.while_training = stack.enter_context(ExitStack())
         self.current: ModelInTraining | None = None
+        self.measured = 0.0, -SPEED_SECONDS  # the machine's GFLOP/s, and when
         self.columns: list[str] = []  # of every epoch's row, once there is one
         self.runs: list[Run] = []  # of all models, once they are complete
 
@@ -209,10 +211,12 @@ class Session:
         infinite, `UserError` if the row's columns are not those of every row, or hold no numbers.
         """
         refuse_divergence(epoch, row)
-        gflops = matrix_product_gflops("float32", self.device, repeats=1)
+        if time.monotonic() - self.measured[1] > SPEED_SECONDS:  # it takes 0.1 s or more
+            gflops = matrix_product_gflops("float32", self.device, repeats=1)
+            self.measured = gflops, time.monotonic()
         numbers = {name: plain(value) for name, value in row.items()}
         self.check_columns(epoch, numbers)
-        times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": gflops}
+        times = {"train_seconds": numbers.pop("train_seconds"), "machine_gflops": self.measured[0]}
         model = cast(ModelInTraining, self.current)
         row = {**model.place, "epoch": epoch, **numbers, **times}
         model.history.append(row)
