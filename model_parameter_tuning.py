@@ -106,19 +106,26 @@ def held_out_score(
 
     Raises `optuna.TrialPruned` if the trial cannot win, and `UserError` for incompatible settings.
     """
-    database.patiently(partial(trial.set_user_attr, ENVIRONMENT, environment))
     args = search.settings(trial)  # the trial's values override the command line's
     recipe = Recipe.of(args)
     refuse_idle_randomisation(recipe.domain_randomisation, recipe.focus, recipe.batch_size)
-    with database.errors(DAMAGED):  # of the interrupted trial that this one continues, if any
-        models = list(models_of(trial)) or search.trained_already(trial)
+
+    def keep(models: list[dict], environment: dict) -> None:
+        database.patiently(partial(trial.set_user_attr, ENVIRONMENT, environment))
+        database.patiently(partial(trial.set_user_attr, MODELS, models))
+
+    with database.errors(DAMAGED):
+        models = list(models_of(trial))  # of the interrupted trial that this one continues, if any
+        if not models and (twin := search.twin(trial)):  # the same settings were drawn before
+            models = [{**model, "seconds": 0.0} for model in models_of(twin)]
+            keep(models, twin.user_attrs[ENVIRONMENT])
     for fold in folds[len(models) :]:
         if models and search.hopeless(trial.study, models):
             raise optuna.TrialPruned
         train, held_out = images.choose(fold.train), images.choose(fold.held_out)
         with trainings() as beside:  # a worker that waits for the others needs no cores
             models.append(train_until_it_stops(args, recipe, fold, train, held_out, beside))
-        database.patiently(partial(trial.set_user_attr, MODELS, models))
+        keep(models, environment)
         if not any_diverged(models, None):
             database.patiently(partial(trial.report, search.score(models), len(models)))
     if math.isinf(score := search.score(models)):  # the last model diverged

@@ -88,7 +88,7 @@ def refuse_fewer_trials(args: argparse.Namespace) -> None:
 
 
 def draw(folder: Path, search: Search, content: dict, folds: dict[int, list[dict]]) -> None:
-    """Draw the search's figures: importances if there are any, heat maps of the paper's grid."""
+    """Draw the search's figures: heat maps of a grid like the paper's, too."""
     args = search.args
 
     def path(name: str) -> Path:

@@ -63,12 +63,13 @@ class Range:
 
 
 Space = dict[str, Choice | Range]
-# settings that do nothing beside some others; `Recipe` refuses all but their defaults there
-IDLE: dict[str, Callable[[argparse.Namespace], bool]] = {
-    "filter_lr": lambda args: args.optimizer != "muon",
-    "weight_decay": lambda args: args.optimizer != "muon",
-    "warmup": lambda args: args.schedule != "triangle" and not args.focus,
-    "unchanged": lambda args: not args.domain_randomisation,
+# by setting, others beside some values of which it does nothing: `Recipe` then refuses all but its
+# default
+IDLE: dict[str, tuple[tuple[str, ...], Callable[[argparse.Namespace], bool]]] = {
+    "filter_lr": (("optimizer",), lambda args: args.optimizer != "muon"),
+    "weight_decay": (("optimizer",), lambda args: args.optimizer != "muon"),
+    "warmup": (("schedule", "focus"), lambda a: a.schedule != "triangle" and not a.focus),
+    "unchanged": (("domain_randomisation",), lambda args: not args.domain_randomisation),
 }
 
 

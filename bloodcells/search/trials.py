@@ -68,18 +68,18 @@ class Search:
         return found
 
     def idle(self, settings: argparse.Namespace) -> list[str]:
-        """The settings that the space varies, and that do nothing beside a trial's others."""
-        return [name for name, idle in IDLE.items() if name in self.space and idle(settings)]
+        """The settings that do nothing beside others, if the space varies one of them."""
+        return [
+            name
+            for name, (others, idle) in IDLE.items()
+            if {name, *others} & self.space.keys() and idle(settings)
+        ]
 
-    def trained_already(self, trial: optuna.Trial) -> list[dict]:
-        """The models that another trial has trained with the same settings: it was drawn twice."""
-        mine = self.settings(trial)
-        for other in trial.study.get_trials(
-            deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]
-        ):
-            if self.settings(other) == mine:
-                return [{**model, "seconds": 0.0} for model in models_of(other)]
-        return []
+    def twin(self, trial: optuna.Trial) -> FrozenTrial | None:
+        """A trial that has trained models with the same settings; None if there is none."""
+        mine, ended = self.settings(trial), [TrialState.COMPLETE, TrialState.PRUNED]
+        others = trial.study.get_trials(deepcopy=False, states=ended)
+        return next((other for other in others if self.settings(other) == mine), None)
 
     def lengths(self) -> list[int | None]:
         """The numbers of epochs that a trial covers; None means all that were trained."""

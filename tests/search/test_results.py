@@ -1,6 +1,9 @@
 """What a search makes of its trials: nothing of diverged ones, nothing of fewer than before."""
 
-from written import metrics_of
+import pytest
+from written import complaints, metrics_of
+
+import model_parameter_tuning as tuning
 
 SMALL = """
 base = "cnn-paper"
@@ -38,6 +41,38 @@ def test_results_drawn_again_name_the_machine_that_trained(run, tmp_path, monkey
     before = metrics_of(out)["environment"]
     assert run(*flags, "--figure-format", "pdf").code == 0
     assert metrics_of(out)["environment"] == before
+
+
+@pytest.mark.parametrize(
+    ("search", "space", "trained"),
+    [
+        ('search = "tpe"\ntrials = 4', "batch-size = [32, 64]", 2),
+        ("optimizer = 'adam'", "optimizer = ['adam', 'muon']\nfilter-lr = [0.02, 0.05]", 3),
+    ],
+)
+def test_settings_drawn_twice_are_trained_once(run, tmp_path, search, space, trained, monkeypatch):
+    preset, out, train = tmp_path / "mine.toml", tmp_path / "out", tuning.train_until_it_stops
+    preset.write_text(
+        f"{SMALL}{search}\nprune = false\n[space]\n{space}\n".replace(
+            'model = "Baseline"',
+            'model = "CellNet"\nwidths = [4, 4, 8]\nbatch-size = 96'
+            if "optimizer" in space
+            else 'model = "Baseline"',
+        )
+    )
+    calls = []
+    monkeypatch.setattr(tuning, "train_until_it_stops", lambda *a: calls.append(a) or train(*a))
+    outcome = run("model_parameter_tuning.py", "--config", preset, "--output", out)
+    assert outcome.code == 0, outcome
+    assert len(calls) == 2 * trained  # folds
+    cells = metrics_of(out)["cells"]
+    assert all(cell["complete"] and len(cell["accuracy"]) == 2 for cell in cells)
+    by_settings = {}
+    for cell in cells:
+        by_settings.setdefault(str(cell["settings"]), set()).add(tuple(cell["accuracy"]))
+    assert len(by_settings) == trained < len(cells) == 4
+    assert all(len(scores) == 1 for scores in by_settings.values())
+    assert complaints(out / "metrics.json") == []
 
 
 def test_early_stopping_where_the_rate_or_the_focus_changes_is_refused(fails, tmp_path):

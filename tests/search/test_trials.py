@@ -83,26 +83,27 @@ def test_settings_that_do_nothing_beside_the_others_are_left_out():
 @pytest.mark.parametrize("name", IDLE)
 def test_a_recipe_refuses_what_the_search_calls_idle(name):
     plain = argparse.Namespace(**vars(Recipe()))
-    assert IDLE[name](plain)
+    others, idle = IDLE[name]
+    assert idle(plain)
+    assert set(others) <= set(vars(plain))
     other = "colour" if name == "unchanged" else 0.3
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')} does nothing"):
         Recipe(**{name: other})
 
 
-def test_settings_drawn_twice_are_trained_once():
-    space = {"lr": Choice((0.1, 0.2))}
-    search = Search(settings(epochs=1), space, models=1)
-    study = optuna.create_study(direction="maximize")
-    for rate in (0.1, 0.2, 0.1):
-        study.enqueue_trial({"lr": rate})
-    for score in (0.5, 0.6):
-        trial = study.ask()
-        assert search.settings(trial)
-        assert search.trained_already(trial) == []
-        trial.set_user_attr("folds", folds([score]))
-        study.tell(trial, score)
-    trial = study.ask()
-    assert search.trained_already(trial) == [{**folds([0.5])[0], "seconds": 0.0}]
+def test_a_preset_s_setting_is_left_out_where_it_would_do_nothing():
+    plain = {**vars(Recipe()), "objective": "accuracy", "optimizer": "muon", "filter_lr": 0.02}
+    space = {"optimizer": Choice(("adam", "muon"))}
+    search = Search(argparse.Namespace(**plain), space, models=1)
+    study = optuna.create_study()
+    for optimizer, rate in (("adam", Recipe.filter_lr), ("muon", 0.02)):
+        study.enqueue_trial({"optimizer": optimizer})
+        assert Recipe.of(search.settings(study.ask())).filter_lr == rate
+    fixed = argparse.Namespace(**plain | {"optimizer": "adam", "lr": 0.1})
+    search = Search(fixed, {"lr": Choice((0.1, 0.2))}, models=1)
+    study.enqueue_trial({"lr": 0.1})
+    with pytest.raises(UserError, match="--filter-lr does nothing without"):
+        Recipe.of(search.settings(study.ask()))
 
 
 def test_scores_of_shorter_and_diverged_trainings():

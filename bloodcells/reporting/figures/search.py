@@ -42,10 +42,7 @@ def heat_maps(path: Path, cells: list[dict], covers_all: bool, watermark: str | 
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             axes.set_yticks(range(len(sizes)), sizes)
             axes.set(xlabel="learning rate", ylabel="batch size", title=f"at most {epochs} epochs")
-        note = (
-            "mean ± standard deviation over the models of a trial; in brackets: their number, if "
-        )
-        note += "not all"
+        note = "mean ± standard deviation over a trial's models; in brackets: how many, if not all"
         if covers_all:
             note += "\none training has the scores of all maps: they are equal if it stopped early"
         figure.supxlabel(note, size=7)
