@@ -5,6 +5,7 @@ import multiprocessing
 import sys
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import pytest
@@ -158,3 +159,22 @@ def test_batches_are_compared_past_the_warmup_of_a_recipe_that_focuses():
     split = bloodmnist.load(synthetic=True).train
     found = dataloader.compare_batches(split, recipe, torch.device("cpu"), repeats=2)
     assert found["ratio"] > 0
+
+
+def test_the_memory_of_what_does_not_fit_is_unknown(monkeypatch):
+    class Lacking:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, *_):
+            raise lacks.pop()
+
+    lacks = [RuntimeError("shapes"), BrokenProcessPool(), MemoryError(), torch.OutOfMemoryError()]
+    monkeypatch.setattr(memory, "process_of_its_own", Lacking)
+    for _ in lacks[1:]:
+        assert memory.of_training(28, QUICK_RECIPE, bench.train_and_score, FEW) is None
+    with pytest.raises(RuntimeError, match="shapes"):
+        memory.of_training(28, QUICK_RECIPE, bench.train_and_score, FEW)

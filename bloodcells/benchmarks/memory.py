@@ -7,13 +7,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from bloodcells.benchmarks.timing import process_of_its_own
+from bloodcells.cli.endings import out_of_memory
 from bloodcells.cli.recipe import Recipe
 from bloodcells.data import bloodmnist, download
 from bloodcells.data.bloodmnist import Labelled
@@ -47,12 +47,16 @@ def of_training(
 
     None where it is unknown: the system does not report it, or ended a process that took too much.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / download.file_name(size)
-        np.savez_compressed(path, **arrays(size, counts))  # type: ignore[arg-type]
-        with suppress(BrokenProcessPool), process_of_its_own() as process:
-            return process.submit(train_a_little, path, size, recipe, train).result()
-    return None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / download.file_name(size)
+            np.savez_compressed(path, **arrays(size, counts))  # type: ignore[arg-type]
+            with process_of_its_own() as process:
+                return process.submit(train_a_little, path, size, recipe, train).result()
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, BrokenProcessPool) and not out_of_memory(error):
+            raise
+        return None
 
 
 def of_a_mapped_epoch(
