@@ -98,8 +98,9 @@ def trace(network: nn.Module, size: int) -> tuple[list[Layer], int]:
         if shape != layers[-1].shape:  # changed by code between two modules
             layers.append(Layer([between(layers[-1].shape, shape)], shape, 0, 0))
 
-    def leave(module: nn.Module, inputs: tuple, output: torch.Tensor | tuple) -> None:
-        first = output[0] if isinstance(output, tuple) else output  # an LSTM's states are not drawn
+    def leave(module: nn.Module, inputs: tuple, output: torch.Tensor | list | tuple) -> None:
+        # an LSTM's states are not drawn, nor other parts of a list
+        first = output[0] if isinstance(output, list | tuple) else output
         kind, shape = type(module).__name__, tuple(first.shape[1:])
         parameters = sum(p.numel() for p in set(module.parameters()) - counted)
         counted.update(module.parameters())

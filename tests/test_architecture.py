@@ -50,20 +50,25 @@ class Concat(nn.Module):
         return torch.cat(list(parts), 1) if parts else torch.zeros(1, 3, 28, 28)
 
 
+class Halves(nn.Module):
+    def forward(self, images):
+        return list(images.chunk(2, 1))
+
+
 class Branches(nn.Module):
     def __init__(self):
         super().__init__()
         self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
-        self.concat, self.nothing = Concat(), Concat()
+        self.concat, self.nothing, self.halves = Concat(), Concat(), Halves()
 
     def forward(self, images):
         images = images + self.nothing()
-        return self.concat([self.first(images), self.second(images)])
+        return self.concat(self.halves(self.concat([self.first(images), self.second(images)])))
 
 
 def test_modules_that_take_a_list_or_nothing():
     layers, operations = architecture.trace(Branches(), 28)
-    assert [layer.shape[0] for layer in layers if layer.words == ["Concat"]] == [3, 8]
+    assert [layer.shape[0] for layer in layers if layer.words == ["Concat"]] == [3, 8, 8]
     assert operations == sum(layer.operations for layer in layers) == 2 * 2 * 26 * 26 * 4 * 27
 
 
