@@ -18,7 +18,7 @@ from bloodcells import ROOT
 from bloodcells.data import bloodmnist, synthetic_cells
 from bloodcells.data.bloodmnist import Split
 from bloodcells.data.folds import make_folds
-from bloodcells.evaluation import class_activation
+from bloodcells.evaluation import calibration, class_activation
 from bloodcells.inference.classifier import load_classifier
 
 FLAGS = (
@@ -39,13 +39,17 @@ def explained(tmp_path_factory, run_once, weights):
     folder = tmp_path_factory.mktemp("explained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         seen, trained, begin = seen_by_networks(patch), [], explain.set_up
+        suspected, suspect_labels = [], explain.suspect_labels
+        patch.setattr(
+            explain, "suspect_labels", lambda *a: suspected.append(a[1]) or suspect_labels(*a)
+        )
         patch.setattr(explain, "set_up", lambda *a: trained.append(a[-1].images) or begin(*a))
         run_once("explain.py", *FLAGS, "--released", weights, "--output", folder)
-    return folder, seen, trained
+    return folder, seen, trained, suspected[0]
 
 
 def test_script(explained):
-    folder, predicted, trained = explained
+    folder, predicted, trained, answers = explained
     pool, folds = make_folds("cross-validation", bloodmnist.load(synthetic=True), 2, 1, 0)
     images = pool.to(torch.device("cpu"))
     held_out = [images.choose(fold.held_out).images[:] for fold in folds]
@@ -57,7 +61,8 @@ def test_script(explained):
     found = metrics_of(folder)
     test = synthetic_cells.make()["test"]
     assert len(found["errors"]["rows"]) == explain.SHOWN < found["errors"]["total"]
-    assert found["suspect_labels"]["temperature"] > 0
+    assert abs(np.log(found["suspect_labels"]["temperature"])) > 0.1
+    assert calibration.fit_temperature(pool.labels, answers) == pytest.approx(1, abs=1e-3)
     for row in found["errors"]["rows"]:
         assert row["predicted"] != row["label"] == test[1][row["index"]]
         assert len(row["neighbours"]) == 5
