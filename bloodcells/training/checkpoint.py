@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 
@@ -98,7 +97,7 @@ def read(path: Path, mark: str) -> dict | None:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """The error for a file that is not a checkpoint of this experiment."""
-    reason = shorten(str(error), 120, placeholder=" ...") or type(error).__name__
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(
         f"{path}: damaged, or of another experiment: {reason}; delete it to retrain that model"
     )

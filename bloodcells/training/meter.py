@@ -81,6 +81,7 @@ def refuse_divergence(epoch: int, row: dict) -> None:
     loss = row.get("val_loss", 0.0)
     if not math.isfinite(loss):
         raise DivergedError(
-            f"training diverged: after epoch {epoch}, whose last batch had a learning rate of "
-            f"{row.get('lr', math.nan):g}, the loss on held-out images is {loss}; lower --lr"
+            f"training diverged: after epoch {epoch}"
+            + (f", whose last batch had a learning rate of {row['lr']:g}" if "lr" in row else "")
+            + f", the loss on held-out images is {loss}; lower --lr"
         )

@@ -7,7 +7,6 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from textwrap import shorten
 from typing import TypeVar
 
 import torch
@@ -40,7 +39,7 @@ def process_group(device: torch.device) -> Iterator[None]:
             raise
         if os.environ.get("BLOODCELLS_DEBUG"):
             traceback.print_exc()
-        reason = shorten(str(error), 200, placeholder=" ...")
+        reason = " ".join(str(error).split())[:200]
         rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
         raise UserError(f"process {rank} of {size}: {reason}") from error
     # only here: after a failure, it could wait for the others' part of an unfinished exchange

@@ -42,5 +42,6 @@ def test_held_out_loss_that_went_wrong_is_named_with_the_last_rate():
     refuse_divergence(1, {"val_loss": 1.0, "lr": 0.1})
     with pytest.raises(DivergedError, match=r"after epoch 7, .* rate of 0.1, .* images is inf"):
         refuse_divergence(7, {"val_loss": float("inf"), "lr": 0.1})
-    with pytest.raises(DivergedError):  # of an edited step, whose rows have no rate
+    # of an edited step, whose rows have no rate
+    with pytest.raises(DivergedError, match="after epoch 7, the loss on held-out images is nan;"):
         refuse_divergence(7, {"val_loss": float("nan")})

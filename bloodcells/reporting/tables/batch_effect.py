@@ -68,7 +68,7 @@ def in_brief(plots: Path) -> str:
         "A change of batch: models [trained without the data set's second batch]"
         "(docs/other-laboratories.md#a-batch-left-out) have these balanced accuracies (mean "
         f"recalls) on its {images} images [95 % interval over images], and in parentheses on the "
-        f"first batch's test images. {'; '.join(listed)}."
+        f"first batch's test images: {'; '.join(listed)}."
     )
 
 
