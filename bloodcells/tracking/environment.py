@@ -41,6 +41,7 @@ def environment(device: str, code: Code) -> dict:
         **{name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "processor": processor(),
+        "instructions": instructions(),
         "device": gpu or device,
         "threads": torch.get_num_threads(),
         "git_commit": f"{code.commit}+" if code.commit and code.edited else code.commit,
@@ -63,6 +64,15 @@ def without_folders(value: str) -> str:
     """The last name of an absolute path, also of one in a database's address; else the value."""
     scheme, separator, place = value.rpartition("://")
     return scheme + separator + (Path(place).name if Path(place).is_absolute() else place)
+
+
+def instructions() -> str:
+    """The widest instructions of the processor that torch uses, which decide its speed."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "AVX-512 with bfloat16"
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def processor() -> str:

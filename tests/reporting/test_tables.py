@@ -225,10 +225,12 @@ def test_speed_table_shows_what_was_measured(plots):
     rows[0]["step"] |= {"seconds": 0.0123, "gflop": 4.56, "share_of_peak": 0.789}
     rows[0]["trained_images_per_second"] = {"8": 1234.0, "64": 99.0}
     found["dataloader"]["protocol"]["both"]["ratio"] = 7.77
+    found["environment"] |= {"processor": "Intel(R) Xeon(R) Processor", "instructions": "AMX"}
     path.write_text(json.dumps(found))
     text = speed(plots)
     assert " | 4.56 | 12.3 | 79% | 1,234 (batches of 8) | " in text
     assert "runs 7.8 times as fast" in text
+    assert "Machine: Intel Xeon (AMX), 2 threads" in text
     path.unlink()
     with pytest.raises(UserError, match=r"run make bench"):
         speed(plots)

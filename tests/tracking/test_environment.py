@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bloodcells.errors import without_passwords
 from bloodcells.search.database import Database
-from bloodcells.tracking.environment import command, processor
+from bloodcells.tracking.environment import command, instructions, processor
 
 
 def test_the_command_names_no_folder_of_the_machine():
@@ -54,3 +55,14 @@ def test_a_mac_tells_its_processor(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
     monkeypatch.setattr(sys, "platform", "darwin")
     assert processor() == "Apple M1"
+
+
+def test_the_widest_instructions_of_the_processor_are_told(monkeypatch):
+    for amx, bfloat16, said in (
+        (True, True, "AMX"),
+        (False, True, "AVX-512 with bfloat16"),
+        (False, False, torch.backends.cpu.get_cpu_capability()),
+    ):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=bfloat16: has)
+        assert instructions() == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -69,8 +70,17 @@ def label_of(name: str, metrics: dict) -> str:
 def hardware(metrics: dict) -> str:
     """The processor or device of an experiment, and its threads."""
     environment = metrics["environment"]
-    device = environment["processor"] if environment["device"] == "cpu" else environment["device"]
+    device = environment["device"]
+    if device == "cpu":
+        device = processor(environment)
     return f"{device}, {environment['threads']} threads"
+
+
+def processor(environment: dict) -> str:
+    """The processor, and its widest instructions if they are known: "Intel Xeon (AMX)"."""
+    name = re.sub(r"\((R|TM)\)| Processor| CPU", "", environment["processor"])
+    instructions = environment.get("instructions")
+    return f"{name} ({instructions})" if instructions else name
 
 
 def machine(metrics: dict) -> str:

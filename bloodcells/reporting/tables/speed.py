@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodcells.reporting.tables.cells import table
+from bloodcells.reporting.tables.cells import processor, table
 from bloodcells.reporting.tables.reading import older_code, read_run, read_study
 
 ETHERNET = 10e9 / 8  # bytes a second between machines, as assumed for `many_processes`
@@ -58,7 +58,7 @@ def words(found: dict) -> list[str]:
     memory_of_it = f"{above:,} MiB above" if above else "an unknown amount of memory beyond"
     of_them = f", {libraries:,} of them for Python and its libraries" if above else ""
     return [
-        f"- Machine: {machine['processor']}, {machine['threads']} threads; matrix products reach "
+        f"- Machine: {processor(machine)}, {machine['threads']} threads; matrix products reach "
         f"{peak['float32']:,.0f} GFLOP/s in float32 and {peak['bfloat16']:,.0f} in bfloat16. "
         "Shares of the peak are of that measured beside the network, which varies by some percent.",
         f"- An augmented batch takes {batch['our_seconds'] * 1e3:.1f} ms, "
