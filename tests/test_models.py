@@ -1,5 +1,6 @@
 """The networks: their shapes, their sizes, and that they compute what the paper says."""
 
+import inspect
 from argparse import Namespace
 
 import matplotlib
@@ -11,6 +12,7 @@ from torch import nn
 
 import model_cnn
 import models
+from bloodcells.cli.presets import PRESETS, load_preset
 from bloodcells.errors import UserError
 
 
@@ -19,6 +21,15 @@ from bloodcells.errors import UserError
 def test_maps_images_to_logits(cls, channels, classes, size):
     model = cls(in_channels=channels, num_classes=classes, image_size=size)
     assert model(torch.zeros(2, channels, size, size)).shape == (2, classes)
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.toml")))
+def test_presets_of_cellnet_have_widths_whose_sums_the_threads_keep_apart(preset):
+    settings = load_preset(PRESETS / f"{preset}.toml")
+    if settings.get("model") == "CellNet":
+        own = inspect.signature(models.CellNet).parameters["widths"].default
+        tried = settings.get("space", {}).get("widths", [settings.get("widths", own)])
+        assert all(width % 16 == 0 for widths in tried for width in widths)  # docs/speed.md
 
 
 def test_parameter_counts_are_the_papers():

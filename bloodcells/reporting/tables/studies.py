@@ -60,7 +60,7 @@ PUBLISHED_ELSEWHERE = (
     ),
 )
 LADDER = (
-    *("cnn-paper", "cnn-fast-15", "cnn-fast-30", "cnn-fast-60", "cnn-fast-200"),
+    *("cnn-paper", "cnn-fast-15", "cnn-fast-30", "cnn-fast-60", "cnn-fast-100", "cnn-fast-200"),
     "cnn-best",
 )
 MIXED = {"cnn-best": 3, "cnn-robust": 2}  # so many models of each, chosen on validation
