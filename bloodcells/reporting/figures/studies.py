@@ -131,7 +131,7 @@ def ladder(path: Path, points: list[dict]) -> None:
                 colour = BLUE if point["ours"] else GREY
                 at = point[key], 100 * (1 - point["accuracy"])
                 leftmost = point[key] == min(p[key] for p in shown)  # others may be close to it
-                left = point[key] < middle and not leftmost  # its label goes to the right
+                left = (point["ours"] or point[key] < middle) and not leftmost  # of its label
                 axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
                 if point["ours"]:
                     errors = [100 * (1 - share) for share in point["interval"]]
@@ -153,8 +153,8 @@ def ladder(path: Path, points: list[dict]) -> None:
         axes.invert_yaxis()
         figure.axes[0].set_ylabel("test accuracy, % (log scale of the error)")
         figure.supxlabel(
-            "filled: ours, eight views (paper: one); line: 95 % interval over test images; "
-            "dash: one view\nhollow: published elsewhere, ResNet-18 but for the small CNN of "
+            "filled: ours (15 to 200: cnn-fast-15 to -200), eight views (paper: one); line: 95 % "
+            "interval over test images; dash: one view\nhollow: published elsewhere, ResNet-18 but for the small CNN of "
             "0.3 M parameters; one view\n(tomrussobuilds: pretrained, several); their times are "
             "not known",
             size=7,

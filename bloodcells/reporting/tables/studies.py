@@ -137,7 +137,7 @@ def ladder_points(plots: Path) -> list[dict]:
         accuracy = metrics["test"]["accuracy"]
         points.append(
             {
-                "name": preset.removeprefix("cnn-"),
+                "name": preset.removeprefix("cnn-").removeprefix("fast-"),
                 "parameters": metrics["model"]["parameters"],
                 "train_seconds": median_seconds(metrics),
                 "accuracy": accuracy["mean"],
