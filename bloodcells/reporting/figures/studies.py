@@ -155,8 +155,8 @@ def ladder(path: Path, points: list[dict]) -> None:
         figure.supxlabel(
             "filled: ours (15 to 200: cnn-fast-15 to -200), eight views (paper: one); line: 95 % "
             "interval over test images; dash: one view\nhollow: published elsewhere, ResNet-18 but "
-            "for the small CNN of 0.3 M parameters; one view\n(tomrussobuilds: pretrained, several); "
-            "their times are not known",
+            "for the small CNN of 0.3 M parameters; one view\n(tomrussobuilds: pretrained, "
+            "several); their times are not known",
             size=7,
         )
 
