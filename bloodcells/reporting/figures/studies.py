@@ -131,7 +131,7 @@ def ladder(path: Path, points: list[dict]) -> None:
                 colour = BLUE if point["ours"] else GREY
                 at = point[key], 100 * (1 - point["accuracy"])
                 leftmost = point[key] == min(p[key] for p in shown)  # others may be close to it
-                left = (point["ours"] or point[key] < middle) and not leftmost  # of its label
+                name_to_the_right = (point["ours"] or point[key] < middle) and not leftmost
                 axes.plot(*at, "o", color=colour, mfc=colour if point["ours"] else "white")
                 if point["ours"]:
                     errors = [100 * (1 - share) for share in point["interval"]]
@@ -140,9 +140,9 @@ def ladder(path: Path, points: list[dict]) -> None:
                 axes.annotate(
                     point["name"],
                     at,
-                    name_offset(point["ours"], left),
+                    name_offset(point["ours"], name_to_the_right),
                     textcoords="offset points",
-                    ha="left" if left else "right",
+                    ha="left" if name_to_the_right else "right",
                     color=colour,
                     size=7,
                 )

@@ -79,8 +79,8 @@ def hardware(metrics: dict) -> str:
 def processor(environment: dict) -> str:
     """The processor, and its widest instructions if they are known: "Intel Xeon (AMX)"."""
     name = re.sub(r"\((R|TM)\)| Processor| CPU", "", environment["processor"])
-    instructions = environment.get("instructions")
-    return f"{name} ({instructions})" if instructions else name
+    instructions = environment.get("instructions", "DEFAULT")  # torch's word for none, as on a Mac
+    return name if instructions == "DEFAULT" else f"{name} ({instructions})"
 
 
 def machine(metrics: dict) -> str:
