@@ -134,7 +134,7 @@ class CellNet(nn.Module):
     `widths` are the channels of the stem, of the first stage (feature maps of 28, then 14 pixels)
     and of the second stage (14, then 7 pixels). For images of 64 pixels and more, strided
     convolutions, beginning with the stem, first halve the size until it is about 28 pixels.
-    Multiples of 16 train fastest on a CPU (docs/speed.md).
+    Widths that are multiples of 16 train fastest on a CPU (docs/speed.md).
     """
 
     def __init__(
