@@ -57,9 +57,8 @@ class Names:
 
     def __init__(self, classes: Sequence[str], own: Path | None = None):
         self.classes = classes
-        self.known = {plain(name): name for name in classes}
-        for name in classes:
-            self.known |= {plain(synonym): name for synonym in synonyms(name)}
+        self.known = {plain(synonym): name for name in classes for synonym in synonyms(name)}
+        self.known |= {plain(name): name for name in classes}  # rather than a synonym of another
         for synonym, meaning in read_toml(own).items() if own else ():
             if meaning not in classes:
                 raise UserError(f"{own}: {synonym}: {meaning!r} is none of {', '.join(classes)}")
