@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from bloodcells.data import image_files
 from bloodcells.data.framing import Square
 from bloodcells.errors import UserError
 from bloodcells.tracking.atomic import write_whole
+from bloodcells.tracking.run_folder import csv_line
 
 ABSTAINED = "abstained"
 TEMPLATE = Path(__file__).with_name("predictions.html.j2")
@@ -111,13 +111,6 @@ def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
         if number == 0:
             yield csv_line(flat)
         yield csv_line(flat.values())
-
-
-def csv_line(values: Iterable) -> str:
-    """One line of CSV, without its line break."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(values)  # so that \r and \n are quoted
-    return line.getvalue().removesuffix("\r\n")
 
 
 def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -202,7 +203,14 @@ def write_toml(path: Path, settings: dict) -> None:
 def write_csv(path: Path, rows: Sequence[Sequence]) -> None:
     """Write rows as CSV; the bytes of a file name that is not UTF-8 stay as they are."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        file.writelines(f"{csv_line(row)}\n" for row in rows)
+
+
+def csv_line(values: Iterable) -> str:
+    """One line of CSV, without its line break."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(values)  # so that \r and \n are quoted
+    return line.getvalue().removesuffix("\r\n")
 
 
 def is_training(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Writing into a run folder."""
 
+import csv
 import errno
 import itertools
 import json
@@ -15,6 +16,14 @@ from bloodcells.tracking import atomic, run_folder
 
 BEFORE = {"metrics.json": "{}", "a.png": "old", "a.svg": "old", "b.csv": "old", "notes.txt": "mine"}
 AFTER = {"metrics.json": "{1}", "a.pdf": "new", "c.csv": "new"}
+
+
+def test_a_line_break_in_a_name_stays_in_its_row(tmp_path):
+    rows = [["path", "truth"], ["a\rb.png", "x"], ["a\nb.png", "y"], ["\udcff", "z"]]
+    run_folder.write_csv(tmp_path / "a.csv", rows)
+    with (tmp_path / "a.csv").open(newline="", errors="surrogateescape", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == rows
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"path,truth\n")
 
 
 def test_results_replace_links_and_leave_alone_what_these_lead_to(tmp_path):
