@@ -210,8 +210,11 @@ def too_many(width: int, height: int) -> str:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode to 8-bit RGB, transparency to white. Raises `BadImageError` for bad values."""
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit or floating-point grey
-        values = np.asarray(image)
-        image = Image.fromarray(to_bytes(values, full_scale(values)))
+        values, clear = np.asarray(image), image.info.get("transparency")
+        grey = to_bytes(values, full_scale(values))
+        if isinstance(clear, int):  # of a PNG; Pillow minds it in 8-bit images only
+            grey = np.dstack([grey, np.where(values == clear, 0, 255).astype(np.uint8)])
+        image = Image.fromarray(grey)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if not np.asarray(image)[..., 3].any():

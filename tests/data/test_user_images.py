@@ -106,6 +106,15 @@ def test_transparent_is_white(tmp_path):
     assert tuple(pixels[0, 0]) == (10, 20, 30)
 
 
+def test_a_transparent_grey_value_of_16_bits_is_white(tmp_path):
+    grey = np.full((28, 28), 30000, np.uint16)
+    grey[0, 0] = 5
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=5)
+    pixels = read_one(tmp_path / "a.png").pixels
+    assert (pixels[0, 0] == 255).all()
+    assert (pixels[1:] < 255).all()
+
+
 def test_exif_rotation_is_undone(tmp_path):
     image = Image.new("RGB", (80, 60), "white")
     image.paste((200, 0, 0), (0, 0, 80, 10))
