@@ -195,6 +195,8 @@ def test_what_is_refused(fails, laboratory, weights, tmp_path):
     assert f"--output {laboratory / 'mine'}: within {laboratory}, where the images are" in line
     assert "all images are of one slide, 'slide'" in complaint(laboratory, "--slide", "slide")
     assert "is no regular expression" in complaint(laboratory, "--slide", "(")
+    assert "is no regular expression" in complaint(laboratory, "--slide", "a{4294967296}")
+    assert "is no regular expression" in complaint(laboratory, "--slide", "(" * 3000)
     assert "matches an empty name" in complaint(laboratory, "--slide", "x*")
     assert "no folder is named after a class" in complaint(ROOT / "docs" / "examples")
     line = fails("finetune.py", "--weights", weights, "--output", tmp_path / "mine", "--", "-none")

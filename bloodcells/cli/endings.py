@@ -45,7 +45,7 @@ def run_script(main: Callable[..., object], *args: object) -> None:
     # medmnist's, where the home folder cannot be written; we say where the data file is looked for
     warnings.filterwarnings("ignore", "Failed to setup default root")
     if sys.stderr is None:  # closed by `2>&-`; messages would go among the results
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, ends with the process
+        sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115, ends with the process
     if isinstance(sys.stdout, TextIOWrapper):  # a file's name may not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -53,7 +53,7 @@ def regex(text: str) -> str:
     """An argparse type: a regular expression that does not match the empty string."""
     try:
         empty = re.match(non_empty(text), "")
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
     if empty:
         raise argparse.ArgumentTypeError(f"{text!r} matches an empty name, and so every name")

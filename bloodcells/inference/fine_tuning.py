@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from bloodcells.inference.cards import VIEWS, read_card
 from bloodcells.inference.classifier import Classifier, Released, features, md5_of
+from bloodcells.tracking.files import read_entry
 from bloodcells.training.augmentation import view
 
 PULL = 0.1  # towards the released layer; chosen on slides of another laboratory
@@ -118,5 +119,7 @@ def is_fine_tuned(weights: Path) -> bool:
 
 def holds_for(weights: Path) -> str | None:
     """Where the calibration of fitted weights holds, in words; None for released weights."""
-    fitted = card_of(weights).get(ENTRY)
-    return fitted and f"the {'laboratory' if fitted['config']['slide'] else 'slides'} fitted to"
+    if not is_fine_tuned(weights):
+        return None
+    slides_held_out = read_entry(weights.with_suffix(".json"), ENTRY, "config", "slide")
+    return f"the {'laboratory' if slides_held_out else 'slides'} fitted to"

@@ -30,7 +30,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     try:
         dist.init_process_group(choose_backend(device))
         with (
-            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere,
             redirect_stdout(nowhere) if distributed.rank() else nullcontext(),
         ):
             yield

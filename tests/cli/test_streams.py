@@ -68,6 +68,14 @@ def test_names_that_are_no_text():
         assert (done.returncode, done.stdout) == (0, f"a\\u{letter:x}\n")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell's redirection")
+def test_a_name_that_is_no_text_while_messages_are_closed():
+    code = "import sys; from bloodcells.cli.arguments import run_script; run_script({})"
+    told = code.format("lambda: (print(chr(0xDCFF), file=sys.stderr), print(1))")
+    done = shell(f'-c "{told}" 2>&-')
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
 def test_closed_pipe_ends_quietly(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     command = ("model_baseline.py", *QUICK, "--output", tmp_path / "run")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from bloodcells.data.framing import Square
 from bloodcells.inference.cards import TAKEN, read_card
 from bloodcells.inference.classifier import Classifier, md5_of
+from bloodcells.inference.fine_tuning import holds_for
 from bloodcells.inference.output import ABSTAINED, Prediction
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -89,6 +90,13 @@ def test_cards_that_describe_no_model(complaint, weights, tmp_path, entries, say
 def test_texts_that_are_no_card(text):
     with pytest.raises(ValueError, match=r"."):
         read_card(text)
+
+
+@pytest.mark.parametrize("entry", [True, None, {}, {"config": {}}, {"config": "slide"}])
+def test_a_card_that_does_not_tell_how_it_was_fitted(weights, tmp_path, entry):
+    odd = changed(weights, tmp_path / "odd.safetensors", fine_tuned=entry)
+    assert holds_for(weights) is None
+    assert holds_for(odd) == "the slides fitted to"
 
 
 def test_no_class_may_have_the_name_of_a_column():

@@ -33,7 +33,9 @@ def test_names_are_drawn_as_they_are(tmp_path):
     robustness.curves(tmp_path / "robustness.svg", rows, None)
     domains.domains(tmp_path / "domains.svg", [(NAME, images, "0.5")], None)
     comparison.curves(tmp_path / "comparison.svg", {NAME: [EPOCH]}, None)
-    for name in ("robustness", "domains", "comparison"):
+    counts = np.eye(2)
+    training.confusion_matrix(tmp_path / "matrix.svg", counts, [NAME, "b"], counted="images")
+    for name in ("robustness", "domains", "comparison", "matrix"):
         assert "lab_$A_$\\foo$?" in (tmp_path / f"{name}.svg").read_text()
     assert "mean over 1 or 2 models" in (tmp_path / "robustness.svg").read_text()
 

@@ -61,7 +61,7 @@ def plain(name: str) -> str:
 
 def short(names: Sequence[str]) -> list[str]:
     """Class names short enough for an axis."""
-    return [SHORT_NAMES.get(name, name) for name in names]
+    return [plain(SHORT_NAMES.get(name, name)) for name in names]
 
 
 def error_bars(
