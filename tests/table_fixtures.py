@@ -44,13 +44,15 @@ def plots(quick_run, quick_stages, quick_ablation, tmp_path, monkeypatch):
     runs = [(preset, None) for preset in (*PAPER.values(), *studies.LADDER)]
     runs += [(preset, "as-published") for preset in PAPER.values()]
     runs += [(name, None) for name in ("cnn-robust", "cnn-stages", "cnn-distilled")]
-    runs += [("cnn-best", "train-and-validation")]
+    runs += [(name, "train-and-validation") for name in ("cnn-best", "cnn-robust")]
     for preset, protocol in dict.fromkeys(runs):
-        folder = tmp_path / "plots" / (f"{preset}-{protocol}" if protocol else preset)
+        few = "-runs-2" if protocol and preset == "cnn-robust" else ""
+        folder = tmp_path / "plots" / (preset + few + (f"-{protocol}" if protocol else ""))
         shutil.copytree(quick_stages if preset == "cnn-stages" else quick_run, folder)
         settings = load_preset(PRESETS / f"{preset}.toml")
         config = {key.replace("-", "_"): value for key, value in settings.items()}
         config |= {"protocol": protocol or config["protocol"], "views": config.get("views", 1)}
+        config |= {"runs": 2} if few else {}
         change(folder, dataset={"synthetic": False, "name": "BloodMNIST"}, config=config)
     studies_there = ("release", "release-best", "tuning", "robustness", "bench", "ablation-robust")
     studies_there += ("finetune",)

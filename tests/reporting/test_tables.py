@@ -127,13 +127,21 @@ def test_models_of_several_recipes_together(plots, monkeypatch):
     one, two = (run_folder.read(plots / name) for name in ("cnn-best", "cnn-robust"))
     mean = (one.probabilities[0] + two.probabilities[:2].sum(0)) / 3
     right = mean.argmax(1) == one.labels
+    alike = plots / "cnn-robust-runs-2-train-and-validation" / "predictions.npz"
+    with np.load(alike) as saved:
+        arrays = dict(saved)
+    arrays["probabilities"] = np.eye(8, dtype=np.float32)[arrays["labels"]][None].repeat(2, 0)
+    np.savez(alike, **arrays)
     lines = studies.ladder(plots).splitlines()
-    row = next(line for line in lines if line.startswith("| 1 models of `cnn-best` and 2 models"))
+    row, on_both = (line for line in lines if line.startswith("| 1 models of `cnn-best` and 2 mo"))
     assert f" | {right.mean():.4f} [" in row
+    assert "`cnn-robust` on train + validation | " in on_both
+    assert " | 1.0000 [" in on_both
     before = one.probabilities.mean(0).argmax(1) == one.labels
     counts = f"{(right & ~before).sum()}:{(before & ~right).sum()}"
-    assert f"(first : second): {counts} " in lines[-1]
-    monkeypatch.setattr(studies, "MIXED", {"cnn-best": 3})
+    assert f"(first : second): {counts} " in lines[-3]
+    assert ", on train + validation: " in lines[-1]
+    monkeypatch.setattr(studies, "MIXED", {"cnn-best": 3, "cnn-robust": 2})
     with pytest.raises(UserError, match="too few models"):
         studies.ladder(plots)
 

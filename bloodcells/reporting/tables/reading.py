@@ -33,8 +33,10 @@ USUAL: dict[str, Any] = {  # what a setting must be where a preset leaves it out
 del USUAL["precision"]  # which depends on the machine
 
 
-def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
-    """The finished experiment of a preset, under another protocol if one is named.
+def read_run(
+    plots: Path, preset: str, protocol: str | None = None, models: int | None = None
+) -> SavedRun:
+    """The finished experiment of a preset, under another protocol or of fewer models if named.
 
     Raises `UserError` if it is missing, on generated images, of edited code or other settings.
     """
@@ -43,8 +45,11 @@ def read_run(plots: Path, preset: str, protocol: str | None = None) -> SavedRun:
     own = preset in PAPER.values()  # the scripts' default presets
     command = f"python {script} --overwrite" + ("" if own else f" --config {preset}")
     suffix = ""
+    if models is not None:
+        settings["runs"], suffix = models, f"-runs-{models}"
+        command += f" --runs {models}"
     if protocol is not None:
-        settings["protocol"], suffix = protocol, f"-{protocol}"
+        settings["protocol"], suffix = protocol, f"{suffix}-{protocol}"
         command += f" --protocol {protocol}"
     folder = plots / (preset + suffix)
     if not (folder / "metrics.json").is_file():
