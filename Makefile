@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+FOUND = $(or $(wildcard $(BIN)/python),$(PYTHON))
+FITS = import sys; v = sys.version_info[:3]; sys.exit((v < (3, 11) or v == (3, 14, 1)) and 'Python 3.11 or newer is needed, but not 3.14.1: make PYTHON=python3.11')
 
 help:
 	@echo 'setup        install into $(VENV)'
@@ -16,14 +18,15 @@ help:
 	@echo 'audit        compare the pinned packages with advisories'
 	@echo 'clean        remove the environments'
 	@echo
-	@$(PYTHON) -m bloodcells
+	@$(FOUND) -c "$(FITS)"
+	@$(FOUND) -m bloodcells
 
 .PHONY: help setup reproduce test test-faults lint bench test-lowest lock audit clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements-lock.txt
-	$(PYTHON) -c "import sys; v = sys.version_info[:3]; sys.exit((v < (3, 11) or v == (3, 14, 1)) and 'Python 3.11 or newer is needed, but not 3.14.1: make PYTHON=python3.11')"
+	$(PYTHON) -c "$(FITS)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --requirement requirements-lock.txt
 	touch $@

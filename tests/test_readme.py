@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -237,3 +240,17 @@ def test_make_reproduce_runs_the_commands_of_the_readme():
     steps = target[1].replace("\t$(BIN)/", "").splitlines()
     (block,) = (block for block in BLOCKS if "-m pip install -r requirements-lock" in block)
     assert block.splitlines()[-6:] == steps
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+@pytest.mark.parametrize("target", ["help", "setup"])
+def test_make_refuses_an_older_python_in_one_line(tmp_path, target):
+    older = tmp_path / "python"
+    set_version = "import sys; sys.version_info = (3, 10, 0)"
+    older.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{set_version}\n$2"\n')
+    older.chmod(0o755)
+    command = ["make", target, f"PYTHON={older}", f"VENV={tmp_path / 'none'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Python 3.11 or newer is needed")
+    assert "Traceback" not in done.stderr
