@@ -135,7 +135,7 @@ def test_models_of_several_recipes_together(plots, monkeypatch):
     lines = studies.ladder(plots).splitlines()
     row, on_both = (line for line in lines if line.startswith("| 1 models of `cnn-best` and 2 mo"))
     assert f" | {right.mean():.4f} [" in row
-    assert "`cnn-robust` on train + validation | " in on_both
+    assert "`cnn-robust`, on train + validation | " in on_both
     assert " | 1.0000 [" in on_both
     before = one.probabilities.mean(0).argmax(1) == one.labels
     counts = f"{(right & ~before).sum()}:{(before & ~right).sum()}"

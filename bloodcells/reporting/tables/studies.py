@@ -100,7 +100,7 @@ def ladder(plots: Path) -> str:
     robust_on_both = read_run(plots, robust, both, models=MIXED[robust])
     mixed = {
         "": {"cnn-best": best, robust: read_run(plots, robust)},
-        " on train + validation": {"cnn-best": best_on_both, robust: robust_on_both},
+        ", on train + validation": {"cnn-best": best_on_both, robust: robust_on_both},
     }
     lines += [mixed_row(where, members) for where, members in mixed.items()]
     return "\n\n".join(
@@ -214,7 +214,7 @@ def mixed_words(where: str, runs: dict[str, SavedRun]) -> str:
     test = mcnemar(best.labels, mixed[0], alone[0])
     return (
         f"{sum(MIXED.values())} models of two recipes together against the "
-        f"{len(best.probabilities)} of `cnn-best` together{where and ',' + where}: "
+        f"{len(best.probabilities)} of `cnn-best` together{where}: "
         f"{in_words(gain(best.labels, before=alone, after=mixed))}. Images that only one of them "
         f"has right (first : second): {test['only_first']}:{test['only_second']} (McNemar's exact "
         f"test: p {test['p']:.2g})."
